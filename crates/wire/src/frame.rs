@@ -1,0 +1,409 @@
+use base::{Attempt, BootId, DeliveryId, Digest, Fingerprint, RouteId};
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+use crate::{CloseCode, DeclineCode, NoticeKind, RelayState, Role};
+
+/// Names one body on one connection. The side that offers chooses it and never uses it twice there.
+pub type Transfer = u64;
+
+/// Bytes that the relay does not look into.
+pub type Octets = ByteVec;
+
+/// The gateway's first frame.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Hello {
+    /// [`crate::PROTOCOL`].
+    #[n(0)]
+    pub protocol: u16,
+    /// Which of the two pairs of frame types this connection speaks.
+    #[n(1)]
+    pub role: Role,
+}
+
+/// The relay's first frame.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Greeting {
+    /// The connection is ready.
+    #[n(0)]
+    Welcome {
+        /// Another boot id than before: everything the relay held is gone.
+        #[n(0)]
+        boot: BootId,
+        /// Bodies above this many bytes run in pass-through.
+        #[n(1)]
+        hold_max: u64,
+        /// A lease ends this long after its last renewal.
+        #[n(2)]
+        lease_ms: u32,
+    },
+    /// The connection will be closed.
+    #[n(1)]
+    Bye {
+        /// Why.
+        #[n(0)]
+        code: CloseCode,
+        /// The same for a person.
+        #[n(1)]
+        text: String,
+    },
+}
+
+/// What a sender says to the relay.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum SenderFrame {
+    /// Wants a prekey bundle for a route.
+    #[n(0)]
+    PrekeyRequest {
+        /// Who published it.
+        #[n(0)]
+        recipient: Fingerprint,
+        /// For which route.
+        #[n(1)]
+        route: RouteId,
+    },
+    /// Wants to deposit a body.
+    #[n(1)]
+    Offer {
+        /// Names the body on this connection.
+        #[n(0)]
+        transfer: Transfer,
+        /// The delivery.
+        #[n(1)]
+        delivery: DeliveryId,
+        /// Which deposit of it.
+        #[n(2)]
+        attempt: Attempt,
+        /// Who alone may collect it.
+        #[n(3)]
+        recipient: Fingerprint,
+        /// The sender's route.
+        #[n(4)]
+        route: RouteId,
+        /// Opaque; at most [`crate::HEADER_BYTES_MAX`].
+        #[n(5)]
+        header: Octets,
+        /// Bytes of the sealed body, where they are known already.
+        #[n(6)]
+        size: Option<u64>,
+        /// Digest of the sealed body, where it is known already; compared with what an equal attempt left.
+        #[n(7)]
+        digest: Option<Digest>,
+    },
+    /// The delivery is called off, up to this attempt.
+    #[n(2)]
+    Cancel {
+        /// Whom to tell.
+        #[n(0)]
+        recipient: Fingerprint,
+        /// The delivery.
+        #[n(1)]
+        delivery: DeliveryId,
+        /// The highest attempt meant.
+        #[n(2)]
+        attempt: Attempt,
+    },
+    /// The settlement (or notice) of this attempt is durably recorded.
+    #[n(3)]
+    Ack {
+        /// Whom to tell.
+        #[n(0)]
+        recipient: Fingerprint,
+        /// The delivery.
+        #[n(1)]
+        delivery: DeliveryId,
+        /// The attempt it was about.
+        #[n(2)]
+        attempt: Attempt,
+    },
+    /// A session ended; forwarded to its recipient.
+    #[n(4)]
+    SessionClose {
+        /// Whom to tell.
+        #[n(0)]
+        recipient: Fingerprint,
+        /// The session's route.
+        #[n(1)]
+        route: RouteId,
+        /// Opaque; at most [`crate::SESSION_CLOSE_BYTES_MAX`].
+        #[n(2)]
+        bytes: Octets,
+    },
+}
+
+/// What the relay says to a sender.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ToSender {
+    /// Answers the oldest open request for that recipient and route.
+    #[n(0)]
+    Prekey {
+        /// Who published it.
+        #[n(0)]
+        recipient: Fingerprint,
+        /// For which route.
+        #[n(1)]
+        route: RouteId,
+        /// None: nothing published at the moment.
+        #[n(2)]
+        bundle: Option<Octets>,
+    },
+    /// The body may be sent up to this offset. The first one also says that the offer is admitted.
+    #[n(1)]
+    Grant {
+        /// The body.
+        #[n(0)]
+        transfer: Transfer,
+        /// Absolute offset in the sealed body.
+        #[n(1)]
+        up_to: u64,
+    },
+    /// The offer is not taken.
+    #[n(2)]
+    Declined {
+        /// The body.
+        #[n(0)]
+        transfer: Transfer,
+        /// Why.
+        #[n(1)]
+        code: DeclineCode,
+    },
+    /// An equal attempt is here already, or the recipient has settled it meanwhile: no (more) bytes are wanted.
+    #[n(3)]
+    Known {
+        /// The body.
+        #[n(0)]
+        transfer: Transfer,
+        /// How far it is.
+        #[n(1)]
+        state: RelayState,
+        /// Digest of the body the relay has, if it has all of it.
+        #[n(2)]
+        digest: Option<Digest>,
+    },
+    /// The whole body is here.
+    #[n(4)]
+    Deposited {
+        /// The body.
+        #[n(0)]
+        transfer: Transfer,
+    },
+    /// The recipient has the whole body. Information only.
+    #[n(5)]
+    Collected {
+        /// The delivery.
+        #[n(0)]
+        delivery: DeliveryId,
+        /// The attempt.
+        #[n(1)]
+        attempt: Attempt,
+    },
+    /// The relay no longer has this attempt, and it was not settled. Repeated until acknowledged.
+    #[n(6)]
+    Notice {
+        /// The delivery.
+        #[n(0)]
+        delivery: DeliveryId,
+        /// The attempt.
+        #[n(1)]
+        attempt: Attempt,
+        /// Why.
+        #[n(2)]
+        kind: NoticeKind,
+    },
+    /// The recipient's signed answer. Repeated until acknowledged.
+    #[n(7)]
+    Settlement {
+        /// The delivery.
+        #[n(0)]
+        delivery: DeliveryId,
+        /// The attempt.
+        #[n(1)]
+        attempt: Attempt,
+        /// What the recipient signed.
+        #[n(2)]
+        settlement: Octets,
+        /// Sealed for the sender.
+        #[n(3)]
+        record: Octets,
+    },
+    /// The connection will be closed.
+    #[n(8)]
+    Bye {
+        /// Why.
+        #[n(0)]
+        code: CloseCode,
+        /// The same for a person.
+        #[n(1)]
+        text: String,
+    },
+}
+
+/// What a recipient says to the relay.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum RecipientFrame {
+    /// Prekey bundles for a route.
+    #[n(0)]
+    Publish {
+        /// The route.
+        #[n(0)]
+        route: RouteId,
+        /// True: forget what was published for it before (those keys are dead).
+        #[n(1)]
+        replace: bool,
+        /// Given out once each; at most [`crate::BUNDLES_PER_FRAME_MAX`].
+        #[n(2)]
+        one_time: Vec<Octets>,
+        /// Given out when no one-time bundle is left; None keeps the earlier one.
+        #[n(3)]
+        last_resort: Option<Octets>,
+    },
+    /// The most unsettled leases of a route; 0 while its destination is down. Level-triggered.
+    #[n(1)]
+    Window {
+        /// The route.
+        #[n(0)]
+        route: RouteId,
+        /// Unsettled leases at once.
+        #[n(1)]
+        deliveries: u32,
+    },
+    /// The body may be sent up to this offset. The first one also takes the lease.
+    #[n(2)]
+    Grant {
+        /// The lease.
+        #[n(0)]
+        transfer: Transfer,
+        /// Absolute offset in the sealed body.
+        #[n(1)]
+        up_to: u64,
+    },
+    /// The signed answer to a delivery, also to an offer of which no byte was read.
+    #[n(3)]
+    Settlement {
+        /// Who deposited it.
+        #[n(0)]
+        sender: Fingerprint,
+        /// The delivery.
+        #[n(1)]
+        delivery: DeliveryId,
+        /// The attempt.
+        #[n(2)]
+        attempt: Attempt,
+        /// A `ledger::Settlement`.
+        #[n(3)]
+        settlement: Octets,
+        /// Sealed for the sender; with `settlement` at most [`crate::SETTLEMENT_BYTES_MAX`].
+        #[n(4)]
+        record: Octets,
+    },
+    /// These leases are still being worked on; at most [`crate::RENEWED_PER_FRAME_MAX`].
+    #[n(4)]
+    Renew {
+        /// The leases.
+        #[n(0)]
+        transfers: Vec<Transfer>,
+    },
+    /// The lease is given back unsettled: to be offered again, later.
+    #[n(5)]
+    Release {
+        /// The lease.
+        #[n(0)]
+        transfer: Transfer,
+    },
+}
+
+/// What the relay says to a recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ToRecipient {
+    /// A body for this recipient. Its lease runs from now.
+    #[n(0)]
+    Offer {
+        /// The lease, and the body's name on this connection.
+        #[n(0)]
+        transfer: Transfer,
+        /// The delivery.
+        #[n(1)]
+        delivery: DeliveryId,
+        /// The attempt.
+        #[n(2)]
+        attempt: Attempt,
+        /// Who deposits it.
+        #[n(3)]
+        sender: Fingerprint,
+        /// The sender's route.
+        #[n(4)]
+        route: RouteId,
+        /// Opaque.
+        #[n(5)]
+        header: Octets,
+        /// Bytes of the sealed body, where they are known.
+        #[n(6)]
+        size: Option<u64>,
+    },
+    /// Few one-time bundles are left for a route.
+    #[n(1)]
+    PrekeysLow {
+        /// The route.
+        #[n(0)]
+        route: RouteId,
+        /// How many.
+        #[n(1)]
+        left: u32,
+    },
+    /// The sender called the delivery off, up to this attempt.
+    #[n(2)]
+    Cancelled {
+        /// Who.
+        #[n(0)]
+        sender: Fingerprint,
+        /// The delivery.
+        #[n(1)]
+        delivery: DeliveryId,
+        /// The highest attempt meant.
+        #[n(2)]
+        attempt: Attempt,
+    },
+    /// The sender has durably recorded the settlement.
+    #[n(3)]
+    Acked {
+        /// Who.
+        #[n(0)]
+        sender: Fingerprint,
+        /// The delivery.
+        #[n(1)]
+        delivery: DeliveryId,
+        /// The attempt.
+        #[n(2)]
+        attempt: Attempt,
+    },
+    /// The lease ended from the relay's side: abandoned by its sender, replaced by a higher attempt, or lapsed.
+    #[n(4)]
+    Withdrawn {
+        /// The lease.
+        #[n(0)]
+        transfer: Transfer,
+    },
+    /// A sender's session ended.
+    #[n(5)]
+    SessionClosed {
+        /// Who.
+        #[n(0)]
+        sender: Fingerprint,
+        /// The session's route.
+        #[n(1)]
+        route: RouteId,
+        /// Opaque.
+        #[n(2)]
+        bytes: Octets,
+    },
+    /// The connection will be closed.
+    #[n(6)]
+    Bye {
+        /// Why.
+        #[n(0)]
+        code: CloseCode,
+        /// The same for a person.
+        #[n(1)]
+        text: String,
+    },
+}
