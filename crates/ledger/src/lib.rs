@@ -1,1 +1,26 @@
-//! placeholder
+//! Receipts: what a receiving gateway signs about an instance, and how anybody checks it.
+//!
+//! A receiving gateway ends each attempt with one [`Settlement`]: final, deferred or nack. Up to 256 of them share
+//! one signature over the root of an RFC 6962 Merkle tree; each carries its own path, so that one file verifies alone.
+//! The relay sees settlements only; the [`Receipt`] that a final one commits to travels sealed past it.
+//!
+//! What it does not do: no clock, no socket, no disk, no random source. It does not decide what a status means (the
+//! receiving gateway does) nor what ends custody (the sending gateway does). The append-only log and its
+//! checkpoints are not here yet; they will stand on [`tree`].
+//!
+//! Read first: [`Receipt`], [`Settlement`], [`ReceiptFile`].
+
+mod batch;
+mod codec;
+mod deferred;
+mod file;
+mod receipt;
+mod settlement;
+pub mod tree;
+
+pub use batch::{BATCH_LEAVES_MAX, BatchError, BatchProof, RootCache, VerifyError, sign_batch};
+pub use codec::DecodeError;
+pub use deferred::{DeferReason, Deferred};
+pub use file::{ReceiptFile, ReceiptFileError, says};
+pub use receipt::{Destination, Expectation, Level, Mismatch, Outcome, Party, Receipt, Remark};
+pub use settlement::{Class, NackReason, Settlement, SettlementCore};

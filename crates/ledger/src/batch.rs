@@ -1,0 +1,178 @@
+use std::collections::{HashSet, VecDeque};
+
+use base::{Digest, Hasher};
+use identity::{Context, IdentityKey, IdentityPublic, Signature};
+use minicbor::{Decode, Encode};
+use thiserror::Error;
+
+use crate::codec;
+use crate::settlement::{Settlement, SettlementCore};
+use crate::tree::{PathError, Tree, verify_path};
+
+/// The most settlements that share one signature.
+pub const BATCH_LEAVES_MAX: usize = 256;
+
+/// The signature over a batch, and the path from one leaf to it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct BatchProof {
+    /// The leaf's place, from 0.
+    #[n(0)]
+    pub index: u16,
+    /// How many leaves the batch has.
+    #[n(1)]
+    pub leaves: u16,
+    /// RFC 6962 tree hash of the leaves.
+    #[n(2)]
+    pub root: Digest,
+    /// The leaf's siblings, lowest first.
+    #[n(3)]
+    pub path: Vec<Digest>,
+    /// Over number of leaves and root.
+    #[n(4)]
+    pub signature: Signature,
+}
+
+/// What a signature is over.
+#[derive(Encode)]
+struct Statement {
+    #[n(0)]
+    leaves: u16,
+    #[n(1)]
+    root: Digest,
+}
+
+/// Why a batch cannot be signed: the caller's fault.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a batch has 1 to {BATCH_LEAVES_MAX} settlements, not {leaves}")]
+pub struct BatchError {
+    /// How many were given.
+    pub leaves: usize,
+}
+
+/// Why a settlement is not the signer's word.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum VerifyError {
+    /// A batch of a size that nobody signs.
+    #[error("batch of {0} settlements; 1 to {BATCH_LEAVES_MAX} are allowed")]
+    BatchSize(u16),
+    /// The leaf is not in the batch.
+    #[error("settlement is not part of its batch: {0}")]
+    Path(#[from] PathError),
+    /// The root is not signed by this identity.
+    #[error("batch is not signed by this peer: {0}")]
+    Signature(#[from] identity::VerifyError),
+}
+
+/// Signs settlements together: one signature of each kind for all of them.
+pub fn sign_batch(identity: &IdentityKey, settlements: &[SettlementCore]) -> Result<Vec<Settlement>, BatchError> {
+    let size_error = BatchError { leaves: settlements.len() };
+    if settlements.is_empty() || settlements.len() > BATCH_LEAVES_MAX {
+        return Err(size_error);
+    }
+    let mut tree = Tree::new();
+    for core in settlements {
+        tree.push(core.leaf());
+    }
+    let leaves = u16::try_from(settlements.len()).map_err(|_| size_error)?;
+    let root = tree.root();
+    let signature = identity.sign(Context::BATCH, &codec::encode(&Statement { leaves, root }));
+    let signed = (0u16..).zip(settlements).map(|(index, core)| {
+        let path = tree.path(index.into()).unwrap_or_default();
+        let proof = BatchProof { index, leaves, root, path, signature: signature.clone() };
+        Settlement { core: core.clone(), proof }
+    });
+    Ok(signed.collect())
+}
+
+impl BatchProof {
+    /// Checks the path, then both signatures.
+    pub(crate) fn verify(&self, leaf: &[u8], signer: &IdentityPublic) -> Result<(), VerifyError> {
+        self.verify_path(leaf)?;
+        self.verify_signature(signer)
+    }
+
+    /// Checks the path, then both signatures unless the cache has seen exactly these succeed.
+    pub(crate) fn verify_cached(
+        &self,
+        leaf: &[u8],
+        signer: &IdentityPublic,
+        cache: &mut RootCache,
+    ) -> Result<(), VerifyError> {
+        self.verify_path(leaf)?;
+        let key = self.cache_key(signer);
+        if !cache.contains(&key) {
+            self.verify_signature(signer)?;
+            cache.insert(key);
+        }
+        Ok(())
+    }
+
+    fn verify_path(&self, leaf: &[u8]) -> Result<(), VerifyError> {
+        if self.leaves == 0 || usize::from(self.leaves) > BATCH_LEAVES_MAX {
+            return Err(VerifyError::BatchSize(self.leaves));
+        }
+        Ok(verify_path(leaf, self.index.into(), self.leaves.into(), &self.path, self.root)?)
+    }
+
+    fn verify_signature(&self, signer: &IdentityPublic) -> Result<(), VerifyError> {
+        let statement = Statement { leaves: self.leaves, root: self.root };
+        Ok(signer.verify(Context::BATCH, &codec::encode(&statement), &self.signature)?)
+    }
+
+    /// Binds signer, statement and the signature bytes: a good root must not carry a bad signature into a receipt file.
+    fn cache_key(&self, signer: &IdentityPublic) -> Digest {
+        let mut hasher = Hasher::new(b"sluis/1 batch cache");
+        hasher.field(&signer.fingerprint().0);
+        hasher.field(&codec::encode(&Statement { leaves: self.leaves, root: self.root }));
+        hasher.field(&codec::encode(&self.signature));
+        hasher.finish()
+    }
+}
+
+/// Remembers the batch signatures that verified, up to a fixed number, oldest out first.
+#[derive(Debug)]
+pub struct RootCache {
+    roots_max: usize,
+    known: HashSet<Digest>,
+    order: VecDeque<Digest>,
+}
+
+impl RootCache {
+    /// Remembers at most this many roots (at least one).
+    pub fn new(roots_max: usize) -> Self {
+        Self { roots_max: roots_max.max(1), known: HashSet::new(), order: VecDeque::new() }
+    }
+
+    /// How many roots are remembered.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// True before the first one.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    fn contains(&self, key: &Digest) -> bool {
+        self.known.contains(key)
+    }
+
+    fn insert(&mut self, key: Digest) {
+        if !self.known.insert(key) {
+            return;
+        }
+        self.order.push_back(key);
+        while self.order.len() > self.roots_max {
+            if let Some(oldest) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+}
+
+impl Default for RootCache {
+    /// Enough for what arrives while one batch is under way.
+    fn default() -> Self {
+        Self::new(1024)
+    }
+}

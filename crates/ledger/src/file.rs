@@ -1,0 +1,227 @@
+use base::{Name, Timestamp};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use identity::{IdentityPublic, PeerCard};
+use serde_json::{Map, Value};
+use thiserror::Error;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::batch::{RootCache, VerifyError};
+use crate::codec::DecodeError;
+use crate::receipt::{Destination, Expectation, Mismatch, Outcome, Receipt, Remark};
+use crate::settlement::{Class, Settlement};
+
+const FORMAT: &str = "sluis receipt 1";
+const FILE_BYTES_MAX: usize = 32 * 1024;
+
+/// A receipt with its signature: one text file that verifies alone and offline against the receiver's card.
+///
+/// The file is JSON. `receipt` and `settlement` hold the signed bytes in base64; `says` repeats them for people and is
+/// refused where it says anything else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiptFile {
+    receipt: Receipt,
+    settlement: Settlement,
+}
+
+/// Why a receipt is not believed.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ReceiptFileError {
+    /// The text is not such a file.
+    #[error("not a receipt file: {0}")]
+    Format(String),
+    /// The readable part does not repeat the signed part.
+    #[error("the readable field {0:?} differs from what is signed")]
+    Readable(String),
+    /// Everything is there, but not in the form in which it is written.
+    #[error("the text differs from the form in which receipt files are written")]
+    Form,
+    /// The receipt's bytes.
+    #[error("receipt: {0}")]
+    Receipt(DecodeError),
+    /// The settlement's bytes.
+    #[error("settlement: {0}")]
+    Settlement(DecodeError),
+    /// The settlement is a deferral or a nack.
+    #[error("the settlement is not a final one")]
+    NotFinal,
+    /// The settlement is about another receipt.
+    #[error("the settlement does not commit to this receipt")]
+    OtherReceipt,
+    /// The receipt names another receiver than the card.
+    #[error("the receipt is signed for receiver {receipt}, the card is of {card}")]
+    OtherReceiver {
+        /// Named in the receipt.
+        receipt: Name,
+        /// Named in the card.
+        card: Name,
+    },
+    /// The receiver's name fits and its keys do not.
+    #[error("the receipt names other identity keys of {0} than the card; ask for the card of that time")]
+    OtherKeys(Name),
+    /// Path or signature.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// Genuine, but of another delivery.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+}
+
+impl ReceiptFile {
+    /// Joins a receipt with the settlement that commits to it. Signatures are not checked here.
+    pub fn new(receipt: Receipt, settlement: Settlement) -> Result<Self, ReceiptFileError> {
+        let Class::Final(digest) = settlement.class() else {
+            return Err(ReceiptFileError::NotFinal);
+        };
+        let same = settlement.delivery() == receipt.delivery && settlement.attempt() == receipt.attempt;
+        if !same || digest != receipt.digest() {
+            return Err(ReceiptFileError::OtherReceipt);
+        }
+        Ok(Self { receipt, settlement })
+    }
+
+    /// Joins the bytes that came from a receiver: the opened record and the settlement.
+    pub fn from_parts(receipt: &[u8], settlement: &[u8]) -> Result<Self, ReceiptFileError> {
+        let receipt = Receipt::decode(receipt).map_err(ReceiptFileError::Receipt)?;
+        let settlement = Settlement::decode(settlement).map_err(ReceiptFileError::Settlement)?;
+        Self::new(receipt, settlement)
+    }
+
+    /// What is said, whether or not it is true: [`ReceiptFile::verify`] tells.
+    pub fn unverified(&self) -> &Receipt {
+        &self.receipt
+    }
+
+    /// The signed settlement.
+    pub fn settlement(&self) -> &Settlement {
+        &self.settlement
+    }
+
+    /// Checks everything against the receiver's card and returns what it signed.
+    pub fn verify(&self, signer: &PeerCard) -> Result<&Receipt, ReceiptFileError> {
+        self.verify_receiver(&signer.name, &signer.identity)?;
+        self.settlement.verify(&signer.identity)?;
+        Ok(&self.receipt)
+    }
+
+    /// What a sending gateway asks before it ends custody: the pinned receiver's signature, and that the receipt is
+    /// about this very delivery.
+    pub fn verify_for(
+        &self,
+        want: &Expectation<'_>,
+        signer: &IdentityPublic,
+        cache: &mut RootCache,
+    ) -> Result<&Receipt, ReceiptFileError> {
+        self.verify_receiver(&want.receiver.name, signer)?;
+        self.settlement.verify_cached(signer, cache)?;
+        self.receipt.expect(want)?;
+        Ok(&self.receipt)
+    }
+
+    fn verify_receiver(&self, name: &Name, signer: &IdentityPublic) -> Result<(), ReceiptFileError> {
+        let receiver = &self.receipt.receiver;
+        if receiver.name != *name {
+            return Err(ReceiptFileError::OtherReceiver { receipt: receiver.name.clone(), card: name.clone() });
+        }
+        if receiver.fingerprint != signer.fingerprint() {
+            return Err(ReceiptFileError::OtherKeys(name.clone()));
+        }
+        Ok(())
+    }
+
+    /// The file's text. The order of its lines is fixed here, so that it does not depend on how a JSON library is built.
+    pub fn to_text(&self) -> String {
+        let mut text = format!("{{\n  \"format\": {},\n  \"says\": {{\n", json(FORMAT));
+        let says: Vec<String> =
+            says(&self.receipt).into_iter().map(|(key, value)| format!("    {}: {}", json(key), json(&value))).collect();
+        text.push_str(&says.join(",\n"));
+        text.push_str("\n  },\n");
+        text.push_str(&format!("  \"receipt\": {},\n", json(&BASE64.encode(self.receipt.encode()))));
+        text.push_str(&format!("  \"settlement\": {}\n}}\n", json(&BASE64.encode(self.settlement.encode()))));
+        text
+    }
+
+    /// Reads a file's text. It must be, but for the line ends, exactly what [`ReceiptFile::to_text`] writes.
+    pub fn parse(text: &str) -> Result<Self, ReceiptFileError> {
+        let format = |what: &str| ReceiptFileError::Format(what.to_owned());
+        if text.len() > FILE_BYTES_MAX {
+            return Err(ReceiptFileError::Format(format!("{} bytes exceed {FILE_BYTES_MAX}", text.len())));
+        }
+        let text = text.replace("\r\n", "\n");
+        let file: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|e| ReceiptFileError::Format(e.to_string()))?;
+        if file.get("format").and_then(Value::as_str) != Some(FORMAT) {
+            return Err(ReceiptFileError::Format(format!("it does not say \"format\": {FORMAT:?}")));
+        }
+        let bytes = |key: &str| {
+            let text = file.get(key).and_then(Value::as_str).ok_or_else(|| format(&format!("{key:?} is missing")))?;
+            BASE64.decode(text).map_err(|_| format(&format!("{key:?} is not base64")))
+        };
+        let parsed = Self::from_parts(&bytes("receipt")?, &bytes("settlement")?)?;
+        let readable = file.get("says").and_then(Value::as_object).ok_or_else(|| format("\"says\" is missing"))?;
+        for (key, value) in says(&parsed.receipt) {
+            if readable.get(key).and_then(Value::as_str) != Some(value.as_str()) {
+                return Err(ReceiptFileError::Readable(key.to_owned()));
+            }
+        }
+        if text != parsed.to_text() {
+            return Err(ReceiptFileError::Form);
+        }
+        Ok(parsed)
+    }
+}
+
+/// What a receipt says, line by line, for a file and a screen. None of it is patient data.
+pub fn says(receipt: &Receipt) -> Vec<(&'static str, String)> {
+    let party = |p: &crate::Party| format!("{} {}", p.name, p.fingerprint);
+    let outcome = match receipt.outcome {
+        Outcome::Stored => "stored",
+        Outcome::Refused => "refused",
+    };
+    let destination = match &receipt.kind {
+        Destination::Dicom(ae) => format!("{} (AE {ae})", receipt.destination),
+        Destination::Folder => format!("{} (folder)", receipt.destination),
+    };
+    let level = match receipt.level {
+        crate::Level::Answered => "1 (the destination answered)",
+        crate::Level::Committed => "2 (the destination committed)",
+    };
+    let remark = match receipt.remark {
+        None => "none",
+        Some(Remark::AlreadyThere) => "an identical file was there already",
+        Some(Remark::Numbered) => "another file of this instance was there; this one is numbered",
+        Some(Remark::Repeated) => "an earlier attempt had an unknown outcome",
+    };
+    vec![
+        ("outcome", outcome.to_owned()),
+        ("status", receipt.status.to_string()),
+        ("destination", destination),
+        ("sender", party(&receipt.sender)),
+        ("receiver", party(&receipt.receiver)),
+        ("received_at", rfc3339(receipt.received_at)),
+        ("answered_at", rfc3339(receipt.answered_at)),
+        ("level", level.to_owned()),
+        ("remark", remark.to_owned()),
+        ("sop_class", receipt.sop_class.to_string()),
+        ("uid_hash", receipt.uid_hash.to_string()),
+        ("delivery", receipt.delivery.to_string()),
+        ("attempt", receipt.attempt.to_string()),
+        ("object", receipt.object.to_string()),
+        ("data_bytes", receipt.data_bytes.to_string()),
+        ("data_sha256", receipt.data_digest.to_string()),
+        ("body_sha256", receipt.body_digest.to_string()),
+    ]
+}
+
+fn json(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// UTC with milliseconds; a time that no calendar holds is shown as its number.
+fn rfc3339(time: Timestamp) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(time.0) * 1_000_000)
+        .ok()
+        .and_then(|t| t.format(&Rfc3339).ok())
+        .unwrap_or_else(|| format!("{} ms since 1970", time.0))
+}
