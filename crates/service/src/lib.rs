@@ -1,1 +1,17 @@
-//! placeholder
+//! What each of the three daemons needs around its own work: configuration, logs, an admin port, tasks, exit codes.
+//!
+//! What it does not do: it knows nothing of DICOM, envelopes or the relay, and starts nothing by itself. Each part works
+//! alone; a daemon's `main` puts them together.
+//!
+//! Read first: [`config::load`], [`Tasks`], [`admin::Admin`].
+
+pub mod admin;
+mod backoff;
+pub mod config;
+pub mod exit;
+pub mod files;
+mod tasks;
+pub mod telemetry;
+
+pub use backoff::Backoff;
+pub use tasks::{Drained, End, Ended, Tasks, shutdown_signal};

@@ -1,0 +1,290 @@
+//! The admin port: health, readiness and state over HTTP, for a loopback address.
+//!
+//! It carries no patient data and asks for no password, so it answers only requests that were made to an address or to
+//! `localhost`: a web page in a browser on the same machine cannot reach it by a name of its own (DNS rebinding). A
+//! route that changes something must take its input as JSON (axum's `Json`), which another site's page cannot send.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// The most that a client of ours reads of an answer.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long a client of ours waits for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether a daemon can do its work now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It can.
+    Ready,
+    /// It cannot, for this reason.
+    NotReady(String),
+}
+
+/// The routes of an admin port.
+#[derive(Debug)]
+pub struct Admin {
+    router: Router,
+}
+
+impl Admin {
+    /// `/healthz` answers 200 as long as the process runs, `/readyz` 200 or 503 by `ready`, `/status` the JSON of
+    /// `status`.
+    pub fn new<R, RF, S, SF>(ready: R, status: S) -> Self
+    where
+        R: Fn() -> RF + Send + Sync + 'static,
+        RF: Future<Output = Readiness> + Send + 'static,
+        S: Fn() -> SF + Send + Sync + 'static,
+        SF: Future<Output = Value> + Send + 'static,
+    {
+        let (ready, status) = (Arc::new(ready), Arc::new(status));
+        let readyz = move || {
+            let ready = ready.clone();
+            async move {
+                match ready().await {
+                    Readiness::Ready => (StatusCode::OK, "ready\n".to_owned()),
+                    Readiness::NotReady(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+                }
+            }
+        };
+        let status = move || {
+            let status = status.clone();
+            async move { Json(status().await) }
+        };
+        let router = Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(readyz))
+            .route("/status", get(status));
+        Self { router }
+    }
+
+    /// Adds a daemon's own routes.
+    #[must_use]
+    pub fn merge(self, routes: Router) -> Self {
+        Self { router: self.router.merge(routes) }
+    }
+
+    /// Serves until the token is cancelled and the running requests are answered.
+    pub async fn serve(self, listener: TcpListener, token: CancellationToken) -> io::Result<()> {
+        let router = self.router.layer(middleware::from_fn(local_only));
+        axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await
+    }
+}
+
+/// Refuses requests made to a name other than `localhost`, and keeps answers out of caches.
+async fn local_only(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(HeaderValue::to_str);
+    let allowed = match host {
+        None => true,
+        Some(Ok(host)) => host.parse::<Uri>().ok().and_then(|u| u.host().map(is_address_or_localhost)) == Some(true),
+        Some(Err(_)) => false,
+    };
+    let mut response = match allowed {
+        true => next.run(request).await,
+        false => (StatusCode::MISDIRECTED_REQUEST, "ask by address, not by name\n").into_response(),
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn is_address_or_localhost(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    bare.parse::<IpAddr>().is_ok() || bare.eq_ignore_ascii_case("localhost")
+}
+
+/// Why a daemon's admin port gave no usable answer.
+#[derive(Debug, Error)]
+pub enum RequestError {
+    /// Nobody listens, or the connection broke.
+    #[error("no answer from the admin port {address}; is the daemon running?")]
+    Connection {
+        /// Where it was tried.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// No answer in time.
+    #[error("no answer from the admin port {0} in time")]
+    TimeOut(SocketAddr),
+    /// Somebody else listens there.
+    #[error("what answers at {0} is not an admin port of ours")]
+    NotOurs(SocketAddr),
+    /// The daemon refused.
+    #[error("the daemon answered {status}: {text}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its body, if it is text.
+        text: String,
+    },
+}
+
+/// The JSON of `/status`.
+pub async fn fetch_status(address: SocketAddr) -> Result<Value, RequestError> {
+    fetch(address, "/status").await
+}
+
+/// A GET that is answered with JSON. `path` starts with a slash and is percent-encoded where it has to be.
+pub async fn fetch(address: SocketAddr, path: &str) -> Result<Value, RequestError> {
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n");
+    exchange(address, head.into_bytes()).await
+}
+
+/// A POST of JSON that is answered with JSON.
+pub async fn post(address: SocketAddr, path: &str, body: &Value) -> Result<Value, RequestError> {
+    let body = body.to_string();
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    exchange(address, head.into_bytes()).await
+}
+
+/// HTTP/1.0: the answer ends with the connection, so there is no chunked coding to undo.
+async fn exchange(address: SocketAddr, request: Vec<u8>) -> Result<Value, RequestError> {
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(&request).await?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+        Ok(answer)
+    });
+    let answer = match answer.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(source)) => return Err(RequestError::Connection { address, source }),
+        Err(_) => return Err(RequestError::TimeOut(address)),
+    };
+    let (status, body) = split(&answer).ok_or(RequestError::NotOurs(address))?;
+    if !(200..300).contains(&status) {
+        let text = String::from_utf8_lossy(body).trim().chars().take(500).collect();
+        return Err(RequestError::Refused { status, text });
+    }
+    if body.is_empty() {
+        return Ok(json!(null));
+    }
+    serde_json::from_slice(body).map_err(|_| RequestError::NotOurs(address))
+}
+
+/// Status code and body of an HTTP/1 answer.
+fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
+    let (head, body) = answer.split_at_checked(end + 4)?;
+    let line = std::str::from_utf8(head).ok()?.lines().next()?;
+    let rest = line.strip_prefix("HTTP/1.0 ").or_else(|| line.strip_prefix("HTTP/1.1 "))?;
+    Some((rest.get(..3)?.parse().ok()?, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::routing::post as post_route;
+
+    use super::*;
+
+    struct Running {
+        address: SocketAddr,
+        ready: Arc<AtomicBool>,
+        token: CancellationToken,
+        task: tokio::task::JoinHandle<io::Result<()>>,
+    }
+
+    async fn start() -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ready, token) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+        let flag = ready.clone();
+        let readiness = move || {
+            let ready = flag.load(Ordering::SeqCst);
+            async move { if ready { Readiness::Ready } else { Readiness::NotReady("no relay connected".into()) } }
+        };
+        let admin = Admin::new(readiness, || async { json!({ "role": "relay", "held": 3 }) });
+        let admin = admin.merge(Router::new().route("/echo", post_route(|body: Json<Value>| async { body })));
+        let task = tokio::spawn(admin.serve(listener, token.clone()));
+        Running { address, ready, token, task }
+    }
+
+    async fn raw(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn status_is_fetched_and_serving_ends_with_the_token() {
+        let running = start().await;
+        assert_eq!(fetch_status(running.address).await.unwrap(), json!({ "role": "relay", "held": 3 }));
+        assert_eq!(post(running.address, "/echo", &json!([1, "ä"])).await.unwrap(), json!([1, "ä"]));
+        running.token.cancel();
+        running.task.await.unwrap().unwrap();
+        let error = fetch_status(running.address).await.unwrap_err();
+        assert!(error.to_string().ends_with("is the daemon running?"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn readiness_follows_the_daemon() {
+        let running = start().await;
+        let error = fetch(running.address, "/readyz").await.unwrap_err();
+        assert_eq!(error.to_string(), "the daemon answered 503: no relay connected");
+        running.ready.store(true, Ordering::SeqCst);
+        let answer = raw(running.address, "GET /readyz HTTP/1.0\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.0 200") && answer.ends_with("ready\n"), "{answer}");
+        let answer = raw(running.address, "GET /healthz HTTP/1.0\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.0 200") && answer.contains("no-store"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_request_by_another_name_is_refused() {
+        let running = start().await;
+        let cases = [
+            ("127.0.0.1:9000", "200"),
+            ("[::1]:9000", "200"),
+            ("localhost:9000", "200"),
+            ("LOCALHOST", "200"),
+            ("evil.example", "421"),
+            ("127.0.0.1.evil.example:80", "421"),
+            ("localhost.evil.example", "421"),
+            ("", "421"),
+        ];
+        for (host, status) in cases {
+            let answer = raw(running.address, &format!("GET /healthz HTTP/1.0\r\nHost: {host}\r\n\r\n")).await;
+            assert_eq!(answer.get(9..12), Some(status), "{host:?}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_on_the_port_is_recognised() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stranger = tokio::spawn(async move {
+            for answer in ["SSH-2.0-x\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n<html>", "HTTP/1.1 4"] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut buffer = [0; 1024];
+                let _ = stream.read(&mut buffer).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        for _ in 0..3 {
+            assert!(matches!(fetch_status(address).await, Err(RequestError::NotOurs(_))));
+        }
+        stranger.await.unwrap();
+    }
+}

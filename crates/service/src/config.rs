@@ -1,0 +1,304 @@
+//! A daemon's configuration file: TOML, then the environment, into one struct. What cannot be used is refused with the
+//! place in the file before anything starts.
+
+mod error;
+mod units;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format as _, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use serde::de::DeserializeOwned;
+
+pub use error::{ConfigError, Place};
+pub use units::{ByteSize, Span, UnitError};
+
+use error::{Source, dotted};
+
+/// The prefix of all environment variables that change a configuration.
+pub const ENVIRONMENT_PREFIX: &str = "SLUIS_";
+
+/// A configuration and where it came from.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    /// The values.
+    pub config: T,
+    source: Source,
+}
+
+/// Reads a file, then the process's environment variables `SLUIS_…` over it: `SLUIS_DICOM__LISTEN` sets `listen` in
+/// `[dicom]`. An array of tables can be set in the file only.
+pub fn load<T: DeserializeOwned>(path: &Path, environment_prefix: &str) -> Result<Loaded<T>, ConfigError> {
+    let variables = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(key, _)| key.starts_with(environment_prefix));
+    load_with(path, environment_prefix, variables.collect())
+}
+
+/// As [`load`], with the environment given.
+pub fn load_with<T: DeserializeOwned>(
+    path: &Path,
+    environment_prefix: &str,
+    variables: Vec<(String, String)>,
+) -> Result<Loaded<T>, ConfigError> {
+    let read = |e: std::io::Error| ConfigError::Read { path: path.to_owned(), reason: e.to_string() };
+    let text = fs::read_to_string(path).map_err(read)?;
+    // The folder is made absolute now, so that nothing depends on a later change of the working directory.
+    let absolute = std::path::absolute(path).map_err(read)?;
+    let source = Source::parse(path, absolute, text, environment_prefix)?;
+    let environment = Environment::read(environment_prefix, variables)?;
+    let figment = Figment::new().merge(Toml::string(&source.text)).merge(environment);
+    match figment.extract::<T>() {
+        Ok(config) => Ok(Loaded { config, source }),
+        Err(error) => Err(source.explain(error)),
+    }
+}
+
+impl<T> Loaded<T> {
+    /// The file, as it was named.
+    pub fn path(&self) -> &Path {
+        &self.source.path
+    }
+
+    /// The folder of the file; absolute.
+    pub fn dir(&self) -> &Path {
+        self.source.absolute.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// A path as the file means it: relative ones start at the file's folder.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.dir().join(path)
+    }
+
+    /// An error about a value that could be read and cannot be used, with its place. `key` as in `route[0].to`.
+    pub fn error(&self, key: &str, message: impl Into<String>) -> ConfigError {
+        let path: Vec<String> = key.split(['.', '[', ']']).filter(|p| !p.is_empty()).map(str::to_owned).collect();
+        ConfigError::Value { place: self.source.place(&path), key: dotted(&path), message: message.into() }
+    }
+}
+
+/// The variables that start with the prefix, as nested values.
+struct Environment(Dict);
+
+impl Environment {
+    fn read(prefix: &str, variables: Vec<(String, String)>) -> Result<Self, ConfigError> {
+        let mut dict = Dict::new();
+        for (variable, text) in variables {
+            let Some(key) = variable.strip_prefix(prefix) else { continue };
+            let path: Vec<String> = key.split("__").map(str::to_lowercase).collect();
+            if path.iter().any(String::is_empty) {
+                let place = Place::Variable(variable);
+                return Err(ConfigError::Syntax { place, message: "the name has an empty part".to_owned() });
+            }
+            let value = text.parse::<Value>().unwrap_or_else(|never| match never {});
+            insert(&mut dict, &path, value);
+        }
+        Ok(Self(dict))
+    }
+}
+
+/// Puts a value at a path; a later variable goes before an earlier one.
+fn insert(dict: &mut Dict, path: &[String], value: Value) {
+    match path {
+        [] => {}
+        [last] => {
+            dict.insert(last.clone(), value);
+        }
+        [first, rest @ ..] => {
+            let entry = dict.entry(first.clone()).or_insert_with(|| Value::from(Dict::new()));
+            if !matches!(entry, Value::Dict(..)) {
+                *entry = Value::from(Dict::new());
+            }
+            if let Value::Dict(_, inner) = entry {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+impl Provider for Environment {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(error::ENVIRONMENT)
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Map::from([(Profile::Default, self.0.clone())]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        dicom: Dicom,
+        #[serde(default)]
+        route: Vec<Route>,
+        #[serde(default)]
+        status: BTreeMap<String, Kind>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Dicom {
+        listen: std::net::SocketAddr,
+        #[serde(default)]
+        max_pdu: u32,
+        #[serde(default)]
+        buffer: Option<ByteSize>,
+        #[serde(default)]
+        idle: Option<Span>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Route {
+        ae: base::AeTitle,
+        #[serde(default)]
+        calling: Vec<base::AeTitle>,
+        #[serde(default)]
+        kind: Option<Kind>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Kind {
+        Folder,
+        Dicom,
+    }
+
+    const GOOD: &str = "[dicom]\nlisten = \"127.0.0.1:104\"\n";
+
+    fn load_text(text: &str, variables: &[(&str, &str)]) -> Result<Loaded<Config>, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.toml");
+        std::fs::write(&path, text).unwrap();
+        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let loaded = load_with::<Config>(&path, ENVIRONMENT_PREFIX, variables);
+        loaded.map_err(|e| e.to_string().replace(&path.display().to_string(), "x.toml"))
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_with_its_place() {
+        let cases: &[(&str, &[(&str, &str)], &str)] = &[
+            (
+                "[dicom]\nlisten = \"127.0.0.1:104\"\n  max_pud = 5\n",
+                &[],
+                "x.toml:3:3: unknown key `dicom.max_pud`; did you mean `max_pdu`?",
+            ),
+            (
+                "[dicom]\nlisten = \"127.0.0.1:104\"\nzebra = 5\n",
+                &[],
+                "x.toml:3:1: unknown key `dicom.zebra`; known here: listen, max_pdu, buffer, idle",
+            ),
+            (
+                "[dicom]\nlisten = \"127.0.0.1:104\"\n[[route]]\nae = \"A\"\n[[route]]\nae = \"B\"\ncaling = []\n",
+                &[],
+                "x.toml:7:1: unknown key `route[1].caling`; did you mean `calling`?",
+            ),
+            ("[dicm]\n", &[], "x.toml:1:2: unknown key `dicm`; did you mean `dicom`?"),
+            ("[dicom]\n", &[], "x.toml:1:1: key `dicom.listen` is missing"),
+            ("", &[], "x.toml:1:1: key `dicom` is missing"),
+            (
+                "[dicom]\nlisten = \"nonsense\"\n",
+                &[],
+                "x.toml:2:10: `dicom.listen`: invalid socket address syntax",
+            ),
+            (
+                "[dicom]\nlisten = \"127.0.0.1:104\"\nmax_pdu = \"big\"\n",
+                &[],
+                "x.toml:3:11: `dicom.max_pdu`: expected u32, found string \"big\"",
+            ),
+            (
+                "[dicom]\nlisten = \"127.0.0.1:104\"\nbuffer = \"64 MB2\"\n",
+                &[],
+                "x.toml:3:10: `dicom.buffer`: unknown unit \"MB2\"; write a number of bytes, or one with B, kB, MB, \
+                 GB, TB, KiB, MiB, GiB or TiB",
+            ),
+            (
+                "[dicom]\nlisten = \"127.0.0.1:104\"\nidle = 30\n",
+                &[],
+                "x.toml:3:8: `dicom.idle`: a duration needs a unit, as in \"25s\", \"10min\" or \"1h 30min\"",
+            ),
+            (
+                "[dicom]\nlisten = \"127.0.0.1:104\"\n[[route]]\nae = \"A\"\ncalling = [\"GOOD\", \"MUCH TOO LONG FOR IT\"]\n",
+                &[],
+                "x.toml:5:20: `route[0].calling[1]`: AE title has 20 characters; at most 16 are allowed",
+            ),
+            (
+                "[dicom]\nlisten = \"127.0.0.1:104\"\n[[route]]\nae = \"A\"\nkind = \"foldre\"\n",
+                &[],
+                "x.toml:5:8: `route[0].kind`: unknown value \"foldre\"; did you mean \"folder\"?",
+            ),
+            (
+                "[dicom]\nlisten = \"127.0.0.1:104\"\nlisten = \"127.0.0.1:105\"\n",
+                &[],
+                "x.toml:3:1: duplicate key `listen` in table `dicom`",
+            ),
+            ("[dicom\n", &[], "x.toml:1:7: invalid table header expected `.`, `]`"),
+            (
+                GOOD,
+                &[("SLUIS_DICOM__MAX_PUD", "5")],
+                "environment variable SLUIS_DICOM__MAX_PUD: unknown key `dicom.max_pud`; did you mean `max_pdu`?",
+            ),
+            (
+                GOOD,
+                &[("SLUIS_DICOM__MAX_PDU", "-1")],
+                "environment variable SLUIS_DICOM__MAX_PDU: `dicom.max_pdu`: expected u32, found integer -1",
+            ),
+            (GOOD, &[("SLUIS_DICOM____X", "5")], "environment variable SLUIS_DICOM____X: the name has an empty part"),
+        ];
+        for (text, variables, want) in cases {
+            match load_text(text, variables) {
+                Ok(loaded) => panic!("accepted: {text}\n{loaded:?}"),
+                Err(error) => assert_eq!(error, *want, "{text}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file() {
+        let text = format!("{GOOD}max_pdu = 4096\nbuffer = \"64 MiB\"\nidle = \"1m 30s\"\n");
+        let config = load_text(&text, &[("SLUIS_DICOM__MAX_PDU", "8192"), ("PATH", "/bin")]).unwrap().config;
+        assert_eq!(config.dicom.max_pdu, 8192);
+        assert_eq!(config.dicom.listen.port(), 104);
+        assert_eq!(config.dicom.buffer, Some(ByteSize(64 << 20)));
+        assert_eq!(config.dicom.idle, Some(Span::from_secs(90)));
+        assert!(config.route.is_empty() && config.status.is_empty());
+    }
+
+    #[test]
+    fn paths_start_at_the_folder_of_the_file() {
+        let loaded = load_text(GOOD, &[]).unwrap();
+        assert!(loaded.dir().is_absolute());
+        assert_eq!(loaded.resolve(Path::new("keys/a.key")), loaded.dir().join("keys/a.key"));
+        assert_eq!(loaded.resolve(Path::new("/etc/a.key")), Path::new("/etc/a.key"));
+    }
+
+    #[test]
+    fn a_check_of_the_daemon_names_the_place_too() {
+        let text = format!("{GOOD}[[route]]\nae = \"A\"\n[[route]]\nae = \"B\"\ncalling = [\"X\"]\n");
+        let loaded = load_text(&text, &[]).unwrap();
+        let place = |key: &str| {
+            let text = loaded.error(key, "cannot be").to_string();
+            text.replace(&loaded.path().display().to_string(), "x.toml")
+        };
+        assert_eq!(place("route[1].calling[0]"), "x.toml:7:12: `route[1].calling[0]`: cannot be");
+        assert_eq!(place("route[0].ae"), "x.toml:4:6: `route[0].ae`: cannot be");
+        assert_eq!(place("route[1].nothing"), "x.toml:5:1: `route[1].nothing`: cannot be");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = load::<Config>(Path::new("/nonexistent/x.toml"), ENVIRONMENT_PREFIX).unwrap_err();
+        assert!(error.to_string().starts_with("cannot read /nonexistent/x.toml: No such file"), "{error}");
+    }
+}

@@ -1,0 +1,219 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use figment::error::{Actual, Kind};
+use thiserror::Error;
+use toml_edit::{ImDocument, Item};
+
+/// How figment names the values from the environment.
+pub(super) const ENVIRONMENT: &str = "environment";
+
+/// A configuration that cannot be used. The operator's to mend.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// The file is not TOML, or a variable's name is not a key.
+    #[error("{place}: {message}")]
+    Syntax {
+        /// Where.
+        place: Place,
+        /// What is wrong.
+        message: String,
+    },
+    /// A key that nobody reads.
+    #[error("{place}: unknown key `{key}`{hint}")]
+    UnknownKey {
+        /// Where.
+        place: Place,
+        /// The key with its tables.
+        key: String,
+        /// The nearest key, or all keys that are known there; may be empty.
+        hint: String,
+    },
+    /// A key that has no default.
+    #[error("{place}: key `{key}` is missing")]
+    Missing {
+        /// The table that it is missing in.
+        place: Place,
+        /// The key with its tables.
+        key: String,
+    },
+    /// A value that cannot be used.
+    #[error("{place}: `{key}`: {message}")]
+    Value {
+        /// Where.
+        place: Place,
+        /// The key with its tables.
+        key: String,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
+}
+
+/// Where a configured value stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the file; line and column from 1.
+    File {
+        /// As it was named.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// In characters, from 1.
+        column: usize,
+    },
+    /// In an environment variable.
+    Variable(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+/// A file's text with what is needed to find a key in it.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) absolute: PathBuf,
+    pub(super) text: String,
+    document: ImDocument<String>,
+    environment_prefix: String,
+}
+
+impl Source {
+    pub(super) fn parse(
+        path: &Path,
+        absolute: PathBuf,
+        text: String,
+        environment_prefix: &str,
+    ) -> Result<Self, ConfigError> {
+        let document = ImDocument::parse(text.clone()).map_err(|e| ConfigError::Syntax {
+            place: place_at(path, &text, e.span().map_or(0, |span| span.start)),
+            message: e.message().trim().replace('\n', " "),
+        })?;
+        let environment_prefix = environment_prefix.to_owned();
+        Ok(Self { path: path.to_owned(), absolute, text, document, environment_prefix })
+    }
+
+    /// Turns figment's error into one with a place.
+    pub(super) fn explain(&self, error: figment::Error) -> ConfigError {
+        let from_environment = error.metadata.as_ref().is_some_and(|m| m.name == ENVIRONMENT);
+        let mut path = error.path;
+        let of = |path: &[String], at: At| match from_environment {
+            true => Place::Variable(format!("{}{}", self.environment_prefix, path.join("__").to_uppercase())),
+            false => self.find(path, at),
+        };
+        match error.kind {
+            Kind::UnknownField(field, known) => {
+                if path.last() != Some(&field) {
+                    path.push(field.clone());
+                }
+                let hint = match nearest(&field, known) {
+                    Some(near) => format!("; did you mean `{near}`?"),
+                    None if known.is_empty() => String::new(),
+                    None => format!("; known here: {}", known.join(", ")),
+                };
+                ConfigError::UnknownKey { place: of(&path, At::Key), key: dotted(&path), hint }
+            }
+            Kind::MissingField(field) => {
+                let place = self.find(&path, At::Value);
+                path.push(field.into_owned());
+                ConfigError::Missing { place, key: dotted(&path) }
+            }
+            kind => {
+                let message = match kind {
+                    Kind::UnknownVariant(value, known) => match nearest(&value, known) {
+                        Some(near) => format!("unknown value {value:?}; did you mean {near:?}?"),
+                        None => format!("unknown value {value:?}; known here: {}", known.join(", ")),
+                    },
+                    Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
+                        format!("expected {wanted}, found {}", plain(found))
+                    }
+                    other => other.to_string(),
+                };
+                ConfigError::Value { place: of(&path, At::Value), key: dotted(&path), message }
+            }
+        }
+    }
+
+    /// The place of a value, or of the nearest table around it.
+    pub(super) fn place(&self, path: &[String]) -> Place {
+        self.find(path, At::Value)
+    }
+
+    fn find(&self, path: &[String], at: At) -> Place {
+        let mut item: &Item = self.document.as_item();
+        let mut offset = 0;
+        for (i, part) in path.iter().enumerate() {
+            let next = match part.parse::<usize>() {
+                Ok(index) => item.get(index).map(|next| (None, next)),
+                Err(_) => item.as_table_like().and_then(|table| table.get_key_value(part)).map(|(k, n)| (k.span(), n)),
+            };
+            let Some((key, next)) = next else { break };
+            let wants_key = matches!(at, At::Key) && i + 1 == path.len();
+            let (first, second) = if wants_key { (key, next.span()) } else { (next.span(), key) };
+            offset = first.or(second).map_or(offset, |span| span.start);
+            item = next;
+        }
+        place_at(&self.path, &self.text, offset)
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+enum At {
+    Key,
+    Value,
+}
+
+fn place_at(path: &Path, text: &str, offset: usize) -> Place {
+    let before = text.get(..offset.min(text.len())).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    Place::File { path: path.to_owned(), line, column }
+}
+
+/// `route`, `0`, `to` as `route[0].to`.
+pub(super) fn dotted(path: &[String]) -> String {
+    let mut text = String::new();
+    for part in path {
+        if !text.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) {
+            text.push_str(&format!("[{part}]"));
+        } else {
+            if !text.is_empty() {
+                text.push('.');
+            }
+            text.push_str(part);
+        }
+    }
+    text
+}
+
+/// Without Rust's view of integers.
+fn plain(found: Actual) -> String {
+    match found {
+        Actual::Unsigned(number) => format!("integer {number}"),
+        Actual::Signed(number) => format!("integer {number}"),
+        Actual::Seq => "an array".to_owned(),
+        Actual::Map => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The known word that is most like the given one, if it is like enough to be what was meant.
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let scored = known.iter().map(|k| (strsim::damerau_levenshtein(word, k), *k));
+    scored.min().filter(|(distance, k)| *distance <= word.len().max(k.len()).div_ceil(3)).map(|(_, k)| k)
+}
