@@ -1,0 +1,1 @@
+"""What the black-box tests and scripts share: the three processes, peers, senders and comparison."""
