@@ -64,7 +64,10 @@ pub enum VerifyError {
 }
 
 /// Signs settlements together: one signature of each kind for all of them.
-pub fn sign_batch(identity: &IdentityKey, settlements: &[SettlementCore]) -> Result<Vec<Settlement>, BatchError> {
+pub fn sign_batch(
+    identity: &IdentityKey,
+    settlements: &[SettlementCore],
+) -> Result<Vec<Settlement>, BatchError> {
     let size_error = BatchError { leaves: settlements.len() };
     if settlements.is_empty() || settlements.len() > BATCH_LEAVES_MAX {
         return Err(size_error);

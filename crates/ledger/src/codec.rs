@@ -24,7 +24,10 @@ pub enum DecodeError {
 }
 
 /// Encodes `[version, value]`.
-#[expect(clippy::expect_used, reason = "writing to memory does not fail and no encoder of ours returns an error")]
+#[expect(
+    clippy::expect_used,
+    reason = "writing to memory does not fail and no encoder of ours returns an error"
+)]
 pub(crate) fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
     minicbor::to_vec((VERSION, value)).expect("encoding into memory succeeds")
 }
@@ -64,8 +67,13 @@ pub(crate) mod text {
         e.str(&value.to_string())?.ok()
     }
 
-    pub(crate) fn decode<Ctx, T: FromStr>(d: &mut Decoder<'_>, _: &mut Ctx) -> Result<T, minicbor::decode::Error> {
-        d.str()?.parse().map_err(|_| minicbor::decode::Error::message("text field has a value that is not allowed"))
+    pub(crate) fn decode<Ctx, T: FromStr>(
+        d: &mut Decoder<'_>,
+        _: &mut Ctx,
+    ) -> Result<T, minicbor::decode::Error> {
+        d.str()?
+            .parse()
+            .map_err(|_| minicbor::decode::Error::message("text field has a value that is not allowed"))
     }
 }
 
@@ -76,7 +84,8 @@ mod tests {
     #[test]
     fn one_encoding_is_accepted_and_every_other_refused() {
         assert_eq!(decode::<u32>(&[0x82, 1, 5]), Ok(5));
-        let cases: [(&str, &[u8], fn(&DecodeError) -> bool); 8] = [
+        type Case = (&'static str, &'static [u8], fn(&DecodeError) -> bool);
+        let cases: [Case; 8] = [
             ("empty", &[], |e| matches!(e, DecodeError::Malformed(_))),
             ("no array", &[5], |e| matches!(e, DecodeError::Malformed(_))),
             ("no value", &[0x81, 1], |e| matches!(e, DecodeError::Malformed(_))),
@@ -90,6 +99,9 @@ mod tests {
             let error = decode::<u32>(bytes).unwrap_err();
             assert!(want(&error), "{name}: {error}");
         }
-        assert_eq!(decode::<u32>(&vec![0; RECORD_BYTES_MAX + 1]), Err(DecodeError::TooLong(RECORD_BYTES_MAX + 1)));
+        assert_eq!(
+            decode::<u32>(&vec![0; RECORD_BYTES_MAX + 1]),
+            Err(DecodeError::TooLong(RECORD_BYTES_MAX + 1))
+        );
     }
 }

@@ -122,7 +122,10 @@ impl ReceiptFile {
     fn verify_receiver(&self, name: &Name, signer: &IdentityPublic) -> Result<(), ReceiptFileError> {
         let receiver = &self.receipt.receiver;
         if receiver.name != *name {
-            return Err(ReceiptFileError::OtherReceiver { receipt: receiver.name.clone(), card: name.clone() });
+            return Err(ReceiptFileError::OtherReceiver {
+                receipt: receiver.name.clone(),
+                card: name.clone(),
+            });
         }
         if receiver.fingerprint != signer.fingerprint() {
             return Err(ReceiptFileError::OtherKeys(name.clone()));
@@ -133,8 +136,10 @@ impl ReceiptFile {
     /// The file's text. The order of its lines is fixed here, so that it does not depend on how a JSON library is built.
     pub fn to_text(&self) -> String {
         let mut text = format!("{{\n  \"format\": {},\n  \"says\": {{\n", json(FORMAT));
-        let says: Vec<String> =
-            says(&self.receipt).into_iter().map(|(key, value)| format!("    {}: {}", json(key), json(&value))).collect();
+        let says: Vec<String> = says(&self.receipt)
+            .into_iter()
+            .map(|(key, value)| format!("    {}: {}", json(key), json(&value)))
+            .collect();
         text.push_str(&says.join(",\n"));
         text.push_str("\n  },\n");
         text.push_str(&format!("  \"receipt\": {},\n", json(&BASE64.encode(self.receipt.encode()))));
@@ -155,11 +160,15 @@ impl ReceiptFile {
             return Err(ReceiptFileError::Format(format!("it does not say \"format\": {FORMAT:?}")));
         }
         let bytes = |key: &str| {
-            let text = file.get(key).and_then(Value::as_str).ok_or_else(|| format(&format!("{key:?} is missing")))?;
+            let text = file
+                .get(key)
+                .and_then(Value::as_str)
+                .ok_or_else(|| format(&format!("{key:?} is missing")))?;
             BASE64.decode(text).map_err(|_| format(&format!("{key:?} is not base64")))
         };
         let parsed = Self::from_parts(&bytes("receipt")?, &bytes("settlement")?)?;
-        let readable = file.get("says").and_then(Value::as_object).ok_or_else(|| format("\"says\" is missing"))?;
+        let readable =
+            file.get("says").and_then(Value::as_object).ok_or_else(|| format("\"says\" is missing"))?;
         for (key, value) in says(&parsed.receipt) {
             if readable.get(key).and_then(Value::as_str) != Some(value.as_str()) {
                 return Err(ReceiptFileError::Readable(key.to_owned()));

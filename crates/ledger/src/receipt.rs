@@ -1,4 +1,6 @@
-use base::{AeTitle, Attempt, DeliveryId, Digest, Fingerprint, Hasher, Name, ObjectId, Status, Timestamp, Uid};
+use base::{
+    AeTitle, Attempt, DeliveryId, Digest, Fingerprint, Hasher, Name, ObjectId, Status, Timestamp, Uid,
+};
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 

@@ -154,7 +154,11 @@ impl SettlementCore {
 
     /// The settlement of an attempt that has to be made again later.
     pub fn for_deferred(deferred: &Deferred) -> Self {
-        Self { delivery: deferred.delivery, attempt: deferred.attempt, class: Class::Deferred(deferred.digest()) }
+        Self {
+            delivery: deferred.delivery,
+            attempt: deferred.attempt,
+            class: Class::Deferred(deferred.digest()),
+        }
     }
 
     /// The settlement of an attempt that failed on the way.
@@ -208,7 +212,12 @@ impl NackReason {
     pub fn asks_for_fresh_session(self) -> bool {
         matches!(
             self,
-            Self::UnknownPrekey | Self::PrekeyUsed | Self::UnknownSession | Self::Expired | Self::Replay | Self::BadHeader
+            Self::UnknownPrekey
+                | Self::PrekeyUsed
+                | Self::UnknownSession
+                | Self::Expired
+                | Self::Replay
+                | Self::BadHeader
         )
     }
 }

@@ -91,7 +91,9 @@ async fn local_only(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).map(HeaderValue::to_str);
     let allowed = match host {
         None => true,
-        Some(Ok(host)) => host.parse::<Uri>().ok().and_then(|u| u.host().map(is_address_or_localhost)) == Some(true),
+        Some(Ok(host)) => {
+            host.parse::<Uri>().ok().and_then(|u| u.host().map(is_address_or_localhost)) == Some(true)
+        }
         Some(Err(_)) => false,
     };
     let mut response = match allowed {
@@ -265,7 +267,8 @@ mod tests {
             ("", "421"),
         ];
         for (host, status) in cases {
-            let answer = raw(running.address, &format!("GET /healthz HTTP/1.0\r\nHost: {host}\r\n\r\n")).await;
+            let answer =
+                raw(running.address, &format!("GET /healthz HTTP/1.0\r\nHost: {host}\r\n\r\n")).await;
             assert_eq!(answer.get(9..12), Some(status), "{host:?}: {answer}");
         }
     }

@@ -53,6 +53,9 @@ mod tests {
         let mut backoff = Backoff::new(Duration::MAX, Duration::MAX);
         assert!(backoff.wait(u64::MAX) <= Duration::MAX);
         assert_eq!(Backoff::new(Duration::ZERO, Duration::ZERO).wait(u64::MAX), Duration::ZERO);
-        assert_eq!(Backoff::new(Duration::from_secs(9), Duration::from_secs(1)).wait(0), Duration::from_millis(500));
+        assert_eq!(
+            Backoff::new(Duration::from_secs(9), Duration::from_secs(1)).wait(0),
+            Duration::from_millis(500)
+        );
     }
 }

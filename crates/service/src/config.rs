@@ -64,7 +64,7 @@ impl<T> Loaded<T> {
 
     /// The folder of the file; absolute.
     pub fn dir(&self) -> &Path {
-        self.source.absolute.parent().unwrap_or(Path::new("/"))
+        self.source.absolute.parent().unwrap_or_else(|| Path::new("/"))
     }
 
     /// A path as the file means it: relative ones start at the file's folder.
@@ -74,7 +74,8 @@ impl<T> Loaded<T> {
 
     /// An error about a value that could be read and cannot be used, with its place. `key` as in `route[0].to`.
     pub fn error(&self, key: &str, message: impl Into<String>) -> ConfigError {
-        let path: Vec<String> = key.split(['.', '[', ']']).filter(|p| !p.is_empty()).map(str::to_owned).collect();
+        let path: Vec<String> =
+            key.split(['.', '[', ']']).filter(|p| !p.is_empty()).map(str::to_owned).collect();
         ConfigError::Value { place: self.source.place(&path), key: dotted(&path), message: message.into() }
     }
 }
@@ -160,6 +161,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only whether and where it can be read matters here")]
     struct Route {
         ae: base::AeTitle,
         #[serde(default)]
@@ -180,7 +182,7 @@ mod tests {
     fn load_text(text: &str, variables: &[(&str, &str)]) -> Result<Loaded<Config>, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.toml");
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
         let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let loaded = load_with::<Config>(&path, ENVIRONMENT_PREFIX, variables);
         loaded.map_err(|e| e.to_string().replace(&path.display().to_string(), "x.toml"))
@@ -188,7 +190,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_refused_with_its_place() {
-        let cases: &[(&str, &[(&str, &str)], &str)] = &[
+        type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+        let cases: &[Case] = &[
             (
                 "[dicom]\nlisten = \"127.0.0.1:104\"\n  max_pud = 5\n",
                 &[],
@@ -254,7 +257,11 @@ mod tests {
                 &[("SLUIS_DICOM__MAX_PDU", "-1")],
                 "environment variable SLUIS_DICOM__MAX_PDU: `dicom.max_pdu`: expected u32, found integer -1",
             ),
-            (GOOD, &[("SLUIS_DICOM____X", "5")], "environment variable SLUIS_DICOM____X: the name has an empty part"),
+            (
+                GOOD,
+                &[("SLUIS_DICOM____X", "5")],
+                "environment variable SLUIS_DICOM____X: the name has an empty part",
+            ),
         ];
         for (text, variables, want) in cases {
             match load_text(text, variables) {

@@ -97,8 +97,12 @@ mod tests {
         #[derive(Debug, Error)]
         #[error("cannot open outbox: {0}")]
         struct Outer(#[source] std::io::Error);
-        let error = anyhow::Error::new(Outer(std::io::Error::other("permission denied"))).context("gateway-out");
-        assert_eq!(report(error.as_ref()), "error: gateway-out\ncaused by: cannot open outbox: permission denied\n");
+        let error =
+            anyhow::Error::new(Outer(std::io::Error::other("permission denied"))).context("gateway-out");
+        assert_eq!(
+            report(error.as_ref()),
+            "error: gateway-out\ncaused by: cannot open outbox: permission denied\n"
+        );
         assert_eq!(chain(error.as_ref()), "gateway-out: cannot open outbox: permission denied");
     }
 }

@@ -38,17 +38,20 @@ pub fn replace(path: &Path, bytes: &[u8], readable: Readable) -> io::Result<()> 
 }
 
 fn write_beside(path: &Path, bytes: &[u8], readable: Readable) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"))?;
     let suffix = base::ObjectId(base::random_bytes()).to_string();
     let temporary = path.with_file_name(format!(".{}.{suffix}", name.to_string_lossy()));
     let mode = match readable {
         Readable::Owner => 0o600,
         Readable::Everybody => 0o644,
     };
-    let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
     match written {
         Ok(()) => Ok(temporary),
         Err(error) => {
@@ -60,7 +63,7 @@ fn write_beside(path: &Path, bytes: &[u8], readable: Readable) -> io::Result<Pat
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     File::open(folder)?.sync_all()
 }
 

@@ -67,9 +67,15 @@ pub fn load_identity<T>(loaded: &Loaded<T>, table: &IdentityTable) -> Result<Arc
 }
 
 /// Reads a card file and checks that it is the card of `name`. `key` is the place in the configuration.
-pub fn load_card<T>(loaded: &Loaded<T>, key: &str, name: &Name, path: &Path) -> Result<PeerCard, ConfigError> {
+pub fn load_card<T>(
+    loaded: &Loaded<T>,
+    key: &str,
+    name: &Name,
+    path: &Path,
+) -> Result<PeerCard, ConfigError> {
     let path = loaded.resolve(path);
-    let refuse = |reason: String| loaded.error(&format!("{key}.card"), format!("{}: {reason}", path.display()));
+    let refuse =
+        |reason: String| loaded.error(&format!("{key}.card"), format!("{}: {reason}", path.display()));
     let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string()))?;
     let card = PeerCard::parse(text.trim()).map_err(|error| refuse(error.to_string()))?;
     if card.name != *name {
@@ -85,7 +91,8 @@ pub fn load_peers<T>(loaded: &Loaded<T>, tables: &[PeerTable]) -> Result<Vec<Pee
         let key = format!("peer[{i}]");
         let card = load_card(loaded, &key, &table.name, &table.card)?;
         if cards.iter().any(|other| other.name == card.name) {
-            return Err(loaded.error(&format!("{key}.name"), format!("two [[peer]] tables are called {}", table.name)));
+            return Err(loaded
+                .error(&format!("{key}.name"), format!("two [[peer]] tables are called {}", table.name)));
         }
         cards.push(card);
     }

@@ -161,7 +161,9 @@ fn panic_text(error: JoinError) -> String {
     };
     match payload.downcast::<String>() {
         Ok(text) => *text,
-        Err(payload) => payload.downcast::<&'static str>().map_or_else(|_| "no text".to_owned(), |t| (*t).to_owned()),
+        Err(payload) => {
+            payload.downcast::<&'static str>().map_or_else(|_| "no text".to_owned(), |t| (*t).to_owned())
+        }
     }
 }
 
@@ -194,12 +196,16 @@ mod tests {
             seen.push((ended.to_string(), ended.end.is_failure()));
         }
         seen.sort();
-        let want = [("bad failed: disk gone", true), ("good finished", false), ("ugly panicked: broken invariant", true)];
+        let want = [
+            ("bad failed: disk gone", true),
+            ("good finished", false),
+            ("ugly panicked: broken invariant", true),
+        ];
         assert_eq!(seen, want.map(|(text, failure)| (text.to_owned(), failure)));
         assert!(tasks.is_empty() && tasks.drain(Duration::ZERO).await.is_clean());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn draining_names_the_tasks_that_do_not_listen() {
         let mut tasks = Tasks::new();
         let token = tasks.token();
@@ -213,7 +219,7 @@ mod tests {
             token.cancelled().await;
             Err(io::Error::other("no"))
         });
-        let drained = tasks.drain(Duration::from_secs(5)).await;
+        let drained = tasks.drain(Duration::from_millis(500)).await;
         assert_eq!(drained.late, ["deaf"]);
         assert_eq!(drained.failed.len(), 1);
         assert_eq!(drained.failed[0].name, "fails at the end");

@@ -48,7 +48,8 @@ pub enum LogLevel {
 
 /// Starts logging. Called again (as tests do) it changes nothing and returns false.
 pub fn init(config: &LogConfig) -> bool {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::from(config.level).into()).from_env_lossy();
+    let filter =
+        EnvFilter::builder().with_default_directive(LevelFilter::from(config.level).into()).from_env_lossy();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).finish().try_init().is_ok(),

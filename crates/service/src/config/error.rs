@@ -159,7 +159,10 @@ impl Source {
         for (i, part) in path.iter().enumerate() {
             let next = match part.parse::<usize>() {
                 Ok(index) => item.get(index).map(|next| (None, next)),
-                Err(_) => item.as_table_like().and_then(|table| table.get_key_value(part)).map(|(k, n)| (k.span(), n)),
+                Err(_) => item
+                    .as_table_like()
+                    .and_then(|table| table.get_key_value(part))
+                    .map(|(k, n)| (k.span(), n)),
             };
             let Some((key, next)) = next else { break };
             let wants_key = matches!(at, At::Key) && i + 1 == path.len();

@@ -21,7 +21,9 @@ pub enum UnitError {
     #[error("a size starts with a whole number, as in \"64 MiB\"")]
     Number,
     /// Something else than a unit of bytes behind it.
-    #[error("unknown unit {0:?}; write a number of bytes, or one with B, kB, MB, GB, TB, KiB, MiB, GiB or TiB")]
+    #[error(
+        "unknown unit {0:?}; write a number of bytes, or one with B, kB, MB, GB, TB, KiB, MiB, GiB or TiB"
+    )]
     Unit(String),
     /// Beyond 2^64 bytes.
     #[error("the size exceeds what 64 bits hold")]
@@ -90,7 +92,9 @@ impl<'de> Deserialize<'de> for ByteSize {
                 Ok(ByteSize(bytes))
             }
             fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
-                u64::try_from(bytes).map(ByteSize).map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))
+                u64::try_from(bytes)
+                    .map(ByteSize)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
                 text.parse().map_err(E::custom)

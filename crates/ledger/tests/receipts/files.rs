@@ -1,0 +1,184 @@
+//! A receipt file verifies alone and offline, and not after any change.
+
+use crate::common::{card, identity, name, party, receipt, receiver, signed};
+use base::{Digest, Name, ObjectId};
+use ledger::{
+    Class, Destination, Expectation, Level, Mismatch, NackReason, Outcome, Receipt, ReceiptFile,
+    ReceiptFileError, RootCache, SettlementCore, sign_batch,
+};
+
+#[test]
+fn a_receipt_file_says_who_where_when_and_verifies_by_the_receivers_card() {
+    let text = signed(receipt(1)).to_text();
+    let file = ReceiptFile::parse(&text).unwrap();
+    assert_eq!(file.verify(&card(&receiver())).unwrap(), &receipt(1));
+    for line in [
+        r#""outcome": "stored""#,
+        r#""status": "0x0000""#,
+        r#""destination": "archive (AE ARCHIVE)""#,
+        r#""sender": "utrecht "#,
+        r#""receiver": "munich "#,
+        r#""received_at": "2026-09-21T14:13:20Z""#,
+        r#""answered_at": "2026-09-21T14:13:20.25Z""#,
+        r#""level": "1 (the destination answered)""#,
+        r#""remark": "an earlier attempt had an unknown outcome""#,
+        r#""sop_class": "1.2.840.10008.5.1.4.1.1.2""#,
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn no_byte_of_a_receipt_file_can_be_changed() {
+    let (text, card) = (signed(receipt(1)).to_text(), card(&receiver()));
+    for position in 0..text.len() {
+        let mut bytes = text.clone().into_bytes();
+        bytes[position] ^= 1;
+        let changed = String::from_utf8(bytes).unwrap();
+        let verified = ReceiptFile::parse(&changed).and_then(|file| file.verify(&card).map(|_| ()));
+        assert!(verified.is_err(), "byte {position}");
+    }
+    for len in 0..text.len() {
+        assert!(ReceiptFile::parse(&text[..len]).is_err(), "{len} bytes");
+    }
+    assert_eq!(ReceiptFile::parse(&text.replace('\n', "\r\n")), Ok(signed(receipt(1))));
+}
+
+#[test]
+fn no_bit_of_the_signed_parts_can_be_changed() {
+    let (file, card) = (signed(receipt(1)), card(&receiver()));
+    let (receipt, settlement) = (file.unverified().encode(), file.settlement().encode());
+    let verify = |receipt: &[u8], settlement: &[u8]| {
+        ReceiptFile::from_parts(receipt, settlement).and_then(|file| file.verify(&card).map(|_| ()))
+    };
+    verify(&receipt, &settlement).unwrap();
+    for (position, bit) in (0..receipt.len()).flat_map(|p| (0..8).map(move |b| (p, b))) {
+        let mut flipped = receipt.clone();
+        flipped[position] ^= 1 << bit;
+        assert!(verify(&flipped, &settlement).is_err(), "receipt byte {position} bit {bit}");
+    }
+    for position in 0..settlement.len() {
+        let mut flipped = settlement.clone();
+        flipped[position] ^= 0x80;
+        assert!(verify(&receipt, &flipped).is_err(), "settlement byte {position}");
+    }
+}
+
+#[test]
+fn the_reason_for_a_refusal_is_named() {
+    let good = signed(receipt(1));
+    let text = good.to_text();
+    let cases = [
+        (text.replace("stored", "refused"), r#"the readable field "outcome" differs from what is signed"#),
+        (text.replace("utrecht", "leiden"), r#"the readable field "sender" differs from what is signed"#),
+        (text.replace("0x0000", "0xA700"), r#"the readable field "status" differs from what is signed"#),
+        (
+            text.replace(r#""says": {"#, r#""says": { "note": "x","#),
+            "the text differs from the form in which receipt files are written",
+        ),
+        (
+            text.replace("sluis receipt 1", "sluis receipt 2"),
+            r#"not a receipt file: it does not say "format": "sluis receipt 1""#,
+        ),
+        (
+            text.replace(r#""receipt": ""#, r#""receipt": "!"#),
+            r#"not a receipt file: "receipt" is not base64"#,
+        ),
+        (
+            text.replace(r#""settlement""#, r#""settlemend""#),
+            r#"not a receipt file: "settlement" is missing"#,
+        ),
+        (" ".repeat(40_000), "not a receipt file: 40000 bytes exceed 32768"),
+    ];
+    for (text, want) in cases {
+        assert_eq!(ReceiptFile::parse(&text).unwrap_err().to_string(), want);
+    }
+    let other_keys = good.verify(&card(&identity("munich", 7))).unwrap_err();
+    assert_eq!(other_keys, ReceiptFileError::OtherKeys(name("munich")));
+    let other_name = good.verify(&card(&identity("berlin", 2))).unwrap_err();
+    assert_eq!(other_name.to_string(), "the receipt is signed for receiver munich, the card is of berlin");
+}
+
+#[test]
+fn somebody_else_cannot_sign_in_the_receivers_name() {
+    let mallory = identity("munich", 66);
+    let receipt = receipt(1);
+    let settlement = sign_batch(&mallory, &[SettlementCore::for_receipt(&receipt)]).unwrap().remove(0);
+    let file = ReceiptFile::new(receipt, settlement).unwrap();
+    assert!(matches!(file.verify(&card(&receiver())), Err(ReceiptFileError::Verify(_))));
+    assert!(matches!(file.verify(&card(&mallory)), Err(ReceiptFileError::OtherKeys(_))));
+}
+
+#[test]
+fn a_receipt_joins_no_settlement_but_its_own() {
+    let cores = [
+        SettlementCore::for_receipt(&receipt(2)),
+        SettlementCore::nack(receipt(1).delivery, receipt(1).attempt, NackReason::BadTag),
+        SettlementCore {
+            class: Class::Deferred(receipt(1).digest()),
+            ..SettlementCore::for_receipt(&receipt(1))
+        },
+        SettlementCore { class: Class::Final(Digest([0; 32])), ..SettlementCore::for_receipt(&receipt(1)) },
+        SettlementCore { attempt: base::Attempt(4), ..SettlementCore::for_receipt(&receipt(1)) },
+    ];
+    let errors: Vec<_> = sign_batch(&receiver(), &cores)
+        .unwrap()
+        .into_iter()
+        .map(|settlement| ReceiptFile::new(receipt(1), settlement).unwrap_err())
+        .collect();
+    use ReceiptFileError::{NotFinal, OtherReceipt};
+    assert_eq!(errors, [OtherReceipt, NotFinal, NotFinal, OtherReceipt, OtherReceipt]);
+}
+
+#[test]
+fn a_genuine_receipt_about_something_else_does_not_end_custody() {
+    let (receipt, key) = (receipt(1), receiver());
+    let (file, receiver) = (signed(receipt.clone()), party(&key));
+    let (sender, destination): (&Name, &Name) = (&receipt.sender.name, &receipt.destination);
+    let right = Expectation {
+        delivery: receipt.delivery,
+        object: receipt.object,
+        body_digest: receipt.body_digest,
+        sender,
+        receiver: &receiver,
+        destination,
+    };
+    let mut cache = RootCache::default();
+    assert_eq!(file.verify_for(&right, key.public(), &mut cache), Ok(&receipt));
+    let other = name("other");
+    let wrong = [
+        ("delivery", Expectation { delivery: crate::common::receipt(2).delivery, ..right.clone() }),
+        ("object", Expectation { object: ObjectId([0; 16]), ..right.clone() }),
+        ("body digest", Expectation { body_digest: Digest([0; 32]), ..right.clone() }),
+        ("sender", Expectation { sender: &other, ..right.clone() }),
+        ("destination", Expectation { destination: &other, ..right.clone() }),
+    ];
+    for (field, want) in wrong {
+        let error = file.verify_for(&want, key.public(), &mut cache).unwrap_err();
+        assert_eq!(error, ReceiptFileError::Mismatch(Mismatch { field }));
+    }
+    let stranger = identity("munich", 7);
+    let error = file.verify_for(&right, stranger.public(), &mut cache).unwrap_err();
+    assert_eq!(error, ReceiptFileError::OtherKeys(name("munich")));
+}
+
+#[test]
+fn every_kind_of_receipt_survives_its_encoding() {
+    let long = "1".repeat(64);
+    for receipt in [
+        receipt(1),
+        Receipt { remark: None, ..receipt(1) },
+        Receipt {
+            kind: Destination::Folder,
+            level: Level::Committed,
+            outcome: Outcome::Refused,
+            ..receipt(1)
+        },
+        Receipt { sop_class: long.parse().unwrap(), data_bytes: u64::MAX, ..receipt(1) },
+        Receipt { received_at: base::Timestamp(u64::MAX), ..receipt(1) },
+    ] {
+        assert_eq!(Receipt::decode(&receipt.encode()), Ok(receipt.clone()));
+        let file = signed(receipt);
+        assert_eq!(ReceiptFile::parse(&file.to_text()), Ok(file));
+    }
+}
