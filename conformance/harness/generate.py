@@ -26,7 +26,8 @@ def uid(source: random.Random) -> str:
     return f"2.25.{source.getrandbits(122) | 1 << 121}"
 
 
-def _element(tag: int, vr: bytes, value: bytes, syntax: str, undefined: bool = False) -> bytes:
+def element(tag: int, vr: bytes, value: bytes, syntax: str = EXPLICIT, undefined: bool = False) -> bytes:
+    """One data element in a native encoding."""
     if len(value) % 2:
         value += b"\0" if vr in (b"UI", b"OB", b"UN") else b" "
     group, element = tag >> 16, tag & 0xFFFF
@@ -66,10 +67,10 @@ def header(
     """Everything before the pixel data, with private elements between."""
 
     def text(tag: int, vr: bytes, value: str) -> bytes:
-        return _element(tag, vr, value.encode(), encoding)
+        return element(tag, vr, value.encode(), encoding)
 
     def short(tag: int, value: int) -> bytes:
-        return _element(tag, b"US", _number(value, encoding), encoding)
+        return element(tag, b"US", _number(value, encoding), encoding)
 
     elements = [
         text(0x0008_0016, b"UI", sop_class),
@@ -78,7 +79,7 @@ def header(
         text(0x0008_0050, b"SH", f"ACC{seed & 0xFFFF}"),
         text(0x0008_0060, b"CS", "OT"),
         text(0x0009_0010, b"LO", "SLUIS CONFORMANCE"),
-        _element(0x0009_1001, b"UN", random.Random(seed).randbytes(33), encoding),
+        element(0x0009_1001, b"UN", random.Random(seed).randbytes(33), encoding),
         text(0x0010_0010, b"PN", patient),
         text(0x0010_0020, b"LO", f"PID{seed & 0xFFFF}"),
         text(0x0020_000D, b"UI", study),
@@ -111,9 +112,9 @@ def data_set(
     encoded = header(sop_class, sop_instance, study, series, encoding, number, side, side, 1, patient, seed)
     pixels = random.Random(seed + 1).randbytes(side * side * 2)
     if encapsulated:
-        encoded += _element(0x7FE0_0010, b"OB", _encapsulated(pixels), encoding, undefined=True)
+        encoded += element(0x7FE0_0010, b"OB", _encapsulated(pixels), encoding, undefined=True)
     else:
-        encoded += _element(0x7FE0_0010, b"OW", pixels, encoding)
+        encoded += element(0x7FE0_0010, b"OW", pixels, encoding)
     if syntax == DEFLATED:
         packer = zlib.compressobj(wbits=-15)
         encoded = packer.compress(encoded) + packer.flush()

@@ -1,0 +1,249 @@
+"""The three real processes: written by `quickstart --write-only`, started, killed and asked by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import tomlkit
+
+from .part10 import Instance
+from .processes import HOST, Daemon, free_ports, run, tail, wait_until
+
+TOP = Path(__file__).resolve().parents[2]
+ROLES = ("relay", "gateway-in", "gateway-out")
+AE = "SLUIS"
+
+
+def binary(name: str) -> Path:
+    """A release binary; `CONFORMANCE_BIN` names another directory."""
+    directory = os.environ.get("CONFORMANCE_BIN") or Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target") / "release"
+    path = Path(directory) / name
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: cargo build --release -p gateway-out -p relay -p gateway-in -p quickstart -p fixtures"
+        )
+    return path
+
+
+class Stack:
+    """One relay, one gateway-in and one gateway-out on free loopback ports, with one route to begin with."""
+
+    def __init__(
+        self,
+        directory: Path,
+        to: str | None = None,
+        folder: Path | None = None,
+        suite: str = "B",
+        log: str = "info",
+    ) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.listen, self.relay_port, self.admin = free_ports(), free_ports(), free_ports(3)
+        self.ae = AE
+        command = [binary("quickstart"), "--write-only", "--dir", directory, "--ae", AE, "--suite", suite]
+        command += ["--listen", f"{HOST}:{self.listen}", "--relay", f"{HOST}:{self.relay_port}"]
+        command += ["--admin", f"{HOST}:{self.admin}"]
+        command += ["--to", to] if to else ["--folder", folder or directory / "inbox"]
+        run(command, 60)
+        self.log_level = log
+        self.processes: dict[str, Daemon] = {}
+        self._admin_ports = dict(zip(("gateway-out", "relay", "gateway-in"), range(self.admin, self.admin + 3), strict=True))
+        for role in ROLES:
+            self.processes[role] = Daemon(
+                role,
+                [binary(role), "run", "--config", self.config(role)],
+                directory / f"{role}.log",
+                lambda role=role: self.answers(role, "/healthz"),
+                {"RUST_LOG": log, "RUST_BACKTRACE": "1"},
+            )
+
+    # -- configuration ------------------------------------------------------------------------------------------
+
+    def config(self, role: str) -> Path:
+        return self.directory / f"{role}.toml"
+
+    @contextlib.contextmanager
+    def edit(self, role: str) -> Iterator[tomlkit.TOMLDocument]:
+        """The role's TOML, written back at the end of the block."""
+        path = self.config(role)
+        document = tomlkit.parse(path.read_text())
+        yield document
+        path.write_text(tomlkit.dumps(document))
+
+    def quick_retries(self) -> None:
+        """Waits of a test's length instead of a hospital's."""
+        with self.edit("gateway-out") as out:
+            retry = out.setdefault("retry", tomlkit.table())
+            retry["first"], retry["max"] = "200ms", "1s"
+        with self.edit("gateway-in") as receiving:
+            for destination in receiving["destination"]:
+                if destination["kind"] == "dicom":
+                    destination["probe_every"] = "500ms"
+
+    def destination(self, receiving: tomlkit.TOMLDocument, name: str | None = None):
+        """A [[destination]] of an edited gateway-in.toml; the first one without a name."""
+        found = [one for one in receiving["destination"] if name in (None, str(one["name"]))]
+        assert found, f"no destination {name}"
+        return found[0]
+
+    def add_route(self, ae: str, destination: str, respond: str | None = None, **table: object) -> None:
+        """Another AE title of gateway-out to another destination of gateway-in, described like the first one's TOML."""
+        identifier = secrets.token_hex(16)
+        with self.edit("gateway-in") as receiving:
+            added = tomlkit.table()
+            added.update({"name": destination, **table})
+            receiving["destination"].append(added)
+            route = tomlkit.table()
+            route.update({**receiving["route"][0].unwrap(), "id": identifier, "destination": destination})
+            receiving["route"].append(route)
+        with self.edit("gateway-out") as sending:
+            route = tomlkit.table()
+            route.update({**sending["route"][0].unwrap(), "id": identifier, "ae": ae, "destination": destination})
+            if respond:
+                route["respond"] = respond
+            sending["route"].append(route)
+
+    def add_dicom_route(self, ae: str, destination: str, address: str, respond: str | None = None) -> None:
+        called, _, place = address.partition("@")
+        self.add_route(ae, destination, respond, kind="dicom", ae=called, address=place, calling="SLUISIN")
+
+    def respond_when_delivered(self) -> None:
+        with self.edit("gateway-out") as sending:
+            sending["route"][0]["respond"] = "delivered"
+
+    def card(self, role: str) -> Path:
+        """The role's peer card, as another role's configuration names it."""
+        reader = "gateway-out" if role != "gateway-out" else "gateway-in"
+        document = tomlkit.parse(self.config(reader).read_text())
+        tables = document["relay"] if role == "relay" else document["peer"]
+        return self.directory / str(tables[0]["card"])
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, role: str) -> Daemon:
+        return self.processes[role]
+
+    def start(self, *roles: str) -> "Stack":
+        for role in roles or ROLES:
+            self[role].launch()
+        for role in roles or ROLES:
+            self[role].await_ready()
+        for role in roles or ROLES:
+            self.await_ready(role)
+        return self
+
+    def await_ready(self, role: str, seconds: float = 30.0) -> None:
+        wait_until(f"{role} to answer /readyz", lambda: self.answers(role, "/readyz"), seconds, self.logs)
+
+    def answers(self, role: str, path: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{self._admin_ports[role]}{path}", timeout=5) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def status(self, role: str) -> dict:
+        with urllib.request.urlopen(f"http://{HOST}:{self._admin_ports[role]}/status", timeout=10) as answer:
+            return json.load(answer)
+
+    def stop(self) -> None:
+        for role in reversed(ROLES):
+            self[role].stop()
+
+    def kill(self) -> None:
+        for role in ROLES:
+            self[role].kill()
+
+    def restart(self, role: str) -> None:
+        """kill -9 and start again."""
+        self[role].kill()
+        self.start(role)
+
+    def __enter__(self) -> "Stack":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def logs(self) -> str:
+        return "\n".join(f"{role}:\n{tail(self[role].log)}" for role in ROLES)
+
+    def log_text(self, role: str) -> str:
+        return self[role].log.read_text(errors="replace") if self[role].log.exists() else ""
+
+    def panics(self) -> list[str]:
+        return [
+            f"{role}: {line}"
+            for role in ROLES
+            for line in self.log_text(role).splitlines()
+            if "panicked at" in line or "stack overflow" in line
+        ]
+
+    def measure(self) -> dict[str, tuple[int, float]]:
+        """{role: (peak RSS in bytes, CPU seconds)}"""
+        for process in self.processes.values():
+            process.measure()
+        return {role: (self[role].peak_rss_bytes, self[role].cpu_seconds) for role in ROLES}
+
+    # -- commands -----------------------------------------------------------------------------------------------
+
+    def command(self, role: str, *words: str, check: bool = True, seconds: float = 60.0):
+        """A command of a role that takes --config."""
+        return run([binary(role), *words, "--config", self.config(role)], seconds, check)
+
+    def queue(self) -> list[dict]:
+        """What gateway-out has not finished, parked ones included."""
+        listed = json.loads(self.command("gateway-out", "queue", "ls", "--json").stdout)
+        return listed if isinstance(listed, list) else next(value for value in listed.values() if isinstance(value, list))
+
+    def why(self, sop_instance: str) -> list[dict]:
+        """Every delivery of an instance, oldest first."""
+        told = json.loads(self.command("gateway-out", "why", sop_instance, "--json").stdout)
+        return told if isinstance(told, list) else next(value for value in told.values() if isinstance(value, list))
+
+    def receipts(self) -> list[dict]:
+        listed = json.loads(self.command("gateway-out", "receipt", "list", "--json").stdout)
+        return listed if isinstance(listed, list) else next(value for value in listed.values() if isinstance(value, list))
+
+    def receipt_file(self, identifier: str) -> Path:
+        text = self.command("gateway-out", "receipt", "show", identifier).stdout
+        path = self.directory / f"receipt-{identifier[:16]}.txt"
+        path.write_text(text)
+        return path
+
+    def verify_receipt(self, path: Path, card: Path | None = None):
+        """`receipt verify` offline: no configuration, no daemon."""
+        return run(
+            [binary("gateway-out"), "receipt", "verify", path, "--peer", card or self.card("gateway-in")], 60, check=False
+        )
+
+    def wait_settled(self, seconds: float = 60.0) -> None:
+        """Waits until gateway-out owes nothing."""
+        wait_until(
+            "an empty queue", lambda: not self.queue(), seconds, lambda: f"{self.queue()[:3]}\n{self.logs()}", pause=0.3
+        )
+
+
+def one_receipt_each(stack: Stack, instances: Sequence[Instance]) -> None:
+    """Fails unless every instance has exactly one receipt, and each of them verifies alone and offline."""
+    found: dict[str, int] = {}
+    for one in instances:
+        deliveries = stack.why(one.sop_instance)
+        assert len(deliveries) == 1, f"{len(deliveries)} deliveries of one instance: {deliveries}"
+        found[delivery_id(deliveries[0])] = 1
+    receipts = [delivery_id(receipt) for receipt in stack.receipts()]
+    assert sorted(receipts) == sorted(found), f"{len(receipts)} receipts for {len(found)} deliveries"
+    for identifier in receipts:
+        checked = stack.verify_receipt(stack.receipt_file(identifier))
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def delivery_id(row: dict) -> str:
+    return str(row.get("delivery") or row["id"])
