@@ -39,6 +39,9 @@ pub enum DeclineCode {
     /// The offer itself breaks a limit of the protocol (header too long, transfer id in use).
     #[n(6)]
     Malformed,
+    /// Taken at first, then given up: cancelled, expired, gone or replaced. A notice says which.
+    #[n(7)]
+    Ended,
 }
 
 impl fmt::Display for DeclineCode {
@@ -51,6 +54,7 @@ impl fmt::Display for DeclineCode {
             Self::OtherBody => "the same attempt is here with another body",
             Self::Busy => "too many offers wait",
             Self::Malformed => "malformed offer",
+            Self::Ended => "given up by the relay",
         })
     }
 }
@@ -82,7 +86,7 @@ pub enum NoticeKind {
     Gone,
 }
 
-/// Why a connection is closed (a `Bye` frame, or the code of a QUIC CONNECTION_CLOSE).
+/// Why a connection is closed (the code of a QUIC CONNECTION_CLOSE, or a `Bye` greeting).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(index_only)]
 pub enum CloseCode {

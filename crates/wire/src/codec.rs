@@ -196,7 +196,6 @@ mod tests {
                     ToSender::Settlement { delivery, attempt, settlement, record }
                 }
             ),
-            ".{0,40}".prop_map(|text| ToSender::Bye { code: CloseCode::Replaced, text }),
         ]
     }
 
@@ -262,7 +261,6 @@ mod tests {
                 route,
                 bytes
             }),
-            ".{0,40}".prop_map(|text| ToRecipient::Bye { code: CloseCode::Stopping, text }),
         ]
     }
 

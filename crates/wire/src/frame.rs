@@ -129,6 +129,14 @@ pub enum SenderFrame {
         #[n(2)]
         bytes: Octets,
     },
+    /// The body will not come to its end. Said beside RESET_STREAM, which may overtake the stream's
+    /// first bytes and then names nothing; ignored once the whole body is there.
+    #[n(5)]
+    Abandon {
+        /// The body.
+        #[n(0)]
+        transfer: Transfer,
+    },
 }
 
 /// What the relay says to a sender.
@@ -225,16 +233,6 @@ pub enum ToSender {
         /// Sealed for the sender.
         #[n(3)]
         record: Octets,
-    },
-    /// The connection will be closed.
-    #[n(8)]
-    Bye {
-        /// Why.
-        #[n(0)]
-        code: CloseCode,
-        /// The same for a person.
-        #[n(1)]
-        text: String,
     },
 }
 
@@ -395,15 +393,5 @@ pub enum ToRecipient {
         /// Opaque.
         #[n(2)]
         bytes: Octets,
-    },
-    /// The connection will be closed.
-    #[n(6)]
-    Bye {
-        /// Why.
-        #[n(0)]
-        code: CloseCode,
-        /// The same for a person.
-        #[n(1)]
-        text: String,
     },
 }

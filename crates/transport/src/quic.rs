@@ -1,0 +1,82 @@
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{Endpoint, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::limits;
+
+/// The clocks of a connection. The default is for every real use; tests shorten it.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// A connection on which nothing is heard this long is lost. Default 30 s.
+    pub idle: Duration,
+    /// How often an idle side says that it is there. Default 10 s.
+    pub keep_alive: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(30), keep_alive: Duration::from_secs(10) }
+    }
+}
+
+/// What a side of a connection is for: it decides how much it lets the other send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// Sends bodies; receives control frames only.
+    Sends,
+    /// Receives bodies on as many streams.
+    Receives(u32),
+    /// The relay, until it knows whom it talks to: then [`quinn::Connection::set_max_concurrent_uni_streams`].
+    Relays,
+}
+
+pub(crate) fn transport_config(timing: Timing, duty: Duty) -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    let (streams, receive, control) = match duty {
+        Duty::Sends => (0, limits::STREAM_WINDOW_BYTES, 0),
+        Duty::Receives(streams) => (streams, limits::RECEIVE_WINDOW_BYTES, 0),
+        Duty::Relays => (0, limits::RECEIVE_WINDOW_BYTES, 1),
+    };
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(control))
+        .max_concurrent_uni_streams(VarInt::from_u32(streams))
+        .receive_window(VarInt::from_u32(receive))
+        .stream_receive_window(VarInt::from_u32(limits::STREAM_WINDOW_BYTES))
+        .send_window(limits::SEND_WINDOW_BYTES)
+        // One body after the other reaches its end sooner than all of them together.
+        .send_fairness(false)
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(timing.keep_alive))
+        .max_idle_timeout(IdleTimeout::try_from(timing.idle).ok());
+    Arc::new(config)
+}
+
+/// A UDP socket with large buffers. The kernel silently gives less than asked where its limits say so.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Any port, of the family that reaches `remote`.
+pub(crate) fn any_port(remote: SocketAddr) -> SocketAddr {
+    match remote {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+/// Wraps a bound socket.
+pub(crate) fn endpoint(socket: UdpSocket, server: Option<quinn::ServerConfig>) -> io::Result<Endpoint> {
+    let tuned = socket2::SockRef::from(&socket);
+    tuned.set_recv_buffer_size(limits::SOCKET_BUFFER_BYTES)?;
+    tuned.set_send_buffer_size(limits::SOCKET_BUFFER_BYTES)?;
+    Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
+}
