@@ -17,7 +17,7 @@ from .destinations import program
 from .part10 import Instance
 from .processes import HOST, run
 
-NO_ANSWER = -1
+NO_ANSWER, NOT_SENT = -1, -2
 _SENDING = re.compile(r"Sending file: (.*)$")
 _ANSWER = re.compile(r"Received Store Response \((.*)\)")
 
@@ -30,7 +30,7 @@ def storescu(
     calling: str = "STORESCU",
     seconds: float = 300.0,
 ) -> dict[Path, int]:
-    """Sends files on one association; {path: status}, NO_ANSWER where none came.
+    """Sends files on one association; {path: status}, NO_ANSWER where none came, NOT_SENT where it was not begun.
 
     Only the files' own contexts are proposed (-R), so that storescu re-encodes nothing.
     """
@@ -38,11 +38,12 @@ def storescu(
     command += [] if "-pdu" in options else ["-pdu", "131072"]
     listed = [str(path) for path in paths]
     done = run([*command, *options, HOST, str(port), *listed], seconds, check=False, env={**os.environ, "TCP_NODELAY": "1"})
-    answers = dict.fromkeys(paths, NO_ANSWER)
+    answers = dict.fromkeys(paths, NOT_SENT)
     current: Path | None = None
     for line in (done.stdout + done.stderr).splitlines():
         if found := _SENDING.search(line):
             current = Path(found[1].strip())
+            answers[current] = NO_ANSWER
         elif (found := _ANSWER.search(line)) and current is not None:
             answers[current] = _status(found[1])
     return answers
