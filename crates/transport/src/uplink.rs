@@ -87,6 +87,9 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots,
 }
 
+/// Gets the bundle, or None where none is published.
+type PrekeyWaiter = oneshot::Sender<Option<Vec<u8>>>;
+
 /// The standing connection. Its task makes and clears it; users register what they wait for.
 pub(crate) struct Live {
     pub(crate) connection: quinn::Connection,
@@ -94,7 +97,7 @@ pub(crate) struct Live {
     pub(crate) boot: BootId,
     transfers: HashMap<Transfer, watch::Sender<Deposit>>,
     next_transfer: Transfer,
-    prekeys: HashMap<(Fingerprint, RouteId), VecDeque<oneshot::Sender<Option<Vec<u8>>>>>,
+    prekeys: HashMap<(Fingerprint, RouteId), VecDeque<PrekeyWaiter>>,
     prekeys_open: usize,
 }
 
