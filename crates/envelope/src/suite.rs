@@ -8,7 +8,7 @@ use thiserror::Error;
 /// The algorithms of one route. Fixed by configuration at both ends and bound into every key; there is
 /// no negotiation and no fallback.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize,
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize,
 )]
 #[cbor(index_only)]
 pub enum Suite {
