@@ -5,6 +5,9 @@ use crate::limits::{INFLATED_FREE_BYTES, INFLATED_RATIO_MAX, TRAILING_ZEROS_MAX}
 
 /// Inflated bytes handed on at once.
 const BUFFER_BYTES: usize = 32 * 1024;
+/// What may stand behind the compressed stream besides zeros: encoders made from a gzip or zlib library leave
+/// its trailer there (CRC-32 and length, or Adler-32).
+const TRAILER_BYTES_MAX: u64 = 8;
 
 /// What is wrong with a deflated data set (PS3.5 A.5). Whoever wrote it has to act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -45,18 +48,26 @@ pub(crate) struct Inflater {
     state: Box<Decompress>,
     buffer: Box<[u8]>,
     bytes_in: u64,
+    /// Bytes that may come out whatever the ratio.
+    free: u64,
     ended: bool,
-    zeros: u64,
+    /// Bytes after the end of the compressed stream.
+    trailing: u64,
 }
 
 impl Inflater {
     pub(crate) fn new() -> Self {
+        Self::with_free_bytes(INFLATED_FREE_BYTES)
+    }
+
+    fn with_free_bytes(free: u64) -> Self {
         Self {
             state: Box::new(Decompress::new(false)),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             bytes_in: 0,
+            free,
             ended: false,
-            zeros: 0,
+            trailing: 0,
         }
     }
 
@@ -81,7 +92,7 @@ impl Inflater {
         if !input.is_empty() && taken == 0 && out == before_out && !self.ended {
             return Err(InflateError::Corrupt { offset: self.bytes_in });
         }
-        if out > INFLATED_FREE_BYTES && out / INFLATED_RATIO_MAX > self.bytes_in {
+        if out > self.free && out / INFLATED_RATIO_MAX > self.bytes_in {
             return Err(InflateError::Expansion);
         }
         let produced = usize::try_from(out - before_out).unwrap_or(usize::MAX);
@@ -90,17 +101,77 @@ impl Inflater {
 
     /// PS3.5 A.5 pads an odd stream with one zero byte; some writers fill up further.
     fn padding(&mut self, input: &mut &[u8]) -> Result<(), InflateError> {
-        let count = input.iter().take_while(|byte| **byte == 0).count() as u64;
-        if count < input.len() as u64 || self.zeros + count > TRAILING_ZEROS_MAX {
-            return Err(InflateError::TrailingBytes { offset: self.bytes_in + count });
+        for byte in std::mem::take(input) {
+            let allowed = if *byte == 0 { TRAILING_ZEROS_MAX } else { TRAILER_BYTES_MAX };
+            if self.trailing >= allowed {
+                return Err(InflateError::TrailingBytes { offset: self.bytes_in });
+            }
+            self.trailing += 1;
+            self.bytes_in += 1;
         }
-        self.zeros += count;
-        self.bytes_in += count;
-        *input = &[];
         Ok(())
     }
 
     pub(crate) fn finish(&self) -> Result<(), InflateError> {
         if self.ended { Ok(()) } else { Err(InflateError::Truncated { offset: self.bytes_in }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn deflated(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn inflate(mut bytes: &[u8], free: u64) -> Result<u64, InflateError> {
+        let (mut inflater, mut total) = (Inflater::with_free_bytes(free), 0);
+        loop {
+            let piece = inflater.next(&mut bytes)?.len() as u64;
+            assert!(piece <= BUFFER_BYTES as u64);
+            total += piece;
+            if piece == 0 && bytes.is_empty() {
+                return inflater.finish().map(|()| total);
+            }
+        }
+    }
+
+    #[test]
+    fn expansion_is_limited_by_its_ratio_beyond_a_free_amount() {
+        let bomb = deflated(&vec![0; 4 << 20]);
+        assert!(bomb.len() * 900 < 4 << 20, "deflate packs zeros about a thousand times");
+        assert_eq!(inflate(&bomb, 4 << 20), Ok(4 << 20));
+        assert_eq!(inflate(&bomb, 1 << 20), Err(InflateError::Expansion));
+        let mut noise = 1u32;
+        let image: Vec<u8> = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            noise.to_be_bytes()[0]
+        })
+        .take(1 << 20)
+        .collect();
+        assert_eq!(inflate(&deflated(&image), 0), Ok(1 << 20));
+    }
+
+    #[test]
+    fn a_short_trailer_and_zeros_may_follow_and_nothing_else() {
+        let stream = deflated(b"a data set");
+        let cases = [
+            (vec![], true),
+            (vec![0], true),
+            (vec![1, 2, 3, 4, 5, 6, 7, 8], true),
+            (vec![1, 2, 3, 4, 5, 6, 7, 8, 0], true),
+            (vec![1, 2, 3, 4, 5, 6, 7, 8, 9], false),
+            (vec![0; 65536], true),
+            (vec![0; 65537], false),
+        ];
+        for (tail, passes) in cases {
+            let result = inflate(&[stream.clone(), tail.clone()].concat(), 1 << 20);
+            assert_eq!(result.is_ok(), passes, "{} bytes", tail.len());
+        }
     }
 }

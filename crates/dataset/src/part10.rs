@@ -13,15 +13,17 @@ use thiserror::Error;
 use crate::element::Tag;
 use crate::limits::FILE_META_BYTES_MAX;
 
-pub use read::{parse_file_meta, read_file_meta};
+pub use read::read_file_meta;
 pub use write::{Implementation, write_file_meta};
 
 /// What a C-STORE needs to know of a file before its data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileMeta {
-    /// Media Storage SOP Class UID (0002,0002), or the data set's own where that is missing.
+    /// The data set's SOP Class UID (0008,0016); Media Storage SOP Class UID (0002,0002) where that is missing
+    /// or the transfer syntax is unknown. The two should be equal (PS3.10 §7.1); where they are not, the data
+    /// set's is what a C-STORE of it must name.
     pub sop_class: Uid,
-    /// Media Storage SOP Instance UID (0002,0003), or the data set's own where that is missing.
+    /// SOP Instance UID (0008,0018), or Media Storage SOP Instance UID (0002,0003), by the same rule.
     pub sop_instance: Phi<Uid>,
     /// Transfer Syntax UID (0002,0010).
     pub transfer_syntax: Uid,

@@ -10,8 +10,8 @@ use crate::token::{Event, TokenError, Tokenizer};
 /// Why a data set must not be passed on. Whoever wrote it has to act. No message has patient data in it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WalkError {
-    /// Not one byte.
-    #[error("data set is missing: not one byte came")]
+    /// No element at all.
+    #[error("data set is missing: not one element came")]
     Empty,
     /// Its elements.
     #[error(transparent)]
@@ -134,6 +134,17 @@ impl Walker {
         Ok(findings)
     }
 
+    /// SOP Class and SOP Instance UID as far as they have come.
+    pub(crate) fn sop_uids(&self) -> (Option<&Uid>, Option<&Phi<Uid>>) {
+        (self.reader.findings.sop_class.as_ref(), self.reader.findings.sop_instance.as_ref())
+    }
+
+    /// Whether they may still come: tags ascend (PS3.5 §7.1).
+    pub(crate) fn is_before_sop_uids(&self) -> bool {
+        let (class, instance) = self.sop_uids();
+        self.reader.group <= Tag::SOP_INSTANCE.0 && (class.is_none() || instance.is_none())
+    }
+
     fn walk(&mut self, mut bytes: &[u8]) -> Result<(), WalkError> {
         let Some(tokens) = &mut self.tokens else { return Ok(()) };
         let Some(inflater) = &mut self.inflater else { return self.reader.read(tokens, bytes) };
@@ -151,6 +162,8 @@ impl Walker {
 #[derive(Default)]
 struct Identifiers {
     findings: Findings,
+    /// Of the first-level element that came last.
+    group: u16,
     /// The element whose value is being kept.
     wanted: Option<Tag>,
     value: Vec<u8>,
@@ -172,6 +185,7 @@ impl Identifiers {
 
     fn element(&mut self, header: &ElementHeader) {
         self.findings.elements += 1;
+        self.group = header.tag.0;
         match header.tag {
             Tag::SOP_CLASS
             | Tag::SOP_INSTANCE

@@ -4,10 +4,9 @@ use base::{Phi, Uid};
 
 use super::{FileMeta, FileMetaError};
 use crate::element::{Tag, Vr};
-use crate::inflate::Inflater;
 use crate::limits::FILE_META_BYTES_MAX;
-use crate::syntax::{Encoding, Syntax};
-use crate::token::{Event, Tokenizer};
+use crate::syntax::Encoding;
+use crate::walk::Walker;
 
 const SOP_CLASS: (&str, Tag) = ("Media Storage SOP Class UID", Tag(0x0002, 0x0002));
 const SOP_INSTANCE: (&str, Tag) = ("Media Storage SOP Instance UID", Tag(0x0002, 0x0003));
@@ -21,7 +20,8 @@ const FIRST_READ_BYTES: usize = 4 * 1024;
 /// Reads the head of a file and leaves the reader at the data set's first byte.
 ///
 /// Takes files without preamble, without group length or with a wrong one, with an implicit VR group 0002,
-/// and without the media storage UIDs where the data set has its own.
+/// and with media storage UIDs that are missing or differ from the data set's own. From memory: give it an
+/// [`std::io::Cursor`].
 pub fn read_file_meta(mut reader: impl Read + Seek) -> Result<FileMeta, FileMetaError> {
     let mut head = Vec::new();
     let mut want = FIRST_READ_BYTES;
@@ -37,22 +37,23 @@ pub fn read_file_meta(mut reader: impl Read + Seek) -> Result<FileMeta, FileMeta
         }
         want *= 4;
     };
-    let offset = group.data_set_offset as u64;
-    let meta = group.complete(|| {
-        reader.seek(SeekFrom::Start(offset))?;
-        let mut data_set = Vec::new();
-        reader.by_ref().take(FILE_META_BYTES_MAX as u64).read_to_end(&mut data_set)?;
-        Ok(data_set)
-    })?;
-    reader.seek(SeekFrom::Start(offset))?;
-    Ok(meta)
-}
-
-/// As [`read_file_meta`], from a file's bytes, or its first [`FILE_META_BYTES_MAX`].
-pub fn parse_file_meta(file: &[u8]) -> Result<FileMeta, FileMetaError> {
-    let group = Group::parse(file, true)?.ok_or(FileMetaError::NotDicom)?;
-    let offset = group.data_set_offset;
-    group.complete(|| Ok(file.get(offset..).unwrap_or_default().to_vec()))
+    let transfer_syntax =
+        uid(group.transfer_syntax.as_deref(), TRANSFER_SYNTAX)?.ok_or_else(|| missing(TRANSFER_SYNTAX))?;
+    let data_set_offset = group.data_set_offset as u64;
+    reader.seek(SeekFrom::Start(data_set_offset))?;
+    let (sop_class, sop_instance) = sop_uids(&mut reader, &transfer_syntax)?;
+    reader.seek(SeekFrom::Start(data_set_offset))?;
+    let sop_class = match sop_class {
+        Some(own) => own,
+        None => uid(group.sop_class.as_deref(), SOP_CLASS)?.ok_or_else(|| missing(SOP_CLASS))?,
+    };
+    let sop_instance = match sop_instance {
+        Some(own) => own,
+        None => {
+            Phi::new(uid(group.sop_instance.as_deref(), SOP_INSTANCE)?.ok_or_else(|| missing(SOP_INSTANCE))?)
+        }
+    };
+    Ok(FileMeta { sop_class, sop_instance, transfer_syntax, data_set_offset })
 }
 
 /// What group 0002 said.
@@ -103,28 +104,6 @@ impl Group {
         }
         group.data_set_offset = at;
         Ok(Some(group))
-    }
-
-    /// Makes UIDs of it, looking into the data set where the media storage UIDs are missing.
-    fn complete(
-        self,
-        data_set: impl FnOnce() -> Result<Vec<u8>, FileMetaError>,
-    ) -> Result<FileMeta, FileMetaError> {
-        let transfer_syntax =
-            uid(self.transfer_syntax.as_deref(), TRANSFER_SYNTAX)?.ok_or_else(|| missing(TRANSFER_SYNTAX))?;
-        let mut sop_class = uid(self.sop_class.as_deref(), SOP_CLASS)?;
-        let mut sop_instance = uid(self.sop_instance.as_deref(), SOP_INSTANCE)?;
-        if sop_class.is_none() || sop_instance.is_none() {
-            let found = sop_uids(&data_set()?, &transfer_syntax);
-            sop_class = sop_class.or(found.0);
-            sop_instance = sop_instance.or(found.1);
-        }
-        Ok(FileMeta {
-            sop_class: sop_class.ok_or_else(|| missing(SOP_CLASS))?,
-            sop_instance: Phi::new(sop_instance.ok_or_else(|| missing(SOP_INSTANCE))?),
-            transfer_syntax,
-            data_set_offset: self.data_set_offset as u64,
-        })
     }
 }
 
@@ -217,33 +196,21 @@ fn uid(value: Option<&[u8]>, (name, tag): (&'static str, Tag)) -> Result<Option<
     }
 }
 
-/// SOP Class and SOP Instance UID of a data set's beginning. What cannot be read is not found.
-fn sop_uids(data_set: &[u8], transfer_syntax: &Uid) -> (Option<Uid>, Option<Uid>) {
-    let Some(syntax) = Syntax::of(transfer_syntax) else { return (None, None) };
-    let inflated = syntax.deflated.then(|| inflate(data_set));
-    let mut data_set = inflated.as_deref().unwrap_or(data_set);
-    let mut tokens = Tokenizer::new(syntax.encoding);
-    let (mut found, mut wanted) = ((None, None), None);
-    while let Ok(Some(event)) = tokens.next(&mut data_set) {
-        match event {
-            Event::Element(header) if header.depth == 0 && header.tag.0 > 0x0008 => break,
-            Event::Element(header) => wanted = (header.depth == 0).then_some(header.tag),
-            // The data set is one slice, so each value is one piece.
-            Event::Value(value) if wanted == Some(Tag::SOP_CLASS) => found.0 = Uid::from_value(value).ok(),
-            Event::Value(value) if wanted == Some(Tag::SOP_INSTANCE) => found.1 = Uid::from_value(value).ok(),
-            _ => {}
+/// SOP Class and SOP Instance UID of the data set that the reader stands at. What cannot be read is not found.
+fn sop_uids(
+    reader: &mut impl Read,
+    transfer_syntax: &Uid,
+) -> Result<(Option<Uid>, Option<Phi<Uid>>), FileMetaError> {
+    let mut walker = Walker::new(transfer_syntax);
+    let mut piece = Vec::with_capacity(FIRST_READ_BYTES);
+    for _ in 0..FILE_META_BYTES_MAX / FIRST_READ_BYTES {
+        piece.clear();
+        reader.by_ref().take(FIRST_READ_BYTES as u64).read_to_end(&mut piece)?;
+        let readable = walker.is_on() && walker.feed(&piece).is_ok();
+        if piece.is_empty() || !readable || !walker.is_before_sop_uids() {
+            break;
         }
     }
-    found
-}
-
-fn inflate(mut deflated: &[u8]) -> Vec<u8> {
-    let (mut inflater, mut inflated) = (Inflater::new(), Vec::new());
-    while inflated.len() < FILE_META_BYTES_MAX {
-        match inflater.next(&mut deflated) {
-            Ok(piece) if !piece.is_empty() => inflated.extend_from_slice(piece),
-            _ => break,
-        }
-    }
-    inflated
+    let (class, instance) = walker.sop_uids();
+    Ok((class.cloned(), instance.cloned()))
 }
