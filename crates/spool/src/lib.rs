@@ -1,1 +1,45 @@
-//! placeholder
+//! Durable state of both gateways: the outbox that owns an instance between 0000H and its receipt
+//! ([`Outbox`]), and the settled ledger of the receiving side ([`Inbound`]).
+//!
+//! What it does: sealed bodies as files, one row per delivery for ever, group commit across callers,
+//! the order of durable writes of CUSTODY, and the decisions that must be taken inside a transaction
+//! (repeats, back-off, when custody ends).
+//!
+//! What it does not do: no network, no DICOM, no clock (`now` is an argument), and no cryptography
+//! beyond wrapping content keys and hashing identifiers. It never sees a body in clear.
+//!
+//! Read first: [`Outbox`], [`Delivery`], [`Inbound`]. The order of writes is in `outbox/intake.rs`
+//! (receiving) and `outbox/deliver.rs` (receipts); the rules for repeats are in `outbox/place.rs`.
+
+mod body;
+mod db;
+mod disk;
+mod error;
+mod faults;
+mod inbound;
+mod keys;
+mod outbox;
+mod record;
+mod retry;
+mod row;
+
+pub use body::{BodyFile, BodyReader};
+pub use disk::Usage;
+pub use error::{
+    AppendError, BeginError, BodyError, CommitError, DeliveryError, InboundError, KeyFileError, OpenError,
+    StoreError,
+};
+pub use inbound::{
+    Answer, Arrival, Inbound, InboundCounts, InboundRow, InboundState, Sent, Signature, UnsignedAnswer,
+};
+pub use keys::{IndexKey, OutboxKey};
+pub use outbox::{
+    Applied, ChangedContent, Committed, Decision, Deferral, Loss, NewDelivery, NewObject, NewReceipt,
+    NewUnspooled, Outbox, OutboxConfig, Placed, Queue, SealedFacts, Settled, UnspooledDecision,
+};
+pub use record::InstanceRecord;
+pub use retry::RetryPolicy;
+pub use row::{
+    Act, Count, Delivery, Event, EventKind, Filter, Found, FoundBy, Oldest, Operator, Outcome, Receipt,
+    ReceiptId, State,
+};

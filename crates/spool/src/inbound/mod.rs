@@ -1,0 +1,167 @@
+//! The settled ledger of gateway-in: which attempts went out to a destination, what it answered, and the
+//! receipts until their senders have them.
+
+mod rows;
+mod schema;
+
+use std::{fs::File, path::Path};
+
+use base::{Attempt, DeliveryId, Timestamp};
+use rusqlite::Connection;
+
+use crate::{
+    InboundError, OpenError, StoreError,
+    db::{self, Db, JobError},
+    faults::{Faults, Kind},
+};
+
+pub use rows::{Answer, Arrival, InboundCounts, InboundRow, InboundState, Sent, Signature, UnsignedAnswer};
+
+/// The durable side of gateway-in. One process per identity: the folder is locked. Each change is answered
+/// after its transaction; reads see what was answered before. Clones share it.
+///
+/// The order of CUSTODY: [`Inbound::attempt_sent`] → last PDV → [`Inbound::answered`] → the batch is signed
+/// → [`Inbound::signed`] → settlement → [`Inbound::acked`].
+#[derive(Debug, Clone)]
+pub struct Inbound {
+    shared: std::sync::Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    db: Db,
+    _lock: File,
+}
+
+impl Inbound {
+    /// Opens the ledger of a folder, or makes an empty one. What was out when an earlier process ended has
+    /// an unknown outcome from now on.
+    pub fn open(dir: &Path, now: Timestamp) -> Result<Self, OpenError> {
+        Self::open_with(dir, now, Faults::default())
+    }
+
+    pub(crate) fn open_with(dir: &Path, now: Timestamp, faults: Faults) -> Result<Self, OpenError> {
+        db::create_dir(dir)?;
+        let lock = db::lock(dir)?;
+        let mut connection = db::connect(dir, true)?;
+        db::migrate(&mut connection, schema::STEPS)?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(db::io_error(dir))?;
+        rows::interrupt(&connection, now).map_err(|error| OpenError::Store(db::store_error(&error)))?;
+        Ok(Self {
+            shared: std::sync::Arc::new(Shared { db: Db::start(dir, connection, faults)?, _lock: lock }),
+        })
+    }
+
+    /// Opens the ledger for one command of an operator beside the running daemon. It should only look.
+    pub fn open_admin(dir: &Path) -> Result<Self, OpenError> {
+        let mut connection = db::connect(dir, false)?;
+        db::migrate(&mut connection, schema::STEPS)?;
+        // Not the lock of the daemon: any open file will do in its place.
+        let lock = File::open(dir).map_err(db::io_error(dir))?;
+        Ok(Self {
+            shared: std::sync::Arc::new(Shared {
+                db: Db::start(dir, connection, Faults::default())?,
+                _lock: lock,
+            }),
+        })
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        run: impl FnOnce(&Connection) -> Result<T, JobError<InboundError>> + Send + 'static,
+    ) -> Result<T, InboundError> {
+        self.shared.db.writer.call(kind, run).await
+    }
+
+    /// Before the last PDV leaves: after a crash we know that we do not know. Answers whether an earlier
+    /// attempt may have stored it, which makes this one a repeat (counted) and 0111 a success. Refused
+    /// once it is settled, unless it was refused and this attempt is a later one.
+    pub async fn attempt_sent(&self, arrival: Arrival, now: Timestamp) -> Result<Sent, InboundError> {
+        self.change(Kind::InboundAttempt, move |connection| rows::attempt_sent(connection, &arrival, now))
+            .await
+    }
+
+    /// The destination answered, and did not take it now; or the last PDV did not leave.
+    pub async fn not_stored(
+        &self,
+        delivery: DeliveryId,
+        attempt: Attempt,
+        status: Option<base::Status>,
+        now: Timestamp,
+    ) -> Result<(), InboundError> {
+        let run = move |connection: &Connection| rows::not_stored(connection, delivery, attempt, status, now);
+        self.change(Kind::InboundAttempt, run).await
+    }
+
+    /// Time-out, abort or lost connection after the last PDV: only the destination knows.
+    pub async fn outcome_unknown(
+        &self,
+        delivery: DeliveryId,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<(), InboundError> {
+        let run = move |connection: &Connection| rows::outcome_unknown(connection, delivery, attempt, now);
+        self.change(Kind::InboundAttempt, run).await
+    }
+
+    /// The destination's final answer, with all that is needed to sign and settle it after a crash.
+    pub async fn answered(&self, answer: Answer, now: Timestamp) -> Result<(), InboundError> {
+        self.change(Kind::InboundAnswer, move |connection| rows::answered(connection, &answer, now)).await
+    }
+
+    /// Answers that are durable and not signed, oldest first: all of them are signed at start.
+    pub async fn unsigned(&self, limit: u32) -> Result<Vec<UnsignedAnswer>, StoreError> {
+        self.shared.db.reader.call(move |connection| rows::unsigned(connection, limit)).await
+    }
+
+    /// The signatures of one batch, in one transaction. Settle after it.
+    pub async fn signed(&self, batch: Vec<Signature>, now: Timestamp) -> Result<(), InboundError> {
+        self.change(Kind::InboundSigned, move |connection| rows::signed(connection, &batch, now)).await
+    }
+
+    /// The sender has the receipt: only metadata stay.
+    pub async fn acked(
+        &self,
+        delivery: DeliveryId,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<(), InboundError> {
+        self.change(Kind::InboundAcked, move |connection| rows::acked(connection, delivery, attempt, now))
+            .await
+    }
+
+    /// What is known of a delivery: a signed row answers a repeat on its header alone.
+    pub async fn lookup(&self, delivery: DeliveryId) -> Result<Option<InboundRow>, StoreError> {
+        self.shared.db.reader.call(move |connection| rows::lookup(connection, delivery)).await
+    }
+
+    /// Attempts whose outcome nobody knows, oldest first.
+    pub async fn unknown(&self, limit: u32) -> Result<Vec<InboundRow>, StoreError> {
+        self.shared
+            .db
+            .reader
+            .call(move |connection| rows::in_state(connection, InboundState::Unknown, limit))
+            .await
+    }
+
+    /// Receipts that are signed and that the sender has not acknowledged, oldest first: settled again when
+    /// a relay connects.
+    pub async fn unacknowledged(&self, limit: u32) -> Result<Vec<InboundRow>, StoreError> {
+        self.shared
+            .db
+            .reader
+            .call(move |connection| rows::in_state(connection, InboundState::Signed, limit))
+            .await
+    }
+
+    /// Numbers for a status page.
+    pub async fn counts(&self) -> Result<InboundCounts, StoreError> {
+        self.shared.db.reader.call(rows::counts).await
+    }
+
+    /// The error that has stopped the store, if one has.
+    pub fn health(&self) -> Result<(), StoreError> {
+        self.shared.db.health.index()
+    }
+}

@@ -1,0 +1,42 @@
+//! The table of the settled ledger. A step, once released, is never edited.
+
+/// No patient data: ids, names of the configuration, the SOP class, sizes, times, statuses; the receipt
+/// carries a keyed hash of the UID, the record is sealed. Both go when the sender has them.
+pub(crate) const STEPS: &[&str] = &["
+CREATE TABLE inbound(
+    id INTEGER PRIMARY KEY,
+    delivery BLOB NOT NULL UNIQUE,
+    object BLOB NOT NULL,
+    sender TEXT NOT NULL,
+    route BLOB NOT NULL,
+    destination TEXT NOT NULL,
+    sop_class TEXT NOT NULL,
+    data_len INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    maybe_stored INTEGER NOT NULL,
+    repeats INTEGER NOT NULL,
+    outcome INTEGER,
+    status INTEGER,
+    level INTEGER,
+    receipt BLOB,
+    record BLOB,
+    settlement BLOB,
+    first_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    answered_at INTEGER,
+    signed_at INTEGER,
+    acked_at INTEGER
+) STRICT;
+CREATE INDEX inbound_open ON inbound(state, id) WHERE state <= 5;
+CREATE TABLE inbound_tally(state INTEGER PRIMARY KEY, deliveries INTEGER NOT NULL) STRICT;
+CREATE TABLE inbound_total(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO inbound_total VALUES('repeats', 0), ('stored', 0), ('refused', 0);
+CREATE TRIGGER inbound_counted AFTER INSERT ON inbound BEGIN
+    INSERT INTO inbound_tally VALUES(new.state, 1) ON CONFLICT DO UPDATE SET deliveries = deliveries + 1;
+END;
+CREATE TRIGGER inbound_recounted AFTER UPDATE OF state ON inbound WHEN old.state <> new.state BEGIN
+    UPDATE inbound_tally SET deliveries = deliveries - 1 WHERE state = old.state;
+    INSERT INTO inbound_tally VALUES(new.state, 1) ON CONFLICT DO UPDATE SET deliveries = deliveries + 1;
+END;
+"];

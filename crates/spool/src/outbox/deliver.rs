@@ -1,0 +1,542 @@
+//! What happens to a delivery after it was accepted: CUSTODY, "What ends custody", one function per report.
+//! Each runs inside the transaction that makes it durable.
+
+use base::{Attempt, BootId, DeliveryId, ObjectId, Timestamp};
+use rusqlite::{Connection, params};
+
+use crate::{
+    DeliveryError, EventKind, Outcome, RetryPolicy, State,
+    db::{JobError, column::millis},
+    outbox::{
+        load::{self, NewEvent, Standing},
+        types::{Applied, Deferral, Loss, NewReceipt, Settled},
+    },
+};
+
+type Change<T> = Result<T, JobError<DeliveryError>>;
+
+pub(crate) fn load(connection: &Connection, delivery: DeliveryId) -> Change<Standing> {
+    load::standing(connection, delivery)?.ok_or(JobError::Own(DeliveryError::Unknown(delivery)))
+}
+
+/// Takes the next attempt number, before the deposit.
+pub(crate) fn start_attempt(
+    connection: &Connection,
+    delivery: DeliveryId,
+    now: Timestamp,
+) -> Change<Attempt> {
+    let mut row = load(connection, delivery)?;
+    let waits = matches!(row.state, State::Sealed | State::Deferred) && !row.running && row.spooled;
+    if !waits {
+        let remedy = "it is not due";
+        return Err(JobError::Own(DeliveryError::NotNow { delivery, state: row.state, remedy }));
+    }
+    row.attempt = Attempt(row.attempt.0.saturating_add(1));
+    (row.state, row.running, row.next_at, row.boot) = (State::Sealed, true, None, None);
+    row.save(connection, now)?;
+    row.note(connection, now, EventKind::Attempt, None)?;
+    Ok(row.attempt)
+}
+
+/// The relay has all of it.
+pub(crate) fn relayed(
+    connection: &Connection,
+    delivery: DeliveryId,
+    attempt: Attempt,
+    boot: BootId,
+    now: Timestamp,
+) -> Change<Applied> {
+    let mut row = load(connection, delivery)?;
+    match row.state {
+        State::Sealed if row.attempt == attempt && row.running => {}
+        // The receiver was faster than the relay's answer.
+        State::Collected if row.attempt == attempt && row.boot.is_none() => {
+            (row.boot, row.running) = (Some(boot), false);
+            row.save(connection, now)?;
+            return Ok(Applied::Yes);
+        }
+        State::Relayed if row.attempt == attempt && row.boot == Some(boot) => return Ok(Applied::Already),
+        _ => return Ok(Applied::Stale),
+    }
+    (row.state, row.running, row.boot) = (State::Relayed, false, Some(boot));
+    row.save(connection, now)?;
+    row.note(connection, now, EventKind::Relayed, None)?;
+    Ok(Applied::Yes)
+}
+
+/// The receiving gateway took it.
+pub(crate) fn collected(
+    connection: &Connection,
+    delivery: DeliveryId,
+    attempt: Attempt,
+    now: Timestamp,
+) -> Change<Applied> {
+    let mut row = load(connection, delivery)?;
+    match row.state {
+        State::Collected if row.attempt == attempt => return Ok(Applied::Already),
+        State::Relayed if row.attempt == attempt => {}
+        State::Sealed if row.attempt == attempt && row.running => {}
+        _ => return Ok(Applied::Stale),
+    }
+    row.state = State::Collected;
+    row.save(connection, now)?;
+    row.note(connection, now, EventKind::Collected, None)?;
+    Ok(Applied::Yes)
+}
+
+/// Whether a report about this attempt still matters: it is the latest one, and it is under way.
+fn is_current(row: &Standing, attempt: Attempt) -> bool {
+    let under_way =
+        matches!(row.state, State::Relayed | State::Collected) || (row.state == State::Sealed && row.running);
+    row.attempt == attempt && under_way
+}
+
+/// The deposit did not come to its end (connection lost, declined, abandoned). Nobody is to blame: the
+/// caller says when it is due again.
+pub(crate) fn deposit_failed(
+    connection: &Connection,
+    delivery: DeliveryId,
+    attempt: Attempt,
+    reason: &str,
+    again_at: Timestamp,
+    now: Timestamp,
+) -> Change<Applied> {
+    let mut row = load(connection, delivery)?;
+    if !(row.attempt == attempt && row.running && matches!(row.state, State::Sealed | State::Collected)) {
+        return Ok(Applied::Stale);
+    }
+    row.note(connection, now, EventKind::DepositFailed, Some(reason))?;
+    again(connection, &mut row, again_at, Some(reason), now)?;
+    Ok(Applied::Yes)
+}
+
+/// The destination did not take it now: wait, longer each time.
+pub(crate) fn deferred(
+    connection: &Connection,
+    delivery: DeliveryId,
+    attempt: Attempt,
+    deferral: &Deferral,
+    pace: Pace<'_>,
+    now: Timestamp,
+) -> Change<Applied> {
+    let mut row = load(connection, delivery)?;
+    if !is_current(&row, attempt) {
+        return Ok(Applied::Stale);
+    }
+    // The receiver has opened it: whatever was wrong with earlier headers is over.
+    (row.deferrals, row.nacks) = (row.deferrals.saturating_add(1), 0);
+    (row.status, row.alarm) = (deferral.status, deferral.permanent);
+    let event = NewEvent {
+        at: now,
+        kind: EventKind::Deferred,
+        attempt,
+        status: deferral.status,
+        detail: Some(&deferral.reason),
+    };
+    event.write(connection, row.id)?;
+    let policy = pace.policy;
+    let wait =
+        if deferral.permanent { policy.slow(pace.jitter) } else { policy.wait(row.deferrals, pace.jitter) };
+    let wished = deferral.not_before.unwrap_or(now).min(now.after(policy.slowest));
+    if row.spooled && policy.is_too_old(row.age_from, now) {
+        park(connection, &mut row, &deferral.reason, now)?;
+        return Ok(Applied::Yes);
+    }
+    row.state = State::Deferred;
+    again(connection, &mut row, now.after(wait).max(wished), Some(&deferral.reason), now)?;
+    Ok(Applied::Yes)
+}
+
+/// The receiving gateway could not use it: a new header may help, a few times.
+pub(crate) fn nacked(
+    connection: &Connection,
+    delivery: DeliveryId,
+    attempt: Attempt,
+    reason: &str,
+    pace: Pace<'_>,
+    now: Timestamp,
+) -> Change<Applied> {
+    let mut row = load(connection, delivery)?;
+    if !is_current(&row, attempt) {
+        return Ok(Applied::Stale);
+    }
+    row.nacks = row.nacks.saturating_add(1);
+    row.note(connection, now, EventKind::Nacked, Some(reason))?;
+    let over = row.nacks > pace.policy.nacks_max || pace.policy.is_too_old(row.age_from, now);
+    if row.spooled && over {
+        park(connection, &mut row, reason, now)?;
+        return Ok(Applied::Yes);
+    }
+    let at = now.after(pace.policy.wait(row.nacks, pace.jitter));
+    again(connection, &mut row, at, Some(reason), now)?;
+    Ok(Applied::Yes)
+}
+
+/// The relay has it no longer. The first time it is due at once; a relay that keeps losing it is asked
+/// less and less often.
+pub(crate) fn lost(
+    connection: &Connection,
+    delivery: DeliveryId,
+    attempt: Attempt,
+    loss: Loss,
+    pace: Pace<'_>,
+    now: Timestamp,
+) -> Change<Applied> {
+    let mut row = load(connection, delivery)?;
+    if !is_current(&row, attempt) {
+        return Ok(Applied::Stale);
+    }
+    let (kind, reason) = match loss {
+        Loss::Expired => (EventKind::Expired, "the relay held it too long"),
+        Loss::Gone => (EventKind::Gone, "the relay had to free its memory"),
+    };
+    row.note(connection, now, kind, None)?;
+    row.losses = row.losses.saturating_add(1);
+    let at = match row.losses {
+        1 => now,
+        repeated => now.after(pace.policy.wait(repeated - 1, pace.jitter)),
+    };
+    again(connection, &mut row, at, Some(reason), now)?;
+    Ok(Applied::Yes)
+}
+
+/// Every delivery at a relay process other than these is due: its memory went with it, or it was given up
+/// for another relay.
+pub(crate) fn relay_lost(
+    connection: &Connection,
+    alive: &[BootId],
+    now: Timestamp,
+) -> Change<Vec<DeliveryId>> {
+    let mut lost = Vec::new();
+    for mut row in load::standings(connection, "WHERE d.boot IS NOT NULL AND d.ended_at IS NULL", &[])? {
+        if row.boot.is_some_and(|boot| alive.contains(&boot)) {
+            continue;
+        }
+        row.note(connection, now, EventKind::RelayLost, None)?;
+        again(connection, &mut row, now, Some("the relay was lost"), now)?;
+        lost.push(row.delivery);
+    }
+    Ok(lost)
+}
+
+/// Jitter and policy always go together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace<'a> {
+    pub(crate) policy: &'a RetryPolicy,
+    pub(crate) jitter: f64,
+}
+
+/// It goes back to the queue; or, without a body, back to the PACS: it had one attempt.
+fn again(
+    connection: &Connection,
+    row: &mut Standing,
+    at: Timestamp,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    if !row.spooled {
+        return give_back(connection, row, reason.unwrap_or("no answer"), now);
+    }
+    if row.state != State::Deferred {
+        row.state = State::Sealed;
+    }
+    (row.running, row.boot, row.next_at, row.reason) = (false, None, Some(at), reason.map(str::to_owned));
+    row.save(connection, now)
+}
+
+/// It goes no further by itself. Key and body stay.
+fn park(connection: &Connection, row: &mut Standing, reason: &str, now: Timestamp) -> rusqlite::Result<()> {
+    (row.state, row.alarm, row.reason) = (State::Parked, true, Some(reason.to_owned()));
+    (row.running, row.boot, row.next_at) = (false, None, None);
+    row.save(connection, now)?;
+    row.note(connection, now, EventKind::Parked, Some(reason))
+}
+
+/// Parks what waits and is older than the policy allows: a relay that is down for a month causes no
+/// deferral that could do it.
+pub(crate) fn park_overdue(
+    connection: &Connection,
+    policy: &RetryPolicy,
+    limit: u32,
+    now: Timestamp,
+) -> Change<Vec<DeliveryId>> {
+    let age_ms = u64::try_from(policy.age_max.as_millis()).unwrap_or(u64::MAX);
+    let Some(before) = now.0.checked_sub(age_ms) else { return Ok(Vec::new()) };
+    let condition = "WHERE d.next_at IS NOT NULL AND d.age_from <= ?1 ORDER BY d.id LIMIT ?2";
+    let mut parked = Vec::new();
+    for mut row in load::standings(connection, condition, params![millis(Timestamp(before)), limit])? {
+        park(connection, &mut row, "older than age_max", now)?;
+        parked.push(row.delivery);
+    }
+    Ok(parked)
+}
+
+/// `respond = "delivered"`: no answer in time.
+pub(crate) fn returned(
+    connection: &Connection,
+    delivery: DeliveryId,
+    reason: &str,
+    now: Timestamp,
+) -> Change<Applied> {
+    let mut row = load(connection, delivery)?;
+    match row.state {
+        State::Returned => return Ok(Applied::Already),
+        state if state.is_ended() => return Ok(Applied::Stale),
+        state if row.spooled => {
+            let remedy = "only what was never spooled can be returned";
+            return Err(JobError::Own(DeliveryError::NotNow { delivery, state, remedy }));
+        }
+        _ => give_back(connection, &mut row, reason, now)?,
+    }
+    Ok(Applied::Yes)
+}
+
+fn give_back(
+    connection: &Connection,
+    row: &mut Standing,
+    reason: &str,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    row.note(connection, now, EventKind::Returned, Some(reason))?;
+    row.reason = Some(reason.to_owned());
+    end(connection, row, State::Returned, now).map(drop)
+}
+
+/// A receipt that says stored ends custody, whatever attempt it answers and wherever the delivery stands.
+pub(crate) fn settled_stored(
+    connection: &Connection,
+    receipt: &NewReceipt,
+    now: Timestamp,
+) -> Change<(Settled, ObjectId)> {
+    let mut row = load(connection, receipt.delivery)?;
+    let late = row.state.is_ended();
+    if !store_receipt(connection, row.id, receipt, Outcome::Stored, late, now)? {
+        return Ok(unchanged(&row, Applied::Already));
+    }
+    let event = |at, kind| NewEvent {
+        at,
+        kind,
+        attempt: receipt.attempt,
+        status: Some(receipt.status),
+        detail: None,
+    };
+    event(receipt.answered_at, EventKind::Stored).write(connection, row.id)?;
+    row.status = Some(receipt.status);
+    match row.state {
+        State::Receipted | State::Purged => return Ok(unchanged(&row, Applied::Stale)),
+        // An operator's act, or an answer that the PACS has, is not undone by what comes later.
+        State::Discarded => {
+            event(now, EventKind::LateReceipt).write(connection, row.id)?;
+            row.save(connection, now)?;
+            return Ok(unchanged(&row, Applied::Yes));
+        }
+        State::Refused | State::Returned => event(now, EventKind::LateReceipt).write(connection, row.id)?,
+        _ => event(now, EventKind::Receipted).write(connection, row.id)?,
+    }
+    (row.alarm, row.reason, row.attempt) = (false, None, row.attempt.max(receipt.attempt));
+    let ended = end(connection, &mut row, State::Receipted, now)?;
+    Ok(changed(&row, ended))
+}
+
+/// A refusal erases nothing: the instance is parked. Where the PACS is still waiting for the answer it
+/// gets the refusal itself, and owns the instance.
+pub(crate) fn refused(
+    connection: &Connection,
+    receipt: &NewReceipt,
+    now: Timestamp,
+) -> Change<(Settled, ObjectId)> {
+    let mut row = load(connection, receipt.delivery)?;
+    let late = row.state.is_ended();
+    if !store_receipt(connection, row.id, receipt, Outcome::Refused, late, now)? {
+        return Ok(unchanged(&row, Applied::Already));
+    }
+    let event = NewEvent {
+        at: now,
+        kind: EventKind::Refused,
+        attempt: receipt.attempt,
+        status: Some(receipt.status),
+        detail: None,
+    };
+    event.write(connection, row.id)?;
+    if late || !is_current(&row, receipt.attempt) {
+        return Ok(unchanged(&row, Applied::Stale));
+    }
+    row.status = Some(receipt.status);
+    let reason = format!("the destination refused it with {}", receipt.status);
+    if !row.spooled {
+        row.reason = Some(reason);
+        let ended = end(connection, &mut row, State::Refused, now)?;
+        return Ok(changed(&row, ended));
+    }
+    park(connection, &mut row, &reason, now)?;
+    Ok(unchanged(&row, Applied::Yes))
+}
+
+fn unchanged(row: &Standing, applied: Applied) -> (Settled, ObjectId) {
+    (Settled { applied, state: row.state, object_ended: false, released: false }, row.object)
+}
+
+fn changed(row: &Standing, ended: Ended) -> (Settled, ObjectId) {
+    let Ended { object: object_ended, released } = ended;
+    (Settled { applied: Applied::Yes, state: row.state, object_ended, released }, row.object)
+}
+
+/// Whether it was new.
+fn store_receipt(
+    connection: &Connection,
+    id: i64,
+    new: &NewReceipt,
+    outcome: Outcome,
+    late: bool,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let sql = "INSERT INTO receipt(delivery_id, attempt, outcome, status, level, answered_at, stored_at, late, receipt,
+        settlement) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING";
+    let inserted = connection.prepare_cached(sql)?.execute(params![
+        id,
+        new.attempt.0,
+        outcome.code(),
+        new.status.0,
+        new.level,
+        millis(new.answered_at),
+        millis(now),
+        late,
+        new.receipt,
+        new.settlement,
+    ])?;
+    Ok(inserted == 1)
+}
+
+/// What the end of a delivery brought about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) object: bool,
+    pub(crate) released: bool,
+}
+
+/// Ends a delivery: what waited for it goes on, and with the object's last delivery its key and its
+/// record are erased.
+pub(crate) fn end(
+    connection: &Connection,
+    row: &mut Standing,
+    state: State,
+    now: Timestamp,
+) -> rusqlite::Result<Ended> {
+    let ahead = row.waits_for;
+    row.state = state;
+    row.save(connection, now)?;
+    let released = release_waiting(connection, row.id, ahead, now)?;
+    let sql = "UPDATE object SET ended_at = ?2, wrapped_key = NULL, record = NULL WHERE id = ?1 AND ended_at IS NULL
+        AND NOT EXISTS (SELECT 1 FROM delivery WHERE object_id = ?1 AND ended_at IS NULL)";
+    let object = connection.prepare_cached(sql)?.execute((row.object_id, millis(now)))? == 1;
+    Ok(Ended { object, released })
+}
+
+/// What waited for this delivery is due; or, where this one was itself waiting, waits for that one now.
+fn release_waiting(
+    connection: &Connection,
+    ended: i64,
+    ahead: Option<i64>,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let mut released = false;
+    for mut row in load::standings(connection, "WHERE d.waits_for = ?1", &[&ended])? {
+        row.waits_for = ahead;
+        if ahead.is_none() && row.state == State::WaitingForEarlier {
+            (row.state, row.next_at, released) = (State::Sealed, Some(now), true);
+            row.note(connection, now, EventKind::EarlierEnded, None)?;
+        }
+        row.save(connection, now)?;
+    }
+    Ok(released)
+}
+
+/// At start: nothing that an earlier process began is still running.
+pub(crate) fn interrupt(connection: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
+    let mut count = 0;
+    for mut row in load::standings(connection, "WHERE d.running = 1 AND d.ended_at IS NULL", &[])? {
+        row.note(connection, now, EventKind::Interrupted, None)?;
+        again(connection, &mut row, now, Some("we were stopped during the deposit"), now)?;
+        count += 1;
+    }
+    let condition = "WHERE d.ended_at IS NULL AND NOT o.spooled";
+    for mut row in load::standings(connection, condition, &[])? {
+        give_back(connection, &mut row, "we were stopped before the answer came", now)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// A row whose body is not in the folder: somebody removed it, or restored only the index.
+pub(crate) fn body_missing(
+    connection: &Connection,
+    object: ObjectId,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let condition = "WHERE o.object = ?1 AND d.ended_at IS NULL";
+    for mut row in load::standings(connection, condition, &[&object.0])? {
+        if row.state != State::Parked {
+            park(connection, &mut row, "its body is missing from the outbox", now)?;
+        }
+    }
+    Ok(())
+}
+
+/// What an operator may do, and in which states.
+pub(crate) fn retry(connection: &Connection, row: &mut Standing, reason: &str, now: Timestamp) -> Change<()> {
+    let waits = row.state == State::Sealed && !row.running;
+    if !(waits || matches!(row.state, State::Deferred | State::Parked)) {
+        return not_now(row, "only what is deferred, parked or waits for its time can be retried");
+    }
+    (row.deferrals, row.nacks, row.losses, row.alarm) = (0, 0, 0, false);
+    // Its age counts from now: the operator has just decided that it is not too old.
+    (row.state, row.next_at, row.age_from) = (State::Sealed, Some(now), now);
+    row.save(connection, now)?;
+    Ok(row.note(connection, now, EventKind::Retried, Some(reason))?)
+}
+
+pub(crate) fn hold(connection: &Connection, row: &mut Standing, reason: &str, now: Timestamp) -> Change<()> {
+    let waits = row.state == State::Sealed && !row.running;
+    if !(waits || matches!(row.state, State::Deferred | State::WaitingForEarlier)) {
+        return not_now(row, "only what waits can be held");
+    }
+    (row.state, row.next_at, row.reason) = (State::Held, None, Some(reason.to_owned()));
+    row.save(connection, now)?;
+    Ok(row.note(connection, now, EventKind::Held, Some(reason))?)
+}
+
+pub(crate) fn release(
+    connection: &Connection,
+    row: &mut Standing,
+    reason: &str,
+    now: Timestamp,
+) -> Change<()> {
+    if row.state != State::Held {
+        return not_now(row, "only what is held can be released");
+    }
+    (row.state, row.next_at) = match row.waits_for {
+        Some(_) => (State::WaitingForEarlier, None),
+        None => (State::Sealed, Some(now)),
+    };
+    (row.alarm, row.reason, row.age_from) = (false, None, now);
+    row.save(connection, now)?;
+    Ok(row.note(connection, now, EventKind::Released, Some(reason))?)
+}
+
+pub(crate) fn discard(
+    connection: &Connection,
+    mut row: Standing,
+    reason: &str,
+    now: Timestamp,
+) -> Change<Ended> {
+    if row.state.is_ended() || !row.spooled {
+        return not_now(&row, "only what is held here and has not ended can be discarded");
+    }
+    row.note(connection, now, EventKind::Discarded, Some(reason))?;
+    (row.alarm, row.reason) = (false, Some(reason.to_owned()));
+    Ok(end(connection, &mut row, State::Discarded, now)?)
+}
+
+fn not_now<T>(row: &Standing, remedy: &'static str) -> Change<T> {
+    Err(JobError::Own(DeliveryError::NotNow { delivery: row.delivery, state: row.state, remedy }))
+}
