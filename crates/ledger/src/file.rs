@@ -1,15 +1,13 @@
-use base::{Name, Timestamp};
+use base::Name;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use identity::{IdentityPublic, PeerCard};
 use serde_json::{Map, Value};
 use thiserror::Error;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::batch::{RootCache, VerifyError};
 use crate::codec::DecodeError;
-use crate::receipt::{Destination, Expectation, Mismatch, Outcome, Receipt, Remark};
+use crate::receipt::{Expectation, Mismatch, Receipt};
 use crate::settlement::{Class, Settlement};
 
 const FORMAT: &str = "sluis receipt 1";
@@ -136,7 +134,9 @@ impl ReceiptFile {
     /// The file's text. The order of its lines is fixed here, so that it does not depend on how a JSON library is built.
     pub fn to_text(&self) -> String {
         let mut text = format!("{{\n  \"format\": {},\n  \"says\": {{\n", json(FORMAT));
-        let says: Vec<String> = says(&self.receipt)
+        let says: Vec<String> = self
+            .receipt
+            .says()
             .into_iter()
             .map(|(key, value)| format!("    {}: {}", json(key), json(&value)))
             .collect();
@@ -169,7 +169,7 @@ impl ReceiptFile {
         let parsed = Self::from_parts(&bytes("receipt")?, &bytes("settlement")?)?;
         let readable =
             file.get("says").and_then(Value::as_object).ok_or_else(|| format("\"says\" is missing"))?;
-        for (key, value) in says(&parsed.receipt) {
+        for (key, value) in parsed.receipt.says() {
             if readable.get(key).and_then(Value::as_str) != Some(value.as_str()) {
                 return Err(ReceiptFileError::Readable(key.to_owned()));
             }
@@ -181,56 +181,6 @@ impl ReceiptFile {
     }
 }
 
-/// What a receipt says, line by line, for a file and a screen. None of it is patient data.
-pub fn says(receipt: &Receipt) -> Vec<(&'static str, String)> {
-    let party = |p: &crate::Party| format!("{} {}", p.name, p.fingerprint);
-    let outcome = match receipt.outcome {
-        Outcome::Stored => "stored",
-        Outcome::Refused => "refused",
-    };
-    let destination = match &receipt.kind {
-        Destination::Dicom(ae) => format!("{} (AE {ae})", receipt.destination),
-        Destination::Folder => format!("{} (folder)", receipt.destination),
-    };
-    let level = match receipt.level {
-        crate::Level::Answered => "1 (the destination answered)",
-        crate::Level::Committed => "2 (the destination committed)",
-    };
-    let remark = match receipt.remark {
-        None => "none",
-        Some(Remark::AlreadyThere) => "an identical file was there already",
-        Some(Remark::Numbered) => "another file of this instance was there; this one is numbered",
-        Some(Remark::Repeated) => "an earlier attempt had an unknown outcome",
-    };
-    vec![
-        ("outcome", outcome.to_owned()),
-        ("status", receipt.status.to_string()),
-        ("destination", destination),
-        ("sender", party(&receipt.sender)),
-        ("receiver", party(&receipt.receiver)),
-        ("received_at", rfc3339(receipt.received_at)),
-        ("answered_at", rfc3339(receipt.answered_at)),
-        ("level", level.to_owned()),
-        ("remark", remark.to_owned()),
-        ("sop_class", receipt.sop_class.to_string()),
-        ("uid_hash", receipt.uid_hash.to_string()),
-        ("delivery", receipt.delivery.to_string()),
-        ("attempt", receipt.attempt.to_string()),
-        ("object", receipt.object.to_string()),
-        ("data_bytes", receipt.data_bytes.to_string()),
-        ("data_sha256", receipt.data_digest.to_string()),
-        ("body_sha256", receipt.body_digest.to_string()),
-    ]
-}
-
 fn json(text: &str) -> String {
     Value::from(text).to_string()
-}
-
-/// UTC with milliseconds; a time that no calendar holds is shown as its number.
-fn rfc3339(time: Timestamp) -> String {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(time.0) * 1_000_000)
-        .ok()
-        .and_then(|t| t.format(&Rfc3339).ok())
-        .unwrap_or_else(|| format!("{} ms since 1970", time.0))
 }

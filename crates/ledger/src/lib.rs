@@ -15,12 +15,13 @@ mod codec;
 mod deferred;
 mod file;
 mod receipt;
+mod says;
 mod settlement;
 pub mod tree;
 
 pub use batch::{BATCH_LEAVES_MAX, BatchError, BatchProof, RootCache, VerifyError, sign_batch};
 pub use codec::DecodeError;
 pub use deferred::{DeferReason, Deferred};
-pub use file::{ReceiptFile, ReceiptFileError, says};
+pub use file::{ReceiptFile, ReceiptFileError};
 pub use receipt::{Destination, Expectation, Level, Mismatch, Outcome, Party, Receipt, Remark};
 pub use settlement::{Class, NackReason, Settlement, SettlementCore};
