@@ -2,6 +2,7 @@
 //! place in the file before anything starts.
 
 mod error;
+mod origin;
 mod units;
 
 use std::fs;
@@ -13,6 +14,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
 pub use error::{ConfigError, Place};
+pub use origin::{Effective, Origin};
 pub use units::{ByteSize, Span, UnitError};
 
 use error::{Source, dotted};
@@ -26,6 +28,7 @@ pub struct Loaded<T> {
     /// The values.
     pub config: T,
     source: Source,
+    set_outside: Dict,
 }
 
 /// Reads a file, then the process's environment variables `SLUIS_…` over it: `SLUIS_DICOM__LISTEN` sets `listen` in
@@ -49,9 +52,10 @@ pub fn load_with<T: DeserializeOwned>(
     let absolute = std::path::absolute(path).map_err(read)?;
     let source = Source::parse(path, absolute, text, environment_prefix)?;
     let environment = Environment::read(environment_prefix, variables)?;
+    let set_outside = environment.0.clone();
     let figment = Figment::new().merge(Toml::string(&source.text)).merge(environment);
     match figment.extract::<T>() {
-        Ok(config) => Ok(Loaded { config, source }),
+        Ok(config) => Ok(Loaded { config, source, set_outside }),
         Err(error) => Err(source.explain(error)),
     }
 }
@@ -133,7 +137,7 @@ impl Provider for Environment {
 mod tests {
     use std::collections::BTreeMap;
 
-    use serde::Deserialize;
+    use serde::{Deserialize, Serialize};
 
     use super::*;
 
@@ -186,6 +190,47 @@ mod tests {
         let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let loaded = load_with::<Config>(&path, ENVIRONMENT_PREFIX, variables);
         loaded.map_err(|e| e.to_string().replace(&path.display().to_string(), "x.toml"))
+    }
+
+    #[test]
+    fn every_effective_value_has_an_origin() {
+        #[derive(Debug, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Small {
+            dicom: Table,
+            #[serde(default)]
+            route: Vec<Table>,
+            #[serde(default)]
+            card: Option<String>,
+        }
+        #[derive(Debug, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            #[serde(default)]
+            idle: Span,
+            #[serde(default)]
+            buffer: ByteSize,
+            #[serde(default)]
+            titles: Vec<String>,
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.toml");
+        fs::write(&path, "[dicom]\nidle = \"25s\"\nbuffer = 5\n[[route]]\ntitles = [\"A\", \"B\"]\n")
+            .unwrap();
+        let variables = vec![("SLUIS_DICOM__BUFFER".to_owned(), "64 MiB".to_owned())];
+        let loaded = load_with::<Small>(&path, ENVIRONMENT_PREFIX, variables).unwrap();
+        let lines: Vec<_> = loaded.effective().unwrap().into_iter().map(|e| e.to_string()).collect();
+        let file = path.display();
+        let want = [
+            "card = null (default)".to_owned(),
+            "dicom.buffer = \"64 MiB\" (environment variable SLUIS_DICOM__BUFFER)".to_owned(),
+            format!("dicom.idle = \"25s\" ({file}:2:8)"),
+            "dicom.titles = [] (default)".to_owned(),
+            "route[0].buffer = \"0 B\" (default)".to_owned(),
+            "route[0].idle = \"0s\" (default)".to_owned(),
+            format!("route[0].titles = [\"A\",\"B\"] ({file}:5:10)"),
+        ];
+        assert_eq!(lines, want);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use figment::error::{Actual, Kind};
@@ -112,7 +113,7 @@ impl Source {
         let from_environment = error.metadata.as_ref().is_some_and(|m| m.name == ENVIRONMENT);
         let mut path = error.path;
         let of = |path: &[String], at: At| match from_environment {
-            true => Place::Variable(format!("{}{}", self.environment_prefix, path.join("__").to_uppercase())),
+            true => Place::Variable(self.variable(path)),
             false => self.find(path, at),
         };
         match error.kind {
@@ -148,29 +149,50 @@ impl Source {
         }
     }
 
+    /// The environment variable that sets a key.
+    pub(super) fn variable(&self, path: &[String]) -> String {
+        format!("{}{}", self.environment_prefix, path.join("__").to_uppercase())
+    }
+
     /// The place of a value, or of the nearest table around it.
     pub(super) fn place(&self, path: &[String]) -> Place {
         self.find(path, At::Value)
     }
 
+    /// The place of a value that the file sets; none where it is silent.
+    pub(super) fn place_if_set(&self, path: &[String]) -> Option<Place> {
+        let steps = self.walk(path);
+        (steps.len() == path.len()).then(|| self.find(path, At::Value))
+    }
+
     fn find(&self, path: &[String], at: At) -> Place {
-        let mut item: &Item = self.document.as_item();
+        let steps = self.walk(path);
         let mut offset = 0;
-        for (i, part) in path.iter().enumerate() {
+        for (i, (key, item)) in steps.into_iter().enumerate() {
+            let wants_key = matches!(at, At::Key) && i + 1 == path.len();
+            let (first, second) = if wants_key { (key, item.span()) } else { (item.span(), key) };
+            offset = first.or(second).map_or(offset, |span| span.start);
+        }
+        place_at(&self.path, &self.text, offset)
+    }
+
+    /// The items along a path, as far as it exists, each with the place of its key.
+    fn walk(&self, path: &[String]) -> Vec<(Option<Range<usize>>, &Item)> {
+        let mut item: &Item = self.document.as_item();
+        let mut steps = Vec::new();
+        for part in path {
             let next = match part.parse::<usize>() {
                 Ok(index) => item.get(index).map(|next| (None, next)),
                 Err(_) => item
                     .as_table_like()
                     .and_then(|table| table.get_key_value(part))
-                    .map(|(k, n)| (k.span(), n)),
+                    .map(|(key, next)| (key.span(), next)),
             };
-            let Some((key, next)) = next else { break };
-            let wants_key = matches!(at, At::Key) && i + 1 == path.len();
-            let (first, second) = if wants_key { (key, next.span()) } else { (next.span(), key) };
-            offset = first.or(second).map_or(offset, |span| span.start);
-            item = next;
+            let Some(step) = next else { break };
+            item = step.1;
+            steps.push(step);
         }
-        place_at(&self.path, &self.text, offset)
+        steps
     }
 }
 
