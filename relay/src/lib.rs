@@ -1,1 +1,22 @@
-//! placeholder
+//! The relay: holds sealed bodies in memory between two gateways, forwards them while they still arrive,
+//! and burns each one on its recipient's signed settlement.
+//!
+//! What it does NOT do: it opens nothing (it links no DICOM and no decryption), and `run` writes nothing to
+//! disk: configuration, cards and identity are read, everything else is in memory and may be lost at any
+//! moment, since the sender's outbox owns the data.
+//!
+//! Read first: [`vault::Vault`] (the custody rules, a pure value), [`run`] (the loop around it), [`Config`].
+
+mod app;
+mod cli;
+mod config;
+pub mod init;
+mod proofs;
+mod settings;
+pub mod vault;
+
+pub use app::{Listeners, RunError, run};
+pub use cli::cli_main;
+pub use config::{Config, MemoryTable, QuicTable, TenantTable};
+pub use proofs::LedgerCheck;
+pub use settings::Settings;

@@ -63,6 +63,11 @@ pub(crate) enum Outgoing {
 }
 
 impl RelayLink {
+    /// Which connection this is.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
     /// Queues a frame for a sender. A peer whose queue is full is disconnected, never waited for.
     pub fn to_sender(&self, frame: ToSender) -> Result<(), LinkClosed> {
         self.queue(Out::Sender(frame))

@@ -1,0 +1,262 @@
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use base::Name;
+use clap::{Parser, Subcommand};
+use identity::{IdentityKey, fingerprint_text, fingerprint_words};
+use service::config::{ENVIRONMENT_PREFIX, Loaded, load};
+use service::exit::UsageError;
+use service::files::{self, Readable};
+use service::{admin, exit, shutdown_signal, telemetry};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::app::{Listeners, run};
+use crate::config::Config;
+use crate::init::{self, Options};
+use crate::settings::Settings;
+use crate::vault::Status;
+
+/// The Sluis relay: holds sealed DICOM instances in memory between two gateways.
+#[derive(Debug, Parser)]
+#[command(name = "relay", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the relay until SIGTERM or Ctrl-C.
+    Run {
+        /// The configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Makes an identity and a configuration to complete, and prints the card to give to the gateways.
+    Init {
+        /// The folder for configuration, card and keys.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+        /// The configuration file; default relay.toml in the folder.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The relay's name on its card.
+        #[arg(long, default_value = "relay")]
+        name: String,
+        /// Address and UDP port for gateways.
+        #[arg(long, default_value = "0.0.0.0:4433")]
+        listen: SocketAddr,
+        /// Address and TCP port of health and status.
+        #[arg(long, default_value = "127.0.0.1:8442")]
+        admin: SocketAddr,
+    },
+    /// Checks a configuration and every file it names, and prints what would be used.
+    Check {
+        /// The configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Asks the running relay how it is.
+    Status {
+        /// The configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// All of it, for a script.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows this relay's public keys.
+    Key {
+        #[command(subcommand)]
+        what: KeyCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// The card, one line, to be pinned by the gateways.
+    Show {
+        /// The configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// The fingerprint, to be read over the telephone.
+    Fingerprint {
+        /// The configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// The whole program, for `main` and for a binary that holds several roles.
+pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Also --help and --version, which are no failure.
+            let code = u8::try_from(error.exit_code()).unwrap_or(exit::USAGE);
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    exit::finish(execute(cli.command))
+}
+
+fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Run { config } => run_command(&config),
+        Command::Init { dir, config, name, listen, admin } => {
+            init_command(&dir, config, &name, listen, admin)
+        }
+        Command::Check { config } => check_command(&config),
+        Command::Status { config, json } => status_command(&config, json),
+        Command::Key { what: KeyCommand::Show { config } } => {
+            println!("{}", identity_of(&config)?.card(1, &[]).to_line());
+            Ok(())
+        }
+        Command::Key { what: KeyCommand::Fingerprint { config } } => {
+            print_fingerprint(&identity_of(&config)?);
+            Ok(())
+        }
+    }
+}
+
+fn loaded(path: &Path) -> Result<Loaded<Config>> {
+    Ok(load(path, ENVIRONMENT_PREFIX)?)
+}
+
+fn identity_of(path: &Path) -> Result<IdentityKey> {
+    let loaded = loaded(path)?;
+    Ok(IdentityKey::load(&loaded.resolve(&loaded.config.identity.key))?)
+}
+
+fn print_fingerprint(identity: &IdentityKey) {
+    let fingerprint = identity.fingerprint();
+    println!("{}\n{}", fingerprint_text(&fingerprint), fingerprint_words(&fingerprint));
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
+
+fn run_command(path: &Path) -> Result<()> {
+    let loaded = loaded(path)?;
+    telemetry::init(&loaded.config.log);
+    let settings = Settings::check(&loaded)?;
+    runtime()?.block_on(async {
+        let quic = std::net::UdpSocket::bind(settings.quic)
+            .with_context(|| format!("cannot listen on UDP {}", settings.quic))?;
+        let admin = TcpListener::bind(settings.admin)
+            .await
+            .with_context(|| format!("cannot listen on {}", settings.admin))?;
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let signal = async move {
+            let signal = shutdown_signal().await?;
+            info!(signal, "signal");
+            stop.cancel();
+            std::future::pending::<Result<()>>().await
+        };
+        tokio::select! {
+            ended = run(settings, Listeners { quic, admin }, shutdown) => Ok(ended?),
+            failed = signal => failed,
+        }
+    })
+}
+
+fn init_command(
+    dir: &Path,
+    config: Option<PathBuf>,
+    name: &str,
+    listen: SocketAddr,
+    admin: SocketAddr,
+) -> Result<()> {
+    let name = Name::parse(name).map_err(|error| UsageError(format!("--name: {error}")))?;
+    let config = config.unwrap_or_else(|| dir.join("relay.toml"));
+    let keys = std::path::absolute(dir)?.join("keys");
+    let identity = init::create_keys(&keys, &name)?;
+    let card = dir.join(format!("{}.card", identity.name()));
+    init::write_card(&card, &identity).with_context(|| format!("cannot write {}", card.display()))?;
+    let beside = config
+        .parent()
+        .is_some_and(|parent| parent == dir || (parent.as_os_str().is_empty() && dir == Path::new(".")));
+    let keys = if beside { PathBuf::from("keys") } else { keys };
+    let text = init::config_text(&Options { listen, admin, keys, tenants: Vec::new() });
+    files::write_new(&config, text.as_bytes(), Readable::Everybody).with_context(|| {
+        format!("cannot write {}; it is not replaced when it is there already", config.display())
+    })?;
+    println!("{}", identity.card(1, &[]).to_line());
+    print_fingerprint(&identity);
+    eprintln!(
+        "wrote {} and {}; add a [[tenant]] for each gateway, then: relay run --config {}",
+        config.display(),
+        card.display(),
+        config.display()
+    );
+    Ok(())
+}
+
+fn check_command(path: &Path) -> Result<()> {
+    let settings = Settings::check(&loaded(path)?)?;
+    let limits = &settings.policy.limits;
+    println!("relay {}  {}", settings.identity.name(), fingerprint_text(&settings.identity.fingerprint()));
+    println!("listens on {} (UDP), status on {}", settings.quic, settings.admin);
+    println!(
+        "memory: budget {} bytes, hold_max {}, ttl {:?}, lease {:?}",
+        limits.budget, limits.hold_max, limits.ttl, limits.lease
+    );
+    for (fingerprint, tenant) in &settings.policy.tenants {
+        let names: Vec<_> = tenant
+            .deposit_for
+            .iter()
+            .filter_map(|peer| settings.policy.tenants.get(peer))
+            .map(|t| t.name.to_string())
+            .collect();
+        let deposits = if names.is_empty() {
+            "collects only".to_owned()
+        } else {
+            format!("deposits for {}", names.join(", "))
+        };
+        println!("tenant {}  {}  {deposits}", tenant.name, fingerprint_text(fingerprint));
+    }
+    Ok(())
+}
+
+fn status_command(path: &Path, json: bool) -> Result<()> {
+    let address = loaded(path)?.config.admin.listen;
+    let answer = runtime()?.block_on(admin::fetch_status(address))?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+        return Ok(());
+    }
+    let status: Status =
+        serde_json::from_value(answer.clone()).context("the answer is not a relay's status")?;
+    println!("relay {}  boot {}", text_of(&answer, "name"), text_of(&answer, "boot"));
+    println!(
+        "holds {} bodies, {} bytes of {}; {} under lease",
+        status.blobs, status.bytes_held, status.budget, status.leases
+    );
+    println!("waiting: {} offers, {} settlements", status.offers_waiting, status.settlements_waiting);
+    for tenant in &status.tenants {
+        let connected = match (tenant.sender, tenant.recipient) {
+            (true, true) => "connected as sender and recipient",
+            (true, false) => "connected as sender",
+            (false, true) => "connected as recipient",
+            (false, false) => "not connected",
+        };
+        println!(
+            "  {:<24} {connected}; {} bodies, {} bytes reserved, {} settlements waiting",
+            tenant.name, tenant.blobs, tenant.bytes_reserved, tenant.settlements_waiting
+        );
+    }
+    Ok(())
+}
+
+fn text_of<'a>(value: &'a serde_json::Value, key: &str) -> &'a str {
+    value.get(key).and_then(|text| text.as_str()).unwrap_or("?")
+}

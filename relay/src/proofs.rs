@@ -1,0 +1,51 @@
+use base::{Attempt, DeliveryId, Fingerprint};
+use ledger::{RootCache, Settlement};
+use tracing::debug;
+
+use crate::settings::Keys;
+use crate::vault::SettlementCheck;
+
+/// Batch roots whose signatures are remembered as verified.
+const ROOTS_MAX: usize = 1024;
+
+/// Verifies settlements against the pinned cards; the two signatures of a batch once.
+pub struct LedgerCheck {
+    keys: Keys,
+    roots: RootCache,
+}
+
+impl LedgerCheck {
+    /// Against these keys.
+    pub fn new(keys: Keys) -> Self {
+        Self { keys, roots: RootCache::new(ROOTS_MAX) }
+    }
+}
+
+impl SettlementCheck for LedgerCheck {
+    fn check(
+        &mut self,
+        recipient: &Fingerprint,
+        delivery: DeliveryId,
+        attempt: Attempt,
+        settlement: &[u8],
+    ) -> bool {
+        let Some(signer) = self.keys.identity(recipient) else { return false };
+        let settlement = match Settlement::decode(settlement) {
+            Ok(settlement) => settlement,
+            Err(error) => {
+                debug!(%error, "settlement cannot be decoded");
+                return false;
+            }
+        };
+        if settlement.delivery() != delivery || settlement.attempt() != attempt {
+            return false;
+        }
+        match settlement.verify_cached(signer, &mut self.roots) {
+            Ok(()) => true,
+            Err(error) => {
+                debug!(%error, "settlement signature");
+                false
+            }
+        }
+    }
+}

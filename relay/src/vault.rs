@@ -1,0 +1,687 @@
+//! Who holds which sealed body, for whom, and what burns it: the relay's custody rules, without a socket or a clock.
+//!
+//! A blob is burned by one thing only: a settlement of that attempt, signed by the recipient it is addressed
+//! to ([`Vault::settle`]). A read burns nothing. Without a settlement a blob ends by its sender's word (cancel,
+//! abandon, a higher attempt), by its time to live while nobody has it under lease, or, where part of it was
+//! freed already (pass-through), with its lease; the last two are told to the sender until it acknowledges.
+//!
+//! Memory is promised before it is used: an admitted body reserves its window first, and what may come is
+//! granted, so that bytes are never left unread and never dropped.
+
+mod admission;
+mod answers;
+mod collection;
+mod held;
+mod policy;
+mod prekeys;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use base::{Attempt, DeliveryId, Digest, Fingerprint, RouteId};
+use bytes::Bytes;
+use tracing::debug;
+use transport::ConnectionId;
+use wire::{
+    CloseCode, DeclineCode, Inflow, NoticeKind, Octets, Outflow, RecipientFrame, RelayState, Role,
+    SenderFrame, Shares, ToRecipient, ToSender, Transfer,
+};
+
+pub use policy::{Limits, Policy, Tenant};
+pub use status::{Counters, Status, TenantStatus};
+
+use answers::Answers;
+use collection::Recipient;
+use held::Held;
+use prekeys::Prekeys;
+
+/// Whether a settlement is the recipient's own.
+pub trait SettlementCheck {
+    /// True if `settlement` is about this attempt and signed by `recipient`.
+    fn check(
+        &mut self,
+        recipient: &Fingerprint,
+        delivery: DeliveryId,
+        attempt: Attempt,
+        settlement: &[u8],
+    ) -> bool;
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A pinned peer is there. An older connection of the same peer and role is replaced.
+    Connected {
+        /// Where.
+        connection: ConnectionId,
+        /// Who.
+        peer: Fingerprint,
+        /// As what.
+        role: Role,
+    },
+    /// A connection is gone.
+    Disconnected {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A sender said something.
+    FromSender {
+        /// Where.
+        connection: ConnectionId,
+        /// What.
+        frame: SenderFrame,
+    },
+    /// A recipient said something.
+    FromRecipient {
+        /// Where.
+        connection: ConnectionId,
+        /// What.
+        frame: RecipientFrame,
+    },
+    /// Bytes of a body on its way in.
+    Body {
+        /// Where.
+        connection: ConnectionId,
+        /// Which.
+        transfer: Transfer,
+        /// In order.
+        bytes: Bytes,
+    },
+    /// A body on its way in is complete.
+    BodyEnd {
+        /// Where.
+        connection: ConnectionId,
+        /// Which.
+        transfer: Transfer,
+        /// As its sender says.
+        digest: Digest,
+    },
+    /// A body on its way in was abandoned.
+    BodyReset {
+        /// Where.
+        connection: ConnectionId,
+        /// Which.
+        transfer: Transfer,
+    },
+    /// The stream of a lease has taken one piece.
+    Written {
+        /// Where.
+        connection: ConnectionId,
+        /// Which.
+        transfer: Transfer,
+        /// Of how many bytes.
+        bytes: u64,
+    },
+    /// The recipient's transport has all of a lease's body.
+    Delivered {
+        /// Where.
+        connection: ConnectionId,
+        /// Which.
+        transfer: Transfer,
+    },
+    /// The recipient wants no more bytes of a lease.
+    Refused {
+        /// Where.
+        connection: ConnectionId,
+        /// Which.
+        transfer: Transfer,
+    },
+    /// A deadline may have passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Say this to a sender.
+    ToSender(ConnectionId, ToSender),
+    /// Say this to a recipient.
+    ToRecipient(ConnectionId, ToRecipient),
+    /// Want no more of a body on its way in.
+    Stop(ConnectionId, Transfer),
+    /// Open the stream of a lease.
+    Open(ConnectionId, Transfer),
+    /// Hand a piece to it; its `Written` is awaited.
+    Write(ConnectionId, Transfer, Bytes),
+    /// Finish it.
+    Finish(ConnectionId, Transfer, Digest),
+    /// Reset it.
+    Reset(ConnectionId, Transfer),
+    /// Close a connection.
+    Close(ConnectionId, CloseCode),
+}
+
+/// One delivery of one sender. Two senders that name the same delivery never meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Key {
+    sender: Fingerprint,
+    delivery: DeliveryId,
+}
+
+/// What shares are counted by, within one sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Flow {
+    recipient: Fingerprint,
+    route: RouteId,
+}
+
+/// One offered, arriving or held body.
+#[derive(Debug)]
+struct Blob {
+    attempt: Attempt,
+    flow: Flow,
+    header: Octets,
+    size: Option<u64>,
+    announced: Option<Digest>,
+    /// Order of arrival, kept over every lease.
+    sequence: u64,
+    phase: Phase,
+    held: Held,
+    /// Body bytes that this blob has a place for.
+    reserved: u64,
+    /// True: bytes that the recipient has taken are freed at once (pass-through).
+    tight: bool,
+    lease: Option<Lease>,
+    /// The timer of its time to live, while it is unleased.
+    expiry: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Offered; no place for it yet.
+    Pending { connection: ConnectionId, transfer: Transfer },
+    /// Admitted.
+    Receiving { connection: ConnectionId, inflow: Inflow },
+    /// All of it came.
+    Complete { digest: Digest },
+}
+
+#[derive(Debug)]
+struct Lease {
+    connection: ConnectionId,
+    transfer: Transfer,
+    outflow: Outflow,
+    /// Handed to the stream, not yet taken by it.
+    pieces: u32,
+    /// Renewed up to here.
+    until: Instant,
+    /// Its timer, which may be earlier.
+    timer: Instant,
+    finished: bool,
+    collected: bool,
+    /// The recipient stopped the stream; its settlement is awaited.
+    refused: bool,
+}
+
+/// A sender as the vault sees it.
+#[derive(Debug)]
+struct Sender {
+    connection: Option<ConnectionId>,
+    /// Bodies of this connection that are not complete.
+    transfers: HashMap<Transfer, DeliveryId>,
+    /// Offers without a place, per flow in their order.
+    pending: BTreeMap<Flow, BTreeMap<u64, DeliveryId>>,
+    pending_count: usize,
+    /// Bodies that could not be granted what they could use.
+    starved: BTreeSet<DeliveryId>,
+    /// Bytes.
+    memory: Shares<Flow>,
+    /// Blobs and unacknowledged answers.
+    places: Shares<Flow>,
+    /// Bodies that are arriving.
+    streams: Shares<Flow>,
+    /// Bytes granted and not yet here, on this connection.
+    outstanding: Shares<Flow>,
+    answers: Answers,
+}
+
+/// Why a blob ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Its recipient settled it.
+    Settled,
+    /// Its sender called it off.
+    Cancelled,
+    /// A higher attempt is here.
+    Replaced,
+    /// Its sender gave up, or is gone, in the middle.
+    Abandoned,
+    /// Its body is not the one that was announced.
+    OtherBody,
+    /// Nobody had it within its time to live.
+    Expired,
+    /// Its recipient went away after part of it was freed.
+    Gone,
+}
+
+/// A deadline. Whether it still means anything is seen when it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// An unleased blob expires.
+    Expiry(Key),
+    /// A lease lapses.
+    Lease(Fingerprint, Transfer),
+    /// A blob that was given back may be offered again.
+    Again(Key),
+}
+
+/// The relay's custody, as a value. See the module.
+pub struct Vault<C> {
+    policy: Policy,
+    check: C,
+    connections: HashMap<ConnectionId, (Fingerprint, Role)>,
+    senders: HashMap<Fingerprint, Sender>,
+    recipients: HashMap<Fingerprint, Recipient>,
+    blobs: HashMap<Key, Blob>,
+    prekeys: Prekeys,
+    /// Bytes, by sender.
+    memory: Shares<Fingerprint>,
+    /// Senders with something in `pending` or `starved`.
+    hungry: BTreeSet<Fingerprint>,
+    /// Something was freed since the hungry were last looked at.
+    freed: bool,
+    /// No new bodies and no new leases.
+    draining: bool,
+    /// Routes of recipients whose window has room again.
+    offers_due: BTreeSet<(Fingerprint, RouteId)>,
+    timers: BTreeSet<(Instant, Timer)>,
+    sequence: u64,
+    commands: Vec<Command>,
+    counters: Counters,
+}
+
+impl<C: SettlementCheck> Vault<C> {
+    /// An empty vault.
+    pub fn new(policy: Policy, check: C) -> Self {
+        Self {
+            memory: Shares::new(policy.limits.budget),
+            policy,
+            check,
+            connections: HashMap::new(),
+            senders: HashMap::new(),
+            recipients: HashMap::new(),
+            blobs: HashMap::new(),
+            prekeys: Prekeys::default(),
+            hungry: BTreeSet::new(),
+            freed: false,
+            draining: false,
+            offers_due: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            sequence: 0,
+            commands: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes what happened and gives what is to be done, in order.
+    pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Command> {
+        match input {
+            Input::Connected { connection, peer, role } => self.connected(connection, peer, role, now),
+            Input::Disconnected { connection } => self.disconnected(connection, now),
+            Input::FromSender { connection, frame } => {
+                if let Some((sender, Role::Sender)) = self.connections.get(&connection).copied() {
+                    self.sender_says(connection, sender, frame);
+                }
+            }
+            Input::FromRecipient { connection, frame } => {
+                if let Some((recipient, Role::Recipient)) = self.connections.get(&connection).copied() {
+                    self.recipient_says(connection, recipient, frame, now);
+                }
+            }
+            Input::Body { connection, transfer, bytes } => self.body(connection, transfer, bytes, now),
+            Input::BodyEnd { connection, transfer, digest } => {
+                self.body_end(connection, transfer, digest, now)
+            }
+            Input::BodyReset { connection, transfer } => {
+                if let Some(key) = self.arriving(connection, transfer) {
+                    self.counters.abandoned += 1;
+                    self.end(key, End::Abandoned);
+                }
+            }
+            Input::Written { connection, transfer, bytes } => self.written(connection, transfer, bytes),
+            Input::Delivered { connection, transfer } => self.delivered(connection, transfer),
+            Input::Refused { connection, transfer } => self.refused(connection, transfer),
+            Input::Tick => {}
+        }
+        self.expire(now);
+        self.offer_due(now);
+        self.feed_hungry(now);
+        std::mem::take(&mut self.commands)
+    }
+
+    /// From now on: no new bodies and no new leases.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// True when nothing is under lease and every sender that is there has acknowledged its answers.
+    pub fn is_quiet(&self) -> bool {
+        self.recipients.values().all(|recipient| recipient.leases() == 0)
+            && self.senders.values().all(|sender| sender.connection.is_none() || sender.answers.len() == 0)
+    }
+
+    /// When [`Input::Tick`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    fn connected(&mut self, connection: ConnectionId, peer: Fingerprint, role: Role, now: Instant) {
+        let older = match role {
+            Role::Sender => self.sender(peer).connection,
+            Role::Recipient => self.recipients.entry(peer).or_default().connection,
+        };
+        if let Some(older) = older {
+            self.commands.push(Command::Close(older, CloseCode::Replaced));
+            // What it had ends as if it were gone; its own end comes later and finds nothing.
+            self.disconnected(older, now);
+        }
+        self.connections.insert(connection, (peer, role));
+        match role {
+            Role::Sender => {
+                let outstanding = Shares::new(self.policy.limits.outstanding);
+                let sender = self.sender(peer);
+                sender.connection = Some(connection);
+                sender.outstanding = outstanding;
+                sender.answers.rewind();
+                self.send_answers(peer);
+            }
+            Role::Recipient => self.recipient_connected(connection, peer),
+        }
+    }
+
+    fn disconnected(&mut self, connection: ConnectionId, now: Instant) {
+        match self.connections.remove(&connection) {
+            Some((peer, Role::Sender)) => {
+                let sender = self.sender(peer);
+                sender.connection = None;
+                let broken: Vec<_> = sender.transfers.values().copied().collect();
+                for delivery in broken {
+                    self.counters.abandoned += 1;
+                    self.end(Key { sender: peer, delivery }, End::Abandoned);
+                }
+            }
+            Some((peer, Role::Recipient)) => self.recipient_disconnected(peer, now),
+            None => {}
+        }
+    }
+
+    fn sender_says(&mut self, connection: ConnectionId, sender: Fingerprint, frame: SenderFrame) {
+        match frame {
+            SenderFrame::PrekeyRequest { recipient, route } => {
+                self.give_prekey(connection, sender, recipient, route)
+            }
+            SenderFrame::Offer { transfer, delivery, attempt, recipient, route, header, size, digest } => {
+                let flow = Flow { recipient, route };
+                let offered = Offered { transfer, attempt, flow, header, size, announced: digest };
+                self.offer(connection, Key { sender, delivery }, offered);
+            }
+            SenderFrame::Cancel { recipient, delivery, attempt } => {
+                self.cancel(Key { sender, delivery }, attempt, recipient);
+            }
+            SenderFrame::Ack { recipient, delivery, attempt } => {
+                self.acknowledge(Key { sender, delivery }, attempt, recipient);
+            }
+            SenderFrame::SessionClose { recipient, route, bytes } => {
+                if bytes.len() <= wire::SESSION_CLOSE_BYTES_MAX {
+                    self.tell_recipient(
+                        sender,
+                        recipient,
+                        ToRecipient::SessionClosed { sender, route, bytes },
+                    );
+                }
+            }
+            SenderFrame::Abandon { transfer } => {
+                if let Some(key) = self.arriving(connection, transfer) {
+                    self.counters.abandoned += 1;
+                    self.end(key, End::Abandoned);
+                }
+            }
+        }
+    }
+
+    fn recipient_says(
+        &mut self,
+        connection: ConnectionId,
+        recipient: Fingerprint,
+        frame: RecipientFrame,
+        now: Instant,
+    ) {
+        match frame {
+            RecipientFrame::Publish { route, replace, one_time, last_resort } => {
+                self.publish(recipient, route, replace, one_time, last_resort);
+            }
+            RecipientFrame::Window { route, deliveries } => {
+                self.window(connection, recipient, route, deliveries, now)
+            }
+            RecipientFrame::Grant { transfer, up_to } => self.granted(recipient, transfer, up_to),
+            RecipientFrame::Settlement { sender, delivery, attempt, settlement, record } => {
+                let answer = Settled { attempt, settlement, record };
+                self.settle(recipient, Key { sender, delivery }, answer);
+            }
+            RecipientFrame::Renew { transfers } => self.renew(recipient, &transfers, now),
+            RecipientFrame::Release { transfer } => self.release(recipient, transfer, now),
+        }
+    }
+
+    /// The one place where a recipient's word burns a blob: signed by the recipient this delivery is addressed to,
+    /// and about the attempt that is here. What it says (stored, refused, deferred, nack) is the sender's business.
+    fn settle(&mut self, recipient: Fingerprint, key: Key, answer: Settled) {
+        let Settled { attempt, settlement, record } = answer;
+        let long = settlement.len() + record.len() > wire::SETTLEMENT_BYTES_MAX;
+        if long || !self.check.check(&recipient, key.delivery, attempt, &settlement) {
+            self.counters.settlements_refused += 1;
+            tracing::warn!(%recipient, delivery = %key.delivery.short(), "settlement does not verify");
+            return;
+        }
+        let addressed = self.blobs.get(&key).map(|blob| (blob.flow, blob.attempt));
+        let flow = match addressed {
+            Some((flow, _)) if flow.recipient != recipient => {
+                self.counters.settlements_refused += 1;
+                tracing::warn!(%recipient, delivery = %key.delivery.short(), "settlement by another than the recipient");
+                return;
+            }
+            Some((flow, here)) => {
+                if here == attempt {
+                    self.end(key, End::Settled);
+                    self.counters.burned += 1;
+                }
+                flow
+            }
+            // Burned, expired or lost with an earlier run: the answer counts all the same.
+            None if self.policy.may_deposit(&key.sender, &recipient) => {
+                self.counters.settlements_unknown += 1;
+                Flow { recipient, route: answers::NO_ROUTE }
+            }
+            None => return,
+        };
+        debug!(delivery = %key.delivery.short(), %attempt, "settled");
+        self.counters.settlements += 1;
+        self.answer(key, flow, attempt, answers::Kind::Settlement { settlement, record });
+    }
+
+    fn cancel(&mut self, key: Key, attempt: Attempt, recipient: Fingerprint) {
+        if let Some(blob) = self.blobs.get(&key)
+            && blob.attempt <= attempt
+            && blob.flow.recipient == recipient
+        {
+            self.counters.cancelled += 1;
+            self.end(key, End::Cancelled);
+        }
+        // The recipient may run an attempt that this relay no longer knows.
+        let Key { sender, delivery } = key;
+        self.tell_recipient(sender, recipient, ToRecipient::Cancelled { sender, delivery, attempt });
+    }
+
+    /// Ends a blob: gives back everything it held, and tells both sides what they need to know.
+    fn end(&mut self, key: Key, why: End) {
+        let Some(mut blob) = self.blobs.remove(&key) else { return };
+        self.freed = true;
+        stop_expiry(&mut self.timers, key, &mut blob);
+        self.memory.give(&key.sender, blob.reserved + blob.overhead());
+        let sender = self.sender(key.sender);
+        sender.starved.remove(&key.delivery);
+        if !matches!(blob.phase, Phase::Pending { .. }) {
+            sender.memory.give(&blob.flow, blob.reserved + blob.overhead());
+            sender.places.give(&blob.flow, 1);
+        }
+        let arriving = match &blob.phase {
+            Phase::Pending { connection, transfer } => {
+                sender.drop_pending(&blob.flow, blob.sequence);
+                Some((*connection, *transfer))
+            }
+            Phase::Receiving { connection, inflow } => {
+                sender.streams.give(&blob.flow, 1);
+                sender.outstanding.give(&blob.flow, inflow.outstanding());
+                Some((*connection, inflow.transfer()))
+            }
+            Phase::Complete { .. } => None,
+        };
+        if let Some((connection, transfer)) = arriving {
+            sender.transfers.remove(&transfer);
+            self.tell_end_to_sender(connection, transfer, why);
+        }
+        self.leave_collection(key, &blob, why);
+        if let Some(kind) = why.notice() {
+            self.answer(key, blob.flow, blob.attempt, answers::Kind::Notice(kind));
+        }
+    }
+
+    fn tell_end_to_sender(&mut self, connection: ConnectionId, transfer: Transfer, why: End) {
+        let verdict = match why {
+            End::Abandoned => None,
+            End::Settled => Some(ToSender::Known { transfer, state: RelayState::Settled, digest: None }),
+            End::Replaced => Some(ToSender::Declined { transfer, code: DeclineCode::LowerAttempt }),
+            End::OtherBody => Some(ToSender::Declined { transfer, code: DeclineCode::OtherBody }),
+            End::Cancelled | End::Expired | End::Gone => {
+                Some(ToSender::Declined { transfer, code: DeclineCode::Ended })
+            }
+        };
+        self.commands.extend(verdict.map(|frame| Command::ToSender(connection, frame)));
+        self.commands.push(Command::Stop(connection, transfer));
+    }
+
+    /// Carries out the deadlines that have passed.
+    fn expire(&mut self, now: Instant) {
+        while let Some((at, timer)) = self.timers.first().copied()
+            && at <= now
+        {
+            self.timers.remove(&(at, timer));
+            match timer {
+                Timer::Expiry(key) => self.expire_blob(key),
+                Timer::Lease(recipient, transfer) => self.expire_lease(recipient, transfer, now),
+                Timer::Again(key) => self.queue_for_collection(key, now),
+            }
+        }
+    }
+
+    /// A leased blob does not expire, and neither does an offer that still waits for its place.
+    fn expire_blob(&mut self, key: Key) {
+        let Some(blob) = self.blobs.get(&key) else { return };
+        if blob.lease.is_some() || matches!(blob.phase, Phase::Pending { .. }) {
+            return;
+        }
+        self.counters.expired += 1;
+        debug!(delivery = %key.delivery.short(), attempt = %blob.attempt, "expired");
+        self.end(key, End::Expired);
+    }
+
+    /// A sender's books; every pinned peer may have some.
+    fn sender(&mut self, sender: Fingerprint) -> &mut Sender {
+        let limits = &self.policy.limits;
+        let budget = self.policy.budget_of(&sender);
+        self.senders.entry(sender).or_insert_with(|| Sender::new(limits, budget))
+    }
+
+    /// Says something to a recipient that this sender may deposit for, if it is there.
+    fn tell_recipient(&mut self, sender: Fingerprint, recipient: Fingerprint, frame: ToRecipient) {
+        if !self.policy.may_deposit(&sender, &recipient) {
+            return;
+        }
+        if let Some(connection) = self.recipients.get(&recipient).and_then(|recipient| recipient.connection) {
+            self.commands.push(Command::ToRecipient(connection, frame));
+        }
+    }
+}
+
+/// An offer as it came.
+struct Offered {
+    transfer: Transfer,
+    attempt: Attempt,
+    flow: Flow,
+    header: Octets,
+    size: Option<u64>,
+    announced: Option<Digest>,
+}
+
+/// A settlement as it came.
+struct Settled {
+    attempt: Attempt,
+    settlement: Octets,
+    record: Octets,
+}
+
+/// A deadline is forgotten with its cause: at hundreds of bodies a second they would pile up.
+fn stop_expiry(timers: &mut BTreeSet<(Instant, Timer)>, key: Key, blob: &mut Blob) {
+    if let Some(at) = blob.expiry.take() {
+        timers.remove(&(at, Timer::Expiry(key)));
+    }
+}
+
+impl End {
+    fn notice(self) -> Option<NoticeKind> {
+        match self {
+            Self::Expired => Some(NoticeKind::Expired),
+            Self::Gone => Some(NoticeKind::Gone),
+            Self::Settled | Self::Cancelled | Self::Replaced | Self::Abandoned | Self::OtherBody => None,
+        }
+    }
+}
+
+impl Blob {
+    /// The offset up to which there is a place for its bytes.
+    fn limit(&self) -> u64 {
+        self.held.base() + self.reserved
+    }
+
+    /// What it costs beside its body.
+    fn overhead(&self) -> u64 {
+        match self.phase {
+            Phase::Pending { .. } => 0,
+            _ => u64::try_from(self.header.len()).unwrap_or(0),
+        }
+    }
+}
+
+impl Sender {
+    fn new(limits: &Limits, budget: u64) -> Self {
+        Self {
+            connection: None,
+            transfers: HashMap::new(),
+            pending: BTreeMap::new(),
+            pending_count: 0,
+            starved: BTreeSet::new(),
+            memory: Shares::new(budget),
+            places: Shares::new(limits.deliveries),
+            streams: Shares::new(limits.streams),
+            outstanding: Shares::new(limits.outstanding),
+            answers: Answers::default(),
+        }
+    }
+
+    fn drop_pending(&mut self, flow: &Flow, sequence: u64) {
+        if let Some(queue) = self.pending.get_mut(flow) {
+            if queue.remove(&sequence).is_some() {
+                self.pending_count -= 1;
+            }
+            if queue.is_empty() {
+                self.pending.remove(flow);
+            }
+        }
+    }
+}
+
+/// How long after being given back a blob is offered again.
+const RELEASE_PAUSE: Duration = Duration::from_secs(2);

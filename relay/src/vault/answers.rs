@@ -1,0 +1,174 @@
+//! What senders are told until they acknowledge it: settlements and notices.
+
+use std::collections::{BTreeMap, HashMap};
+
+use base::{Attempt, DeliveryId, Fingerprint, RouteId};
+use transport::ConnectionId;
+use wire::{NoticeKind, Octets, ToRecipient, ToSender};
+
+use super::{Command, Flow, Key, SettlementCheck, Vault};
+
+/// Stands for the route of a delivery that the vault does not know.
+pub(super) const NO_ROUTE: RouteId = RouteId([0; 16]);
+
+/// The answers to one sender, in order.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    by_sequence: BTreeMap<u64, Answer>,
+    by_delivery: HashMap<DeliveryId, u64>,
+    next: u64,
+    /// On this connection: all before it are sent.
+    sent_before: u64,
+    in_flight: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Answer {
+    delivery: DeliveryId,
+    attempt: Attempt,
+    pub(super) flow: Flow,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    Settlement { settlement: Octets, record: Octets },
+    Notice(NoticeKind),
+}
+
+impl Answer {
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.kind {
+            Kind::Settlement { settlement, record } => {
+                u64::try_from(settlement.len() + record.len()).unwrap_or(0)
+            }
+            Kind::Notice(_) => 0,
+        }
+    }
+
+    fn frame(&self) -> ToSender {
+        let Self { delivery, attempt, .. } = *self;
+        match &self.kind {
+            Kind::Settlement { settlement, record } => ToSender::Settlement {
+                delivery,
+                attempt,
+                settlement: settlement.clone(),
+                record: record.clone(),
+            },
+            Kind::Notice(kind) => ToSender::Notice { delivery, attempt, kind: *kind },
+        }
+    }
+}
+
+impl Answers {
+    /// Unacknowledged answers.
+    pub(super) fn len(&self) -> usize {
+        self.by_sequence.len()
+    }
+
+    /// The attempt that a delivery was answered for, and whether by a settlement.
+    pub(super) fn of(&self, delivery: &DeliveryId) -> Option<(Attempt, bool)> {
+        let answer = self.by_sequence.get(self.by_delivery.get(delivery)?)?;
+        Some((answer.attempt, matches!(answer.kind, Kind::Settlement { .. })))
+    }
+
+    /// On a new connection everything is sent again.
+    pub(super) fn rewind(&mut self) {
+        (self.sent_before, self.in_flight) = (0, 0);
+    }
+
+    fn remove(&mut self, delivery: &DeliveryId) -> Option<Answer> {
+        let sequence = self.by_delivery.remove(delivery)?;
+        if sequence < self.sent_before {
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
+        self.by_sequence.remove(&sequence)
+    }
+
+    fn insert(&mut self, answer: Answer) {
+        self.by_delivery.insert(answer.delivery, self.next);
+        self.by_sequence.insert(self.next, answer);
+        self.next += 1;
+    }
+
+    fn next_to_send(&mut self, in_flight_max: usize) -> Option<ToSender> {
+        if self.in_flight >= in_flight_max {
+            return None;
+        }
+        let (sequence, answer) = self.by_sequence.range(self.sent_before..).next()?;
+        self.sent_before = sequence + 1;
+        self.in_flight += 1;
+        Some(answer.frame())
+    }
+}
+
+impl<C: SettlementCheck> Vault<C> {
+    /// Keeps an answer until it is acknowledged, and sends it as soon as its sender has room for it.
+    pub(super) fn answer(&mut self, key: Key, flow: Flow, attempt: Attempt, kind: Kind) {
+        let deliveries = self.policy.limits.deliveries;
+        let sender = self.sender(key.sender);
+        if sender.answers.of(&key.delivery).is_some_and(|(answered, _)| answered > attempt) {
+            return;
+        }
+        // A blob that ended has just given its place back. An answer to a delivery that this vault does not know
+        // may find none: then it is dropped, since its recipient keeps it and says it again.
+        let full = sender.places.used() >= deliveries && sender.answers.of(&key.delivery).is_none();
+        if full {
+            self.counters.settlements_dropped += 1;
+            return;
+        }
+        self.drop_answer(key);
+        let answer = Answer { delivery: key.delivery, attempt, flow, kind };
+        self.charge_answer(key.sender, &flow, answer.bytes());
+        self.sender(key.sender).answers.insert(answer);
+        self.send_answers(key.sender);
+    }
+
+    pub(super) fn send_answers(&mut self, sender: Fingerprint) {
+        let in_flight_max = self.policy.limits.answers_in_flight;
+        let books = self.sender(sender);
+        let Some(connection) = books.connection else { return };
+        let mut frames = Vec::new();
+        while let Some(frame) = books.answers.next_to_send(in_flight_max) {
+            frames.push(Command::ToSender(connection, frame));
+        }
+        self.commands.extend(frames);
+    }
+
+    /// Sends an answer again to a sender that asks for what was answered already.
+    pub(super) fn resend_answer(&mut self, key: Key) {
+        let books = self.sender(key.sender);
+        let Some(connection) = books.connection else { return };
+        let sequence = books.answers.by_delivery.get(&key.delivery).copied();
+        let Some(sequence) = sequence.filter(|sequence| *sequence < books.answers.sent_before) else {
+            return;
+        };
+        let frame = books.answers.by_sequence.get(&sequence).map(Answer::frame);
+        self.commands.extend(frame.map(|frame| Command::ToSender(connection, frame)));
+    }
+
+    /// The sender has recorded the answer to this attempt: it is forgotten here, and the recipient hears of it.
+    pub(super) fn acknowledge(&mut self, key: Key, attempt: Attempt, recipient: Fingerprint) {
+        let Key { sender, delivery } = key;
+        let answered = self.sender(sender).answers.of(&delivery);
+        if answered.is_some_and(|(answered, _)| answered <= attempt) {
+            self.drop_answer(key);
+            self.send_answers(sender);
+        }
+        // A notice was the relay's own and is no news to the recipient.
+        if !matches!(answered, Some((_, false))) {
+            self.tell_recipient(sender, recipient, ToRecipient::Acked { sender, delivery, attempt });
+        }
+    }
+
+    pub(super) fn drop_answer(&mut self, key: Key) {
+        if let Some(answer) = self.sender(key.sender).answers.remove(&key.delivery) {
+            self.refund_answer(key.sender, &answer);
+        }
+    }
+
+    /// The connection of a recipient, if it is there.
+    pub(super) fn connection_of(&self, recipient: &Fingerprint) -> Option<ConnectionId> {
+        self.recipients.get(recipient).and_then(|recipient| recipient.connection)
+    }
+}
