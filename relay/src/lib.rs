@@ -19,4 +19,4 @@ pub use app::{Listeners, RunError, run};
 pub use cli::cli_main;
 pub use config::{Config, MemoryTable, QuicTable, TenantTable};
 pub use proofs::LedgerCheck;
-pub use settings::Settings;
+pub use settings::{Keys, Settings};

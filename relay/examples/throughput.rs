@@ -1,0 +1,189 @@
+//! Measures sender, relay and recipient in one process: `cargo run --release -p relay --example throughput -- [bodies] [bytes]`.
+//! It reports and asserts nothing about speed; all three share the processors, so the rate is that of a whole machine.
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base::{Attempt, DeliveryId, Hasher, Name, RouteId, Secret, random_bytes};
+use bytes::Bytes;
+use identity::IdentityKey;
+use ledger::{NackReason, SettlementCore, sign_batch};
+use relay::vault::{Limits, Policy, Tenant};
+use relay::{Keys, Listeners, Settings};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use transport::{
+    Downlink, DownlinkConfig, DownlinkEvent, IncomingOffer, Offer, Piece, Uplink, UplinkConfig, UplinkEvent,
+    WholeBody,
+};
+
+const ROUTE: RouteId = RouteId([1; 16]);
+const CONCURRENT: usize = 64;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut numbers = std::env::args().skip(1).filter_map(|text| text.parse::<usize>().ok());
+    let bodies = numbers.next().unwrap_or(1);
+    let bytes = numbers.next().unwrap_or(1 << 30);
+    let budget = numbers.next().unwrap_or(256 << 20) as u64;
+    let key = |name: &str| anyhow::Ok(Arc::new(IdentityKey::generate(Name::parse(name)?, &Secret::random())));
+    let (relay_key, out_key, in_key) = (key("relay")?, key("out")?, key("in")?);
+    let quic = UdpSocket::bind("127.0.0.1:0")?;
+    let admin = TcpListener::bind("127.0.0.1:0").await?;
+    let address = quic.local_addr()?;
+    let tenant = |key: &IdentityKey, deposit_for: &[&IdentityKey]| Tenant {
+        name: key.name().clone(),
+        budget,
+        deposit_for: deposit_for.iter().map(|key| key.fingerprint()).collect(),
+    };
+    let tenants = BTreeMap::from([
+        (out_key.fingerprint(), tenant(&out_key, &[&in_key])),
+        (in_key.fingerprint(), tenant(&in_key, &[])),
+    ]);
+    let limits = Limits::new(budget, budget / 2, Duration::from_secs(900), Duration::from_secs(30));
+    let settings = Settings {
+        identity: relay_key.clone(),
+        quic: address,
+        admin: admin.local_addr()?,
+        keys: Keys::new(&[out_key.card(1, &[]), in_key.card(1, &[])], &tenants),
+        policy: Policy { limits, tenants },
+    };
+    let shutdown = CancellationToken::new();
+    let relay = tokio::spawn(relay::run(settings, Listeners { quic, admin }, shutdown.clone()));
+
+    let card = relay_key.card(1, &[]);
+    let (downlink, mut offers, down_task) =
+        Downlink::start(DownlinkConfig::new(address.to_string(), card.clone(), &in_key));
+    let (uplink, mut events, up_task) = Uplink::start(UplinkConfig::new(address.to_string(), card, &out_key));
+    while !matches!(offers.recv().await, Some(DownlinkEvent::Connected { .. })) {}
+    while !matches!(events.recv().await, Some(UplinkEvent::Connected { .. })) {}
+    downlink.window(ROUTE, 64).await?;
+
+    let collector = {
+        let (downlink, in_key) = (downlink.clone(), in_key.clone());
+        tokio::spawn(async move {
+            let mut batch: Vec<(IncomingOfferId, SettlementCore)> = Vec::new();
+            let (done, mut finished) =
+                tokio::sync::mpsc::channel::<(IncomingOfferId, transport::Lease)>(1024);
+            loop {
+                tokio::select! {
+                    event = offers.recv() => match event {
+                        Some(DownlinkEvent::Offered(offer)) => {
+                            let done = done.clone();
+                            tokio::spawn(async move {
+                                let (id, lease) = ((offer.sender, offer.delivery, offer.attempt), offer.lease());
+                                if take(offer).await.is_ok() {
+                                    let _ = done.send((id, lease)).await;
+                                }
+                            });
+                        }
+                        Some(_) => {}
+                        None => return,
+                    },
+                    Some((id, _lease)) = finished.recv() => {
+                        batch.push((id, SettlementCore::nack(id.1, id.2, NackReason::Internal)));
+                        while let Ok((id, _lease)) = finished.try_recv() {
+                            batch.push((id, SettlementCore::nack(id.1, id.2, NackReason::Internal)));
+                        }
+                        let cores: Vec<_> = batch.iter().map(|(_, core)| core.clone()).collect();
+                        let Ok(signed) = sign_batch(&in_key, &cores) else { return };
+                        for ((id, _), settlement) in batch.drain(..).zip(signed) {
+                            let _ = downlink.settle(id.0, id.1, id.2, settlement.encode(), Vec::new()).await;
+                        }
+                    }
+                }
+            }
+        })
+    };
+
+    let body = body(bytes);
+    let cpu_before = cpu_seconds();
+    let start = Instant::now();
+    let places = Arc::new(tokio::sync::Semaphore::new(CONCURRENT));
+    for _ in 0..bodies {
+        let place = places.clone().acquire_owned().await?;
+        let (uplink, body, recipient) = (uplink.clone(), body.clone(), in_key.fingerprint());
+        tokio::spawn(async move {
+            let offer = Offer {
+                delivery: DeliveryId(random_bytes()),
+                attempt: Attempt(1),
+                recipient,
+                route: ROUTE,
+                header: vec![1; 600],
+                size: None,
+                digest: None,
+            };
+            if let Err(error) = uplink.deposit(offer, body).await {
+                eprintln!("deposit: {error}");
+            }
+            drop(place);
+        });
+    }
+    let mut settled = 0;
+    while settled < bodies {
+        if let Some(UplinkEvent::Settlement { delivery, attempt, .. }) = events.recv().await {
+            settled += 1;
+            uplink.ack(in_key.fingerprint(), delivery, attempt).await?;
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let megabytes = (bodies * bytes) as f64 / 1e6;
+    println!(
+        "{bodies} bodies of {bytes} bytes: {seconds:.2} s, {:.0} MB/s, {:.0} bodies/s, {:.2} CPU s/GB for all three, peak RSS {:.0} MB",
+        megabytes / seconds,
+        bodies as f64 / seconds,
+        (cpu_seconds() - cpu_before) / (megabytes / 1000.0),
+        peak_rss_megabytes(),
+    );
+    up_task.stop().await;
+    down_task.stop().await;
+    collector.abort();
+    shutdown.cancel();
+    relay.await??;
+    Ok(())
+}
+
+type IncomingOfferId = (base::Fingerprint, DeliveryId, Attempt);
+
+async fn take(offer: IncomingOffer) -> Result<(), transport::Lost> {
+    let window = 1 << 20;
+    let mut body = offer.accept(window).await?;
+    let mut told = window;
+    loop {
+        match body.next().await? {
+            Piece::Data(_) if body.received() + window / 2 > told => {
+                told = body.received() + window;
+                body.grant(told).await?;
+            }
+            Piece::Data(_) => {}
+            Piece::End(_) => return Ok(()),
+        }
+    }
+}
+
+fn body(bytes: usize) -> WholeBody {
+    let piece = Bytes::from(vec![0x5A; 64 * 1024]);
+    let (mut pieces, mut hasher, mut left) = (Vec::new(), Hasher::new(b""), bytes);
+    while left > 0 {
+        let now = piece.slice(..left.min(piece.len()));
+        hasher.update(&now);
+        left -= now.len();
+        pieces.push(now);
+    }
+    WholeBody::new(pieces, hasher.finish())
+}
+
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks: f64 =
+        stat.split_whitespace().skip(13).take(2).filter_map(|text| text.parse::<f64>().ok()).sum();
+    ticks / 100.0
+}
+
+fn peak_rss_megabytes() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0) / 1000.0
+}
