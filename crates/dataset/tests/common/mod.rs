@@ -8,7 +8,7 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
     Value { tag: Tag, vr: [u8; 2], value: Vec<u8> },
-    Sequence { tag: Tag, items: Vec<Vec<Node>>, undefined: bool, undefined_items: bool, unknown: bool },
+    Sequence { tag: Tag, items: Vec<Vec<Self>>, undefined: bool, undefined_items: bool, unknown: bool },
     Fragments { tag: Tag, fragments: Vec<Vec<u8>> },
 }
 
