@@ -46,10 +46,14 @@ mod inert {
     use super::Point;
 
     /// Nothing.
-    #[derive(Clone, Debug, Default)]
+    #[derive(Clone, Debug)]
     pub(crate) struct Faults;
 
     impl Faults {
+        pub(crate) fn none() -> Self {
+            Self
+        }
+
         /// Before the effect.
         #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "the tests' version fails")]
         pub(crate) fn before(&self, _: Point) -> io::Result<()> {
@@ -66,7 +70,7 @@ mod inert {
 #[cfg(not(test))]
 pub(crate) use inert::Faults;
 #[cfg(test)]
-pub(crate) use live::Faults;
+pub(crate) use live::{Action, Faults};
 
 #[cfg(test)]
 mod live {
@@ -105,6 +109,10 @@ mod live {
     pub(crate) struct Faults(Arc<Mutex<State>>);
 
     impl Faults {
+        pub(crate) fn none() -> Self {
+            Self::default()
+        }
+
         pub(crate) fn arm(&self, point: Point, after: bool, passage: u32, action: Action) {
             self.0.lock().unwrap().armed.push(Armed { point, after, passage, action });
         }
@@ -142,5 +150,3 @@ mod live {
         }
     }
 }
-#[cfg(test)]
-pub(crate) use live::Action;

@@ -22,6 +22,8 @@ mod outbox;
 mod record;
 mod retry;
 mod row;
+#[cfg(test)]
+mod tests;
 
 pub use body::{BodyFile, BodyReader};
 pub use disk::Usage;

@@ -37,7 +37,7 @@ impl Inbound {
     /// Opens the ledger of a folder, or makes an empty one. What was out when an earlier process ended has
     /// an unknown outcome from now on.
     pub fn open(dir: &Path, now: Timestamp) -> Result<Self, OpenError> {
-        Self::open_with(dir, now, Faults::default())
+        Self::open_with(dir, now, Faults::none())
     }
 
     pub(crate) fn open_with(dir: &Path, now: Timestamp, faults: Faults) -> Result<Self, OpenError> {
@@ -60,7 +60,7 @@ impl Inbound {
         let lock = File::open(dir).map_err(db::io_error(dir))?;
         Ok(Self {
             shared: std::sync::Arc::new(Shared {
-                db: Db::start(dir, connection, Faults::default())?,
+                db: Db::start(dir, connection, Faults::none())?,
                 _lock: lock,
             }),
         })

@@ -18,7 +18,7 @@ use crate::{
     faults::Kind,
     outbox::{
         place::{self, HeldParts, Prepared},
-        queue::{Context, Inner},
+        shared::{Context, Inner},
     },
 };
 

@@ -1,13 +1,16 @@
 //! The outbox: opening it, and the calls of gateway-out. Everything else is in the modules below, each of
 //! which runs inside a transaction and knows nothing of threads.
 
+mod act;
 mod deliver;
 mod intake;
 mod load;
+mod look;
 mod place;
 mod purge;
 mod queue;
 mod schema;
+mod shared;
 mod types;
 
 use std::{collections::HashSet, fs::File, ops::Deref, path::Path, sync::Arc};
@@ -32,7 +35,7 @@ pub use types::{
 use deliver::Pace;
 use intake::Intake;
 use purge::Purger;
-use queue::{Context, Inner, KeyRing};
+use shared::{Context, Inner, KeyRing};
 
 const BODIES_DIR: &str = "objects";
 
@@ -57,18 +60,17 @@ impl Deref for Outbox {
 
 /// Making, opening, closing.
 impl Outbox {
-    /// Makes an empty outbox in a folder, for these keys. Never touches one that is there.
+    /// Makes an empty outbox in a folder, for these keys. Never touches one that is there; one that was
+    /// only half made is completed.
     pub fn init(dir: &Path, key: &OutboxKey, index_key: &IndexKey) -> Result<(), OpenError> {
         db::create_dir(dir)?;
-        if db::index_path(dir).exists() {
-            return Err(OpenError::AlreadyInitialised(dir.to_owned()));
-        }
         let _lock = db::lock(dir)?;
         db::create_dir(&dir.join(BODIES_DIR))?;
         let mut connection = db::connect(dir, true)?;
         db::migrate(&mut connection, schema::STEPS)?;
-        let written = schema::write_checks(&connection, key, index_key);
-        written.map_err(|error| OpenError::Store(db::store_error(&error)))?;
+        if !schema::write_checks(&mut connection, key, index_key)? {
+            return Err(OpenError::AlreadyInitialised(dir.to_owned()));
+        }
         drop(connection);
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(db::io_error(dir))
     }
@@ -82,7 +84,7 @@ impl Outbox {
         index_key: IndexKey,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
-        Self::open_with(config, key, index_key, now, Faults::default())
+        Self::open_with(config, key, index_key, now, Faults::none())
     }
 
     pub(crate) fn open_with(
@@ -99,7 +101,7 @@ impl Outbox {
         };
         let mut connection = db::connect(&config.dir, false)?;
         db::migrate(&mut connection, schema::STEPS)?;
-        schema::check_keys(&connection, &key, &index_key)?;
+        schema::check_keys(&connection, &config.dir, &key, &index_key)?;
         recover(&mut connection, &config.dir.join(BODIES_DIR), now)?;
         let queue = start(config, connection, key, index_key, faults)?;
         let intake =
@@ -115,8 +117,8 @@ impl Outbox {
         }
         let mut connection = db::connect(&config.dir, false)?;
         db::migrate(&mut connection, schema::STEPS)?;
-        schema::check_keys(&connection, &key, &index_key)?;
-        start(config, connection, key, index_key, Faults::default())
+        schema::check_keys(&connection, &config.dir, &key, &index_key)?;
+        start(config, connection, key, index_key, Faults::none())
     }
 
     /// Finishes what is queued and frees the lock. Blocks for the length of a transaction. Clones of the
@@ -134,8 +136,8 @@ fn start(
     faults: Faults,
 ) -> Result<Queue, OpenError> {
     let sql = |error: rusqlite::Error| OpenError::Store(db::store_error(&error));
-    let held = queue::bytes_held(&connection).map_err(sql)?;
-    let version = queue::data_version(&connection).map_err(sql)?;
+    let held = look::bytes_held(&connection).map_err(sql)?;
+    let version = look::data_version(&connection).map_err(sql)?;
     let disk = Disk::new(&config.dir, config.bytes_max, config.reserve_bytes, held);
     let path = config.dir.join(BODIES_DIR);
     let bodies = Arc::new(Bodies::open(path.clone(), disk, faults.clone()).map_err(db::io_error(&path))?);
@@ -149,7 +151,7 @@ fn start(
 /// has a row but no body needs an operator.
 fn recover(connection: &mut Connection, bodies: &Path, now: Timestamp) -> Result<(), OpenError> {
     let sql = |error: rusqlite::Error| OpenError::Store(db::store_error(&error));
-    let held: HashSet<ObjectId> = queue::held_objects(connection).map_err(sql)?;
+    let held: HashSet<ObjectId> = look::held_objects(connection).map_err(sql)?;
     let removed = Bodies::remove_orphans(bodies, &held).map_err(db::io_error(bodies))?;
     if removed > 0 {
         tracing::info!(removed, "bodies without a row removed");
@@ -236,6 +238,9 @@ impl Outbox {
         self.queue.inner().db.health.intake()
     }
 }
+
+type ApplyReceipt =
+    fn(&Connection, &NewReceipt, Timestamp) -> Result<(Settled, ObjectId), db::JobError<DeliveryError>>;
 
 /// Sending: each report is applied in a transaction and answered after it.
 impl Outbox {
@@ -365,8 +370,7 @@ impl Outbox {
         receipt: NewReceipt,
         now: Timestamp,
     ) -> Result<Settled, DeliveryError> {
-        let object = self.settle(receipt, now, deliver::settled_stored).await?;
-        Ok(object)
+        self.settle(receipt, now, deliver::settled_stored).await
     }
 
     /// A verified receipt that says refused: parks the delivery; without a body it ends there.
@@ -378,11 +382,7 @@ impl Outbox {
         &self,
         receipt: NewReceipt,
         now: Timestamp,
-        apply: fn(
-            &Connection,
-            &NewReceipt,
-            Timestamp,
-        ) -> Result<(Settled, ObjectId), db::JobError<DeliveryError>>,
+        apply: ApplyReceipt,
     ) -> Result<Settled, DeliveryError> {
         let (settled, object) =
             self.change(Kind::Receipt, move |connection| apply(connection, &receipt, now)).await?;

@@ -1,6 +1,8 @@
 //! The tables of the outbox. A step, once released, is never edited: later formats are further steps.
 
-use rusqlite::{Connection, OptionalExtension};
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::{IndexKey, OpenError, OutboxKey, db};
 
@@ -76,7 +78,8 @@ CREATE TABLE delivery(
 CREATE INDEX delivery_object ON delivery(object_id);
 CREATE INDEX delivery_due ON delivery(next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX delivery_due_on ON delivery(way_id, next_at) WHERE next_at IS NOT NULL;
-CREATE INDEX delivery_open ON delivery(way_id, received_at) WHERE ended_at IS NULL;
+CREATE INDEX delivery_open ON delivery(id) WHERE ended_at IS NULL;
+CREATE INDEX delivery_oldest ON delivery(way_id, received_at) WHERE ended_at IS NULL;
 CREATE INDEX delivery_alarm ON delivery(id) WHERE alarm = 1;
 CREATE INDEX delivery_waiting ON delivery(waits_for) WHERE waits_for IS NOT NULL;
 CREATE INDEX delivery_boot ON delivery(boot) WHERE boot IS NOT NULL;
@@ -139,43 +142,52 @@ END;
 const OUTBOX_CHECK: &str = "outbox key check";
 const INDEX_CHECK: &str = "index key check";
 
-/// Writes the values by which the keys are known again.
+/// Writes the values by which the keys are known again, unless they are there: `false`.
 pub(crate) fn write_checks(
-    connection: &Connection,
+    connection: &mut Connection,
     key: &OutboxKey,
     index: &IndexKey,
-) -> rusqlite::Result<()> {
-    write_outbox_check(connection, key)?;
-    put(connection, INDEX_CHECK, &index.check_value())
+) -> Result<bool, OpenError> {
+    let mut write = || -> rusqlite::Result<bool> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if stored(&transaction, OUTBOX_CHECK)?.is_some() {
+            return Ok(false);
+        }
+        write_outbox_check(&transaction, key)?;
+        put(&transaction, INDEX_CHECK, &index.check_value())?;
+        transaction.commit()?;
+        Ok(true)
+    };
+    write().map_err(|error| OpenError::Store(db::store_error(&error)))
 }
 
 pub(crate) fn write_outbox_check(connection: &Connection, key: &OutboxKey) -> rusqlite::Result<()> {
     put(connection, OUTBOX_CHECK, &key.check_value())
 }
 
-fn put(connection: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO setting VALUES(?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value";
-    connection.execute(sql, (name, value)).map(drop)
-}
-
 /// Refuses keys that the outbox was not made with. There is no way around it: a wrong key would make
 /// everything that is held unreadable one instance at a time.
 pub(crate) fn check_keys(
     connection: &Connection,
+    dir: &Path,
     key: &OutboxKey,
     index: &IndexKey,
 ) -> Result<(), OpenError> {
-    let fits = |name: &str, value: [u8; 16]| {
-        let sql = "SELECT value FROM setting WHERE name = ?1";
-        let stored: Option<Vec<u8>> = connection.query_row(sql, [name], |row| row.get(0)).optional()?;
-        Ok::<_, rusqlite::Error>(stored.is_some_and(|stored| stored == value))
+    let check = |name: &str, value: [u8; 16], wrong: OpenError| match stored(connection, name) {
+        Ok(Some(stored)) if stored == value => Ok(()),
+        Ok(Some(_)) => Err(wrong),
+        Ok(None) => Err(OpenError::NotInitialised(dir.to_owned())),
+        Err(error) => Err(OpenError::Store(db::store_error(&error))),
     };
-    let sql = |error: rusqlite::Error| OpenError::Store(db::store_error(&error));
-    if !fits(OUTBOX_CHECK, key.check_value()).map_err(sql)? {
-        return Err(OpenError::WrongKey);
-    }
-    if !fits(INDEX_CHECK, index.check_value()).map_err(sql)? {
-        return Err(OpenError::WrongIndexKey);
-    }
-    Ok(())
+    check(OUTBOX_CHECK, key.check_value(), OpenError::WrongKey)?;
+    check(INDEX_CHECK, index.check_value(), OpenError::WrongIndexKey)
+}
+
+fn stored(connection: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection.query_row("SELECT value FROM setting WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
+
+fn put(connection: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO setting VALUES(?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value";
+    connection.execute(sql, (name, value)).map(drop)
 }
