@@ -25,6 +25,11 @@ const WORDS: &[(&str, &str)] = &[
     (concat!("TO", "DO"), "unfinished; file an issue"),
     (concat!("FIX", "ME"), "unfinished; file an issue"),
     (concat!("#[ig", "nore"), "a test that does not run proves nothing"),
+];
+
+/// The same for Rust files of programs. Tests and examples say at their top that they may panic; clippy wants a reason
+/// from them as well.
+const WORDS_OF_PROGRAMS: &[(&str, &str)] = &[
     (concat!("#[al", "low("), "write #[expect(.., reason = \"..\")]"),
     (concat!("#![al", "low("), "write #![expect(.., reason = \"..\")]"),
 ];
@@ -56,9 +61,12 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<Finding>> {
 fn check_file(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !WORDS_NOT_READ.contains(&path) {
-        findings.extend(words(path, text));
+        findings.extend(words(WORDS, path, text));
     }
     if path.ends_with(".rs") {
+        if !is_tests_or_examples(path) {
+            findings.extend(words(WORDS_OF_PROGRAMS, path, text));
+        }
         findings.extend(sizes(path, text));
     }
     if path.starts_with("crates/") && path.ends_with("/src/lib.rs") {
@@ -67,10 +75,14 @@ fn check_file(path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-fn words(path: &str, text: &str) -> Vec<Finding> {
+fn is_tests_or_examples(path: &str) -> bool {
+    path.split('/').any(|folder| folder == "tests" || folder == "examples")
+}
+
+fn words(list: &[(&str, &str)], path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
-        for (word, reason) in WORDS.iter().filter(|(word, _)| holds(line, word)) {
+        for (word, reason) in list.iter().filter(|(word, _)| holds(line, word)) {
             findings.push(Finding::error(format!("{path}:{number}: {word} ({reason})")));
         }
     }
@@ -88,9 +100,8 @@ fn holds(line: &str, word: &str) -> bool {
 
 fn sizes(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    // A file of tests alone (`tests/…`) has no such limit.
     let above_tests: Vec<&str> = text.lines().take_while(|line| line.trim_end() != "#[cfg(test)]").collect();
-    if path.split('/').any(|folder| folder == "tests") {
+    if is_tests_or_examples(path) {
         return findings;
     }
     if above_tests.len() > FILE_LINES_MAX {
@@ -165,6 +176,11 @@ mod tests {
                 "{word}"
             );
             assert!(texts("Cargo.lock", &text).is_empty());
+        }
+        for (word, _) in WORDS_OF_PROGRAMS {
+            let text = format!("{word}dead_code, reason = \"x\")]\n");
+            assert_eq!(texts("a/src/b.rs", &text).len(), 1);
+            assert!(texts("a/tests/b.rs", &text).is_empty() && texts("a/b.md", &text).is_empty());
         }
         let climbing = format!("../..{0}x and https://example.org{0}x\n", concat!("/tm", "p/"));
         assert!(texts("a.py", &climbing).is_empty());
