@@ -116,6 +116,16 @@ pub enum Level {
     Committed,
 }
 
+impl Level {
+    /// 1 or 2, as people and indexes say it.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Answered => 1,
+            Self::Committed => 2,
+        }
+    }
+}
+
 /// What was unusual about a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
