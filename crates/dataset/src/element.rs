@@ -114,6 +114,13 @@ impl Vr {
         )
     }
 
+    /// One of PS3.5 Table 6.2-1.
+    pub(crate) fn is_known(self) -> bool {
+        !self.has_long_length()
+            || self.is_other()
+            || matches!(&self.0, b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT" | b"UV")
+    }
+
     /// OB, OW and their like, whose value may be encapsulated fragments (PS3.5 A.4).
     pub(crate) fn is_other(self) -> bool {
         matches!(&self.0, b"OB" | b"OW" | b"OF" | b"OD" | b"OL" | b"OV")

@@ -1,10 +1,10 @@
-use std::fmt;
-
-use thiserror::Error;
+mod error;
 
 use crate::element::{Content, ElementHeader, Length, Raw, Tag, Vr};
 use crate::limits::{SEQUENCE_DEPTH_MAX, TRAILING_ZEROS_MAX};
 use crate::syntax::Encoding;
+
+pub use error::{Structure, TokenError};
 
 /// One step through a data set. The raw bytes of all events, in order, are the data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,118 +31,6 @@ pub enum Event<'a> {
     TrailingZeros(u64),
 }
 
-/// A place in the structure of a data set, for an error's text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Structure {
-    /// Tag, VR and length of an element or item.
-    Header,
-    /// An element's value.
-    Value(Tag),
-    /// One fragment of encapsulated pixel data.
-    Fragment(Tag),
-    /// An item of this sequence.
-    Item(Tag),
-    /// This sequence, between its items.
-    Sequence(Tag),
-    /// The fragments of this element, between two of them.
-    Fragments(Tag),
-}
-
-impl fmt::Display for Structure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Header => f.write_str("an element's header"),
-            Self::Value(tag) => write!(f, "the value of {tag}"),
-            Self::Fragment(tag) => write!(f, "a fragment of {tag}"),
-            Self::Item(tag) => write!(f, "an item of sequence {tag}"),
-            Self::Sequence(tag) => write!(f, "sequence {tag}"),
-            Self::Fragments(tag) => write!(f, "the encapsulated fragments of {tag}"),
-        }
-    }
-}
-
-/// What is wrong with a data set. Whoever wrote it has to act; offsets count bytes of the (inflated) data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum TokenError {
-    /// The bytes end too early.
-    #[error("data set is truncated: it ends at byte {offset} inside {inside}; send the whole instance again")]
-    Truncated {
-        /// Where it ends.
-        offset: u64,
-        /// The innermost thing that is not complete.
-        inside: Structure,
-    },
-    /// Something is longer than what contains it.
-    #[error("{tag} at byte {offset} needs {needed} bytes, but {inside} has {left} left")]
-    Overrun {
-        /// Where the header starts.
-        offset: u64,
-        /// The element or item.
-        tag: Tag,
-        /// Bytes it needs, header included.
-        needed: u64,
-        /// What contains it.
-        inside: Structure,
-        /// Bytes up to the end of that.
-        left: u64,
-    },
-    /// Not an explicit VR header.
-    #[error(
-        "element {tag} at byte {offset} has no value representation; the data set is damaged or not in its transfer syntax"
-    )]
-    InvalidVr {
-        /// Where the header starts.
-        offset: u64,
-        /// The element's tag, if it is one.
-        tag: Tag,
-    },
-    /// An item or delimiter where none can be, or something else where one must be.
-    #[error(
-        "{tag} at byte {offset} cannot stand inside {inside}; the data set is damaged or not in its transfer syntax"
-    )]
-    Unexpected {
-        /// Where the header starts.
-        offset: u64,
-        /// What was found.
-        tag: Tag,
-        /// Where it was found.
-        inside: Structure,
-    },
-    /// As [`TokenError::Unexpected`], outside every sequence.
-    #[error("{tag} at byte {offset} cannot stand outside a sequence; the data set is damaged")]
-    UnexpectedOutside {
-        /// Where the header starts.
-        offset: u64,
-        /// What was found.
-        tag: Tag,
-    },
-    /// Undefined length where only a defined one is allowed (PS3.5 §7.1.2, A.4).
-    #[error("{tag} at byte {offset} has an undefined length, which its kind of element cannot have")]
-    UndefinedLength {
-        /// Where the header starts.
-        offset: u64,
-        /// The element or fragment.
-        tag: Tag,
-    },
-    /// Too many sequences within each other.
-    #[error("sequence {tag} at byte {offset} is nested deeper than {max} sequences", max = SEQUENCE_DEPTH_MAX)]
-    TooDeep {
-        /// Where the header starts.
-        offset: u64,
-        /// The innermost sequence.
-        tag: Tag,
-    },
-    /// Zero bytes after the last element, and then something else, or too many of them.
-    #[error(
-        "after the last element there is more than zero padding, or more than {max} bytes of it, at byte {offset}",
-        max = TRAILING_ZEROS_MAX
-    )]
-    TrailingBytes {
-        /// Where.
-        offset: u64,
-    },
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Sequence,
@@ -161,6 +49,16 @@ struct Level {
     end: Option<u64>,
     /// Where it must have ended: the nearest `end`, its own or of what contains it.
     limit: u64,
+    /// A sequence that came as UN, or an item of it before its first element: see [`Tokenizer::settle_encoding`].
+    unsettled: bool,
+}
+
+/// What a header opens, apart from its extent.
+struct Opened {
+    kind: Kind,
+    tag: Tag,
+    encoding: Encoding,
+    unsettled: bool,
 }
 
 impl Level {
@@ -316,6 +214,7 @@ impl Tokenizer {
         if !self.head.fill(8, input) {
             return Ok(false);
         }
+        self.settle_encoding();
         let encoding = self.level_encoding();
         let tag = self.head_tag(encoding);
         let vr = Vr(self.head.pair(4));
@@ -326,6 +225,21 @@ impl Tokenizer {
         }
         self.check_room(tag, self.head.len() as u64)?;
         Ok(true)
+    }
+
+    /// UN of undefined length is a sequence that somebody converted from implicit VR little endian without
+    /// knowing it, and it stays in that encoding (PS3.5 §6.2.2). Writers from before that rule left explicit VR
+    /// inside, so an item's first element decides: no implicit length looks like a VR, unless by a rare chance.
+    fn settle_encoding(&mut self) {
+        let (vr, reserved) = (Vr(self.head.pair(4)), self.head.pair(6));
+        let is_item = self.head_tag(Encoding::ImplicitLittle).0 == Tag::ITEM.0;
+        let explicit = !is_item && vr.is_known() && (!vr.has_long_length() || reserved == [0, 0]);
+        if let Some(level) =
+            self.levels.last_mut().filter(|level| level.unsettled && level.kind == Kind::Item)
+        {
+            level.unsettled = false;
+            level.encoding = if explicit { Encoding::ExplicitLittle } else { Encoding::ImplicitLittle };
+        }
     }
 
     /// A header where elements stand: on the first level or in an item.
@@ -352,12 +266,13 @@ impl Tokenizer {
                 self.state = State::Value { left: length.bytes().unwrap_or(0), tag, fragment: false };
             }
             Content::Sequence => {
-                // UN of undefined length is a sequence that somebody converted from implicit VR
-                // little endian without knowing it, and it stays in that encoding (PS3.5 §6.2.2).
-                let encoding = if vr == Some(Vr::UN) { Encoding::ImplicitLittle } else { encoding };
-                self.open(Kind::Sequence, tag, encoding, length, offset)?;
+                let unsettled = vr == Some(Vr::UN);
+                let encoding = if unsettled { Encoding::ImplicitLittle } else { encoding };
+                self.open(Opened { kind: Kind::Sequence, tag, encoding, unsettled }, length, offset)?;
             }
-            Content::Fragments => self.open(Kind::Fragments, tag, encoding, length, offset)?,
+            Content::Fragments => {
+                self.open(Opened { kind: Kind::Fragments, tag, encoding, unsettled: false }, length, offset)?;
+            }
         }
         Ok(Event::Element(ElementHeader { tag, vr, length, content, depth, offset, raw }))
     }
@@ -417,7 +332,8 @@ impl Tokenizer {
         }
         self.take_head();
         if level.kind == Kind::Sequence {
-            self.open(Kind::Item, level.tag, level.encoding, length, offset)?;
+            let Level { tag, encoding, unsettled, .. } = level;
+            self.open(Opened { kind: Kind::Item, tag, encoding, unsettled }, length, offset)?;
             return Ok(Event::ItemStart(length, raw));
         }
         let Length::Defined(left) = length else {
@@ -427,21 +343,15 @@ impl Tokenizer {
         Ok(Event::FragmentStart(length, raw))
     }
 
-    /// Opens a level whose content starts at the current offset; its header is taken already.
-    fn open(
-        &mut self,
-        kind: Kind,
-        tag: Tag,
-        encoding: Encoding,
-        length: Length,
-        header: u64,
-    ) -> Result<(), TokenError> {
+    /// Opens a level whose content starts at the current offset; its header, from `header` on, is taken already.
+    fn open(&mut self, opened: Opened, length: Length, header: u64) -> Result<(), TokenError> {
+        let Opened { kind, tag, encoding, unsettled } = opened;
         if self.levels.len() >= 2 * SEQUENCE_DEPTH_MAX {
             return Err(TokenError::TooDeep { offset: header, tag });
         }
         let end = length.bytes().map(|bytes| self.offset + u64::from(bytes));
         let limit = end.unwrap_or_else(|| self.levels.last().map_or(u64::MAX, |level| level.limit));
-        self.levels.push(Level { kind, tag, encoding, end, limit });
+        self.levels.push(Level { kind, tag, encoding, end, limit, unsettled });
         Ok(())
     }
 

@@ -297,6 +297,23 @@ fn oddities_of_real_writers_pass() {
             BIG,
         ),
         (
+            "explicit VR inside a UN of undefined length, as before the rule",
+            written(|out| {
+                header(out, Tag(0x0009, 0x1001), *b"UN", UNDEFINED, EL);
+                for item in [UNDEFINED, 20] {
+                    item_header(out, Tag::ITEM, item, EL);
+                    header(out, Tag(0x0009, 0x1002), *b"OB", 8, EL);
+                    out.extend_from_slice(b"DOE^JANE");
+                    if item == UNDEFINED {
+                        header(out, Tag(0x0009, 0x1003), *b"SQ", 0, EL);
+                        item_header(out, Tag::ITEM_DELIMITER, 0, EL);
+                    }
+                }
+                item_header(out, Tag::SEQUENCE_DELIMITER, 0, EL);
+            }),
+            EXPLICIT,
+        ),
+        (
             "a delimiter inside a fragment's bytes",
             written(|out| {
                 header(out, Tag::PIXEL_DATA, *b"OB", UNDEFINED, EL);
