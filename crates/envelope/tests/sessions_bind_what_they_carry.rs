@@ -290,6 +290,17 @@ fn removing_a_route_removes_its_prekeys_and_sessions() {
     assert_eq!(world.open(&header.bytes), Err(HeaderError::UnknownPrekey));
 }
 
+/// A service keeps these in tasks that move between threads.
+#[test]
+fn what_a_service_keeps_can_move_between_threads() {
+    fn sends<T: Send>() {}
+    sends::<BodySealer>();
+    sends::<BodyOpener>();
+    sends::<SenderSession>();
+    sends::<ReceiverSessions>();
+    sends::<PrekeySecret>();
+}
+
 #[test]
 fn what_is_printed_holds_no_key() {
     let mut world = World::new(Suite::B);

@@ -2,11 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use base::{Name, Secret};
 use identity::{Context, IdentityKey, KeyFileFault, SEEDS_BYTES};
+use proptest::prelude::*;
 
 #[test]
 fn a_saved_key_is_the_same_key_and_private() {
@@ -72,6 +73,18 @@ fn a_key_that_others_can_read_is_refused() {
     }
 }
 
+/// systemd gives a service its credentials as root:root 0440 and an access list.
+#[test]
+fn a_credential_that_only_roots_group_can_read_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("identity.key");
+    key(1).save(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+    let metadata = fs::metadata(&path).unwrap();
+    let of_root = metadata.uid() == 0 && metadata.gid() == 0;
+    assert_eq!(IdentityKey::load(&path).is_ok(), of_root, "anybody else's group is not root's");
+}
+
 #[test]
 fn damaged_files_are_refused_and_never_become_another_key() {
     let folder = tempfile::tempdir().unwrap();
@@ -122,6 +135,16 @@ fn what_is_no_file_is_refused() {
     assert_refused(folder.path(), "too large", &big, |f| {
         matches!(f, KeyFileFault::TooLarge { size: 20_000 })
     });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_behind_the_first_line_is_refused_without_panic(text in "[ -~\n]{0,300}") {
+        let folder = tempfile::tempdir().unwrap();
+        assert_refused(folder.path(), "any text", &format!("sluis identity key 1\n{text}"), |_| true);
+    }
 }
 
 fn assert_refused(folder: &Path, case: &str, text: &str, expected: fn(&KeyFileFault) -> bool) {
