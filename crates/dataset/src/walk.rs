@@ -96,6 +96,9 @@ impl Walker {
     }
 
     /// Takes the next bytes of the data set. After an error each call gives that error again.
+    ///
+    /// The cost is that of the elements' headers, whatever the values' lengths. A deflated data set is inflated
+    /// here, and one byte can become a thousand: feed it in pieces of PDV size.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), WalkError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
