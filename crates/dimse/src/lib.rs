@@ -1,1 +1,85 @@
-//! placeholder
+//! DICOM's upper layer and DIMSE messages: our own acceptor and requestor, on dicom-ul's PDU codec.
+//!
+//! Data sets stream through in both directions, byte for byte: [`Association::data`] hands out fragments as
+//! they come, [`Requestor::store_data`] cuts them into PDUs and holds the last one back until
+//! [`Requestor::store_finish`]. The protocol itself is in values without a socket: [`framing`] (bytes to
+//! PDUs and PDVs), [`message`] (PDVs to messages), [`command`] (command sets).
+//!
+//! What it does not do: no data set is parsed, changed or kept; no policy beyond [`StoragePolicy`] (who may
+//! associate is [`Admission`]'s answer); no listener, no limit on associations, no file, no log of patient
+//! data. Storage commitment, query and retrieval come in as [`OtherRequest`] and are the caller's to refuse.
+//!
+//! Read first: [`Association`], [`Requestor`], [`message::Assembler`].
+
+mod acceptor;
+mod admission;
+mod associate;
+pub mod command;
+mod fragment;
+pub mod framing;
+pub mod limits;
+mod link;
+pub mod message;
+mod requestor;
+mod sop_class;
+mod transfer_syntax;
+mod violation;
+
+use base::Uid;
+
+pub use acceptor::{
+    AcceptError, AcceptorConfig, Association, EchoRequest, Incoming, OtherRequest, StoreRequest, Timers,
+    accept,
+};
+pub use admission::{
+    AcceptedContext, Admission, ContextChoice, ContextDecision, ContextRejection, Implementation, Proposal,
+    ProposedContext, RejectReason, Rejection, RoleSelection, StoragePolicy, Verdict,
+};
+pub use link::{AssociationError, TimedOut};
+pub use requestor::{ConnectError, EchoError, Requestor, RequestorConfig, StoreError, StoreResponse};
+pub use sop_class::{NOT_STORAGE_SOP_CLASSES, STORAGE_SOP_CLASSES, SopClass, SopClassKind, VERIFICATION};
+pub use transfer_syntax::{
+    EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, TRANSFER_SYNTAXES, TransferSyntax,
+    TransferSyntaxKind, choose_transfer_syntax, transfer_syntax,
+};
+pub use violation::{AbortReason, Violation};
+
+/// Our Implementation Class UID (PS3.7 §D.3.3.2): 2.25 and a UUID of our own, drawn once (PS3.5 §B.2).
+pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.32085776957104245953969386488247599661";
+/// Our Implementation Version Name: at most 16 characters.
+pub const IMPLEMENTATION_VERSION_NAME: &str = "SLUIS_0_1";
+
+/// [`IMPLEMENTATION_CLASS_UID`] as a [`Uid`].
+pub fn implementation_class_uid() -> Uid {
+    constant(IMPLEMENTATION_CLASS_UID)
+}
+
+/// [`VERIFICATION`] as a [`Uid`].
+pub fn verification() -> Uid {
+    constant(VERIFICATION)
+}
+
+/// [`IMPLICIT_VR_LITTLE_ENDIAN`] as a [`Uid`].
+pub fn implicit_little_endian() -> Uid {
+    constant(IMPLICIT_VR_LITTLE_ENDIAN)
+}
+
+fn constant(uid: &str) -> Uid {
+    #[expect(clippy::expect_used, reason = "constants of this crate, each parsed by a test")]
+    Uid::parse(uid).expect("a UID of our own is one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_constants_are_valid() {
+        assert_eq!(implementation_class_uid().as_str(), IMPLEMENTATION_CLASS_UID);
+        assert_eq!(verification().as_str(), VERIFICATION);
+        assert_eq!(implicit_little_endian().as_str(), IMPLICIT_VR_LITTLE_ENDIAN);
+        assert!(IMPLEMENTATION_VERSION_NAME.len() <= 16);
+        let uuid: u128 = IMPLEMENTATION_CLASS_UID.strip_prefix("2.25.").unwrap().parse().unwrap();
+        assert_eq!((uuid >> 76) & 0xf, 4, "a UUID of version 4");
+    }
+}

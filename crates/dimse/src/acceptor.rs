@@ -1,0 +1,504 @@
+//! The SCP side: accepting an association and serving its messages.
+
+use std::{net::SocketAddr, time::Duration};
+
+use base::{AeTitle, InstanceMeta, MoveOriginator, Phi, Priority, Status, Uid};
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tracing::debug;
+
+use crate::{
+    AbortReason, Violation,
+    admission::{AcceptedContext, Admission, Implementation, RejectReason, Verdict},
+    associate::{self, Request, RequestError},
+    command::{CommandSet, CommandWriter, element, field},
+    fragment::command_pdus,
+    framing::{Frame, Phase, pdu_type},
+    limits::{MAX_PDU_DEFAULT, MAX_PDU_MAX, MAX_PDU_MIN},
+    link::{AssociationError, Link, Outgoing, Patience, Socket, TimedOut},
+    message::{Assembler, ContextIds, Event},
+    sop_class::VERIFICATION,
+};
+
+/// How associations are accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptorConfig {
+    /// The longest P-DATA-TF that is announced and accepted, [`MAX_PDU_MIN`] to [`MAX_PDU_MAX`] bytes, or 0
+    /// for any. What is buffered does not grow with it. Other values are taken as the nearest allowed one.
+    pub max_pdu: u32,
+    /// How long a peer may take.
+    pub timers: Timers,
+}
+
+impl Default for AcceptorConfig {
+    fn default() -> Self {
+        Self { max_pdu: MAX_PDU_DEFAULT, timers: Timers::default() }
+    }
+}
+
+/// How long a peer may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    /// From the connection to the A-ASSOCIATE-AC, all in all. Default 30 s.
+    pub handshake: Duration,
+    /// Without a message. Default 10 min.
+    pub idle: Duration,
+    /// For one PDU (for each MiB of a longer one), for a whole command set, and between the PDUs of one
+    /// message; also for taking one of our answers. Default 60 s.
+    pub progress: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(30),
+            idle: Duration::from_secs(600),
+            progress: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why no association came about.
+#[derive(Debug, Error)]
+pub enum AcceptError {
+    /// It was rejected, by the caller's decision or for a fault of the request.
+    #[error("association rejected: {}", .0.rejection())]
+    Rejected(RejectReason),
+    /// The handshake took too long.
+    #[error("no association within {0:?} (handshake time-out)")]
+    TimedOut(Duration),
+    /// The peer broke the protocol, aborted or went away.
+    #[error(transparent)]
+    Failed(#[from] AssociationError),
+}
+
+/// Accepts or rejects an association on a new connection.
+pub async fn accept(
+    stream: TcpStream,
+    config: &AcceptorConfig,
+    admission: &dyn Admission,
+) -> Result<Association, AcceptError> {
+    let peer = stream.peer_addr().map_err(AssociationError::from)?;
+    stream.set_nodelay(true).map_err(AssociationError::from)?;
+    accept_on(Box::new(stream), peer, config, admission).await
+}
+
+pub(crate) async fn accept_on(
+    socket: Box<dyn Socket>,
+    peer: SocketAddr,
+    config: &AcceptorConfig,
+    admission: &dyn Admission,
+) -> Result<Association, AcceptError> {
+    let max_pdu = if config.max_pdu == 0 { 0 } else { config.max_pdu.clamp(MAX_PDU_MIN, MAX_PDU_MAX) };
+    let mut link = Link::new(socket, Phase::Request, max_pdu, config.timers.progress);
+    let limit = config.timers.handshake;
+    let end = match timeout(limit, negotiate(&mut link, peer, max_pdu, admission)).await {
+        Ok(Ok((request, contexts))) => {
+            link.enter(Phase::Established);
+            return Ok(Association::new(link, request, contexts, config.timers));
+        }
+        Ok(Err(end)) => end,
+        Err(_) => End::TimedOut,
+    };
+    Err(match end {
+        End::Reject(reason) => {
+            link.end_with(associate::reject(reason).map_err(AssociationError::from)?).await;
+            AcceptError::Rejected(reason)
+        }
+        End::TimedOut => {
+            link.end_with(associate::abort(Some(AbortReason::NotSpecified))).await;
+            AcceptError::TimedOut(limit)
+        }
+        End::Failed(error) => AcceptError::Failed(link.fail(error).await),
+    })
+}
+
+/// How a handshake ends without an association.
+enum End {
+    Reject(RejectReason),
+    TimedOut,
+    Failed(AssociationError),
+}
+
+impl<E: Into<AssociationError>> From<E> for End {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+async fn negotiate(
+    link: &mut Link,
+    peer: SocketAddr,
+    max_pdu: u32,
+    admission: &dyn Admission,
+) -> Result<(Request, Vec<AcceptedContext>), End> {
+    // The handshake's own timer counts, not the progress of the PDU.
+    let body = match link.frame(Patience::Progress, true).await? {
+        Frame::Control { pdu_type: pdu_type::ASSOCIATE_RQ, body } => body,
+        Frame::Control { pdu_type, .. } => return Err(Violation::UnexpectedPdu(pdu_type).into()),
+        Frame::Pdv(_) => return Err(Violation::UnexpectedPdu(pdu_type::P_DATA).into()),
+    };
+    let request = match Request::read(&body, peer) {
+        Ok(request) => request,
+        Err(RequestError::Reject(reason)) => return Err(End::Reject(reason)),
+        Err(RequestError::Violation(violation)) => return Err(violation.into()),
+    };
+    let decisions = match admission.decide(&request.proposal) {
+        Verdict::Accept(decisions) => decisions,
+        Verdict::Reject(reason) => return Err(End::Reject(reason)),
+    };
+    let (pdu, contexts) = request.accept(&decisions, max_pdu)?;
+    link.write(&mut pdu.into()).await?;
+    Ok((request, contexts))
+}
+
+/// An accepted association. Dropping it before it was released aborts it.
+#[derive(Debug)]
+pub struct Association {
+    link: Link,
+    assembler: Assembler,
+    request: Request,
+    contexts: Vec<AcceptedContext>,
+    timers: Timers,
+    idle_since: Instant,
+    /// The running message has a data set of which the end was not yet handed out.
+    in_data: bool,
+}
+
+/// A message that came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// C-ECHO-RQ.
+    Echo(EchoRequest),
+    /// C-STORE-RQ. Its data set is read by [`Association::data`].
+    Store(StoreRequest),
+    /// Anything else.
+    Other(OtherRequest),
+    /// The peer released the association; it was answered and the association is over.
+    Released,
+}
+
+/// A C-ECHO-RQ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EchoRequest {
+    /// Presentation context id.
+    pub context: u8,
+    /// Message ID (0000,0110).
+    pub message_id: u16,
+}
+
+/// A C-STORE-RQ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreRequest {
+    /// Presentation context id.
+    pub context: u8,
+    /// Message ID (0000,0110).
+    pub message_id: u16,
+    /// The abstract syntax of the context; the command may name another SOP class.
+    pub abstract_syntax: Uid,
+    /// Whether a data set was announced; where not, there is nothing to store.
+    pub has_data_set: bool,
+    /// What the command and the association say of the instance.
+    pub meta: InstanceMeta,
+}
+
+/// A message that this crate does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherRequest {
+    /// Presentation context id.
+    pub context: u8,
+    /// Command Field (0000,0100).
+    pub command_field: u16,
+    /// Message ID (0000,0110); responses and C-CANCEL have none.
+    pub message_id: Option<u16>,
+    /// Whether a data set was announced; it is read by [`Association::data`].
+    pub has_data_set: bool,
+    /// The whole command set.
+    pub command: CommandSet,
+}
+
+impl Association {
+    fn new(link: Link, request: Request, contexts: Vec<AcceptedContext>, timers: Timers) -> Self {
+        let ids: ContextIds = contexts.iter().map(|context| context.id).collect();
+        let (assembler, idle_since) = (Assembler::new(ids), Instant::now());
+        Self { link, assembler, request, contexts, timers, idle_since, in_data: false }
+    }
+
+    /// Calling AE title.
+    pub fn calling(&self) -> &AeTitle {
+        &self.request.proposal.calling
+    }
+
+    /// Called AE title.
+    pub fn called(&self) -> &AeTitle {
+        &self.request.proposal.called
+    }
+
+    /// Where the association comes from.
+    pub fn peer(&self) -> SocketAddr {
+        self.request.proposal.peer
+    }
+
+    /// The peer's software, for a log line.
+    pub fn implementation(&self) -> &Implementation {
+        &self.request.proposal.implementation
+    }
+
+    /// The accepted presentation contexts. They print without patient data.
+    pub fn contexts(&self) -> &[AcceptedContext] {
+        &self.contexts
+    }
+
+    /// The next message. What was not read of the data set of the one before is skipped.
+    ///
+    /// Cancel-safe: nothing that came is lost. After an error the association is over.
+    pub async fn receive(&mut self) -> Result<Incoming, AssociationError> {
+        loop {
+            self.skip_data().await?;
+            let idle = TimedOut::Idle(self.timers.idle);
+            let patience = Patience::Idle(self.idle_since + self.timers.idle, idle);
+            let received = match self.event(patience).await {
+                Ok(received) => received,
+                Err(error) => return Err(self.link.fail(error).await),
+            };
+            let Received::Event(Event::Command { context, command }) = received else {
+                // Only a release can be anything else: data sets were skipped.
+                self.link.close(Some(associate::release_response()?)).await;
+                return Ok(Incoming::Released);
+            };
+            match self.incoming(context, command) {
+                Ok(Reading::Message(incoming)) => return Ok(incoming),
+                Ok(Reading::Unusable { response, why }) => {
+                    debug!(why, "C-STORE refused");
+                    self.respond(context, response).await?;
+                }
+                Err(violation) => return Err(self.link.fail(violation.into()).await),
+            }
+        }
+    }
+
+    /// The next bytes of the running message's data set, never empty; `None` once it is complete, and only
+    /// then: an abort, a release, a closed connection or a time-out within it is an error.
+    ///
+    /// Cancel-safe: nothing that came is lost. After an error the association is over.
+    pub async fn data(&mut self) -> Result<Option<Bytes>, AssociationError> {
+        if !self.in_data {
+            return if self.link.is_usable() { Ok(None) } else { Err(AssociationError::Ended) };
+        }
+        match self.event(Patience::Progress).await {
+            Ok(Received::Event(Event::DataFragment(bytes))) => Ok(Some(bytes)),
+            Ok(Received::Event(Event::DataEnd)) => {
+                self.in_data = false;
+                self.idle_since = Instant::now();
+                Ok(None)
+            }
+            Ok(Received::Event(Event::Command { .. })) => {
+                Err(self.link.fail(Violation::DataMissing.into()).await)
+            }
+            Ok(Received::Released) => Err(self.link.fail(AssociationError::ReleasedInMessage).await),
+            Err(error) => Err(self.link.fail(error).await),
+        }
+    }
+
+    /// Answers a C-ECHO-RQ.
+    pub async fn respond_echo(
+        &mut self,
+        request: &EchoRequest,
+        status: Status,
+    ) -> Result<(), AssociationError> {
+        let response = CommandWriter::new()
+            .text(element::AFFECTED_SOP_CLASS, "1.2.840.10008.1.1\0")
+            .us(element::COMMAND_FIELD, field::C_ECHO_RQ | field::RESPONSE)
+            .us(element::MESSAGE_ID_RESPONDED_TO, request.message_id)
+            .data_set(false)
+            .us(element::STATUS, status.0);
+        self.respond(request.context, response.finish()).await
+    }
+
+    /// Answers a C-STORE-RQ; the comment (printable ASCII, at most 64 characters are sent) must not hold
+    /// patient data. What was not read of the data set is skipped first: the peer listens only after it.
+    pub async fn respond_store(
+        &mut self,
+        request: &StoreRequest,
+        status: Status,
+        comment: Option<&str>,
+    ) -> Result<(), AssociationError> {
+        let response = CommandWriter::new()
+            .uid(element::AFFECTED_SOP_CLASS, &request.meta.sop_class)
+            .us(element::COMMAND_FIELD, field::C_STORE_RQ | field::RESPONSE)
+            .us(element::MESSAGE_ID_RESPONDED_TO, request.message_id)
+            .data_set(false)
+            .us(element::STATUS, status.0)
+            .comment(comment)
+            .uid(element::AFFECTED_SOP_INSTANCE, request.meta.sop_instance.reveal());
+        self.respond(request.context, response.finish()).await
+    }
+
+    /// Answers any other request with a status and no data set. A response or a C-CANCEL has no answer:
+    /// then this only skips its data set.
+    pub async fn respond_other(
+        &mut self,
+        request: &OtherRequest,
+        status: Status,
+    ) -> Result<(), AssociationError> {
+        let Some(message_id) = request.message_id else { return self.skip_data().await };
+        let command = &request.command;
+        let raw = |affected, requested| command.value(affected).or_else(|| command.value(requested));
+        let response = CommandWriter::new()
+            .raw(element::AFFECTED_SOP_CLASS, raw(element::AFFECTED_SOP_CLASS, element::REQUESTED_SOP_CLASS))
+            .us(element::COMMAND_FIELD, request.command_field | field::RESPONSE)
+            .us(element::MESSAGE_ID_RESPONDED_TO, message_id)
+            .data_set(false)
+            .us(element::STATUS, status.0)
+            .raw(
+                element::AFFECTED_SOP_INSTANCE,
+                raw(element::AFFECTED_SOP_INSTANCE, element::REQUESTED_SOP_INSTANCE),
+            );
+        self.respond(request.context, response.finish()).await
+    }
+
+    /// Ends the association at once by an A-ABORT of the service user.
+    pub async fn abort(mut self) {
+        self.link.end_with(associate::abort(None)).await;
+    }
+
+    /// Reads and throws away the rest of the running data set.
+    async fn skip_data(&mut self) -> Result<(), AssociationError> {
+        while self.data().await?.is_some() {}
+        Ok(())
+    }
+
+    /// One command set, in one write.
+    async fn respond(&mut self, context: u8, command: Vec<u8>) -> Result<(), AssociationError> {
+        self.skip_data().await?;
+        let mut out = Outgoing::default();
+        out.push(command_pdus(context, &command, self.request.proposal.max_pdu).into());
+        let written = self.link.write(&mut out).await;
+        self.idle_since = Instant::now();
+        match written {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.link.fail(error).await),
+        }
+    }
+
+    async fn event(&mut self, patience: Patience) -> Result<Received, AssociationError> {
+        loop {
+            if let Some(event) = self.assembler.poll() {
+                if !matches!(event, Event::DataFragment(_)) {
+                    self.link.refill();
+                }
+                return Ok(Received::Event(event));
+            }
+            if !self.link.is_usable() {
+                return Err(AssociationError::Ended);
+            }
+            let in_command = self.assembler.is_in_command();
+            let patience = if in_command { Patience::Progress } else { patience };
+            match self.link.frame(patience, in_command).await? {
+                Frame::Pdv(pdv) => self.assembler.handle(pdv)?,
+                Frame::Control { pdu_type: pdu_type::RELEASE_RQ, .. } if self.assembler.is_idle() => {
+                    return Ok(Received::Released);
+                }
+                Frame::Control { pdu_type: pdu_type::RELEASE_RQ, .. } => {
+                    return Err(AssociationError::ReleasedInMessage);
+                }
+                Frame::Control { pdu_type, .. } => return Err(Violation::UnexpectedPdu(pdu_type).into()),
+            }
+        }
+    }
+
+    /// Makes a message of a command set, and expects its data set.
+    fn incoming(&mut self, context: u8, command: CommandSet) -> Result<Reading, Violation> {
+        let has_data_set = command.has_data_set()?;
+        self.in_data = has_data_set;
+        let command_field = command.command_field()?;
+        let incoming = match command_field {
+            field::C_ECHO_RQ => Incoming::Echo(EchoRequest { context, message_id: command.message_id()? }),
+            field::C_STORE_RQ => return self.store(context, &command),
+            _ => {
+                let is_answerable =
+                    command_field & field::RESPONSE == 0 && command_field != field::C_CANCEL_RQ;
+                let message_id = if is_answerable { Some(command.message_id()?) } else { None };
+                Incoming::Other(OtherRequest { context, command_field, message_id, has_data_set, command })
+            }
+        };
+        Ok(Reading::Message(incoming))
+    }
+
+    fn store(&self, context: u8, command: &CommandSet) -> Result<Reading, Violation> {
+        let message_id = command.message_id()?;
+        let Some(accepted) = self.contexts.iter().find(|accepted| accepted.id == context) else {
+            return Err(Violation::UnknownContext(context));
+        };
+        let (sop_class, sop_instance) =
+            (command.uid(element::AFFECTED_SOP_CLASS), command.uid(element::AFFECTED_SOP_INSTANCE));
+        let is_storage = accepted.abstract_syntax.as_str() != VERIFICATION;
+        let (sop_class, sop_instance) = match (sop_class, sop_instance) {
+            (Some(sop_class), Some(sop_instance)) if is_storage => (sop_class, sop_instance),
+            (Some(_), None) if is_storage => {
+                return Ok(unusable(message_id, command, INVALID_SOP_INSTANCE, "no valid SOP instance UID"));
+            }
+            _ => {
+                let status = Status::SOP_CLASS_NOT_SUPPORTED;
+                return Ok(unusable(message_id, command, status, "SOP class is not of this context"));
+            }
+        };
+        let meta = InstanceMeta {
+            sop_class,
+            sop_instance: Phi::new(sop_instance),
+            transfer_syntax: accepted.transfer_syntax.clone(),
+            calling: self.calling().clone(),
+            called: self.called().clone(),
+            move_originator: move_originator(command),
+            priority: Priority::from_code(command.us(element::PRIORITY).unwrap_or(0)),
+        };
+        Ok(Reading::Message(Incoming::Store(StoreRequest {
+            context,
+            message_id,
+            abstract_syntax: accepted.abstract_syntax.clone(),
+            has_data_set: self.in_data,
+            meta,
+        })))
+    }
+}
+
+/// Refused: invalid SOP instance (PS3.7 §C.4.7).
+const INVALID_SOP_INSTANCE: Status = Status(0x0117);
+
+enum Received {
+    Event(Event),
+    Released,
+}
+
+/// What a command set is.
+enum Reading {
+    Message(Incoming),
+    /// A C-STORE-RQ that names nothing that could be stored; it is answered here.
+    Unusable {
+        response: Vec<u8>,
+        why: &'static str,
+    },
+}
+
+fn unusable(message_id: u16, command: &CommandSet, status: Status, why: &'static str) -> Reading {
+    let response = CommandWriter::new()
+        .raw(element::AFFECTED_SOP_CLASS, command.value(element::AFFECTED_SOP_CLASS))
+        .us(element::COMMAND_FIELD, field::C_STORE_RQ | field::RESPONSE)
+        .us(element::MESSAGE_ID_RESPONDED_TO, message_id)
+        .data_set(false)
+        .us(element::STATUS, status.0)
+        .comment(Some(why))
+        .raw(element::AFFECTED_SOP_INSTANCE, command.value(element::AFFECTED_SOP_INSTANCE));
+    Reading::Unusable { response: response.finish(), why }
+}
+
+/// Both elements, or nothing: half an originator is none.
+fn move_originator(command: &CommandSet) -> Option<MoveOriginator> {
+    let ae = AeTitle::parse(&command.text(element::MOVE_ORIGINATOR_AE)?).ok()?;
+    let message_id = command.us(element::MOVE_ORIGINATOR_MESSAGE_ID)?;
+    Some(MoveOriginator { ae, message_id })
+}

@@ -1,0 +1,441 @@
+//! A-ASSOCIATE, A-RELEASE and A-ABORT PDUs, read and written by dicom-ul's codec (PS3.8 §9.3).
+
+use std::net::SocketAddr;
+
+use base::{AeTitle, Uid};
+use bytes::Bytes;
+use dicom_ul::pdu::{
+    AbortRQServiceProviderReason, AbortRQSource, AssociationAC, AssociationRJ, AssociationRJResult,
+    AssociationRJServiceProviderASCEReason, AssociationRJServiceProviderPresentationReason,
+    AssociationRJServiceUserReason, AssociationRJSource, AssociationRQ, Pdu, PresentationContextProposed,
+    PresentationContextResult, PresentationContextResultReason, ReadError, RequestorRoles, UserVariableItem,
+    read_pdu, write_pdu,
+};
+
+use crate::{
+    IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Violation,
+    admission::{
+        AcceptedContext, ContextChoice, ContextDecision, ContextRejection, Implementation, Proposal,
+        ProposedContext, RejectReason, Rejection, RoleSelection,
+    },
+    framing::{PDU_HEADER_BYTES, pdu_type},
+    limits::{ASSOCIATE_BYTES_MAX, PEER_MAX_PDU_MIN},
+    message::ContextIds,
+    transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN,
+    violation::AbortReason,
+};
+
+/// DICOM Application Context Name (PS3.7 §A.2.1).
+const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
+const PROTOCOL_VERSION: u16 = 1;
+/// Fixed fields of A-ASSOCIATE-RQ and -AC in front of the items.
+const FIXED_BYTES: usize = 68;
+
+/// An A-ASSOCIATE-RQ that was read.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) proposal: Proposal,
+    /// Ids in their order, with the rejection of those that nobody is asked about.
+    answers: Vec<(u8, Option<ContextRejection>)>,
+    // Echoed as they came.
+    called: String,
+    calling: String,
+}
+
+/// Why an A-ASSOCIATE-RQ cannot even be decided about.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum RequestError {
+    Reject(RejectReason),
+    Violation(Violation),
+}
+
+impl From<Violation> for RequestError {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl Request {
+    pub(crate) fn read(body: &Bytes, peer: SocketAddr) -> Result<Self, RequestError> {
+        // Only bit 0 counts (PS3.8 §9.3.2). Judged first: another version may have another layout.
+        let version = body.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes));
+        if version.is_some_and(|version| version & PROTOCOL_VERSION == 0) {
+            return Err(RequestError::Reject(RejectReason::ProtocolVersionNotSupported));
+        }
+        let rq = match read(pdu_type::ASSOCIATE_RQ, body) {
+            Ok(Pdu::AssociationRQ(rq)) => rq,
+            Err(ReadError::MissingApplicationContextName { .. }) => {
+                return Err(RequestError::Reject(RejectReason::ApplicationContextNotSupported));
+            }
+            Ok(_) | Err(_) => return Err(Violation::Associate("items of the A-ASSOCIATE-RQ").into()),
+        };
+        if rq.application_context_name.trim_end_matches(['\0', ' ']) != APPLICATION_CONTEXT {
+            return Err(RequestError::Reject(RejectReason::ApplicationContextNotSupported));
+        }
+        let called = AeTitle::parse(rq.called_ae_title.trim_end_matches('\0'))
+            .map_err(|_| RequestError::Reject(RejectReason::CalledAeTitleNotRecognized))?;
+        let calling = AeTitle::parse(rq.calling_ae_title.trim_end_matches('\0'))
+            .map_err(|_| RequestError::Reject(RejectReason::CallingAeTitleNotRecognized))?;
+        let user = UserInformation::read(&rq.user_variables)?;
+        let (contexts, answers) = contexts(&rq.presentation_contexts);
+        let proposal = Proposal {
+            peer,
+            calling,
+            called,
+            contexts,
+            max_pdu: user.max_pdu,
+            implementation: user.implementation,
+            roles: user.roles,
+            other_items: user.other_items,
+        };
+        Ok(Self { proposal, answers, called: rq.called_ae_title, calling: rq.calling_ae_title })
+    }
+
+    /// The A-ASSOCIATE-AC for these decisions, and the contexts that it accepts.
+    pub(crate) fn accept(
+        &self,
+        decisions: &[ContextDecision],
+        max_pdu: u32,
+    ) -> Result<(Vec<u8>, Vec<AcceptedContext>), Violation> {
+        let mut accepted = Vec::new();
+        let mut results = Vec::new();
+        for (id, rejection) in &self.answers {
+            let choice = match rejection {
+                Some(rejection) => Err(*rejection),
+                None => self.choice(*id, decisions),
+            };
+            let (reason, transfer_syntax) = match choice {
+                Ok(context) => {
+                    let syntax = context.transfer_syntax.as_str().to_owned();
+                    accepted.push(context);
+                    (PresentationContextResultReason::Acceptance, syntax)
+                }
+                // Not significant then, but the item must be there (PS3.8 §9.3.3.2).
+                Err(rejection) => (result_reason(rejection), IMPLICIT_VR_LITTLE_ENDIAN.to_owned()),
+            };
+            results.push(PresentationContextResult { id: *id, reason, transfer_syntax });
+        }
+        let mut user_variables = own_user_variables(max_pdu);
+        user_variables.extend(self.roles(&accepted));
+        let ac = AssociationAC {
+            protocol_version: PROTOCOL_VERSION,
+            calling_ae_title: self.calling.clone(),
+            called_ae_title: self.called.clone(),
+            application_context_name: APPLICATION_CONTEXT.to_owned(),
+            presentation_contexts: results,
+            user_variables,
+        };
+        Ok((write(&Pdu::AssociationAC(ac))?, accepted))
+    }
+
+    fn choice(&self, id: u8, decisions: &[ContextDecision]) -> Result<AcceptedContext, ContextRejection> {
+        let context = self.proposal.contexts.iter().find(|context| context.id == id);
+        let choice = decisions.iter().find(|decision| decision.id == id).map(|decision| &decision.choice);
+        match (context, choice) {
+            (Some(context), Some(ContextChoice::Accept(syntax)))
+                if context.transfer_syntaxes.contains(syntax) =>
+            {
+                let (abstract_syntax, transfer_syntax) = (context.abstract_syntax.clone(), syntax.clone());
+                Ok(AcceptedContext { id, abstract_syntax, transfer_syntax })
+            }
+            (_, Some(ContextChoice::Accept(_))) => Err(ContextRejection::TransferSyntaxesNotSupported),
+            (_, Some(ContextChoice::Reject(rejection))) => Err(*rejection),
+            (_, None) => Err(ContextRejection::NoReason),
+        }
+    }
+
+    /// We are SCP only: the requestor's SCU role is confirmed, its SCP role declined.
+    fn roles(&self, accepted: &[AcceptedContext]) -> Vec<UserVariableItem> {
+        let is_accepted =
+            |role: &&RoleSelection| accepted.iter().any(|context| context.abstract_syntax == role.sop_class);
+        let answer = |role: &RoleSelection| {
+            let roles = RequestorRoles { scu: role.scu, scp: false };
+            UserVariableItem::ScuScpRoleSelectionSubItem(role.sop_class.as_str().to_owned(), roles)
+        };
+        self.proposal.roles.iter().filter(is_accepted).map(answer).collect()
+    }
+}
+
+/// What a requestor proposes: one transfer syntax per context, ids 1, 3, 5…
+pub(crate) fn request(
+    calling: &AeTitle,
+    called: &AeTitle,
+    contexts: &[(Uid, Uid)],
+    max_pdu: u32,
+) -> Result<(Vec<u8>, Vec<AcceptedContext>), Violation> {
+    let proposed: Vec<AcceptedContext> = (0..=u8::MAX)
+        .step_by(2)
+        .zip(contexts)
+        .map(|(even, (class, syntax))| AcceptedContext {
+            id: even + 1,
+            abstract_syntax: class.clone(),
+            transfer_syntax: syntax.clone(),
+        })
+        .collect();
+    let rq = AssociationRQ {
+        protocol_version: PROTOCOL_VERSION,
+        calling_ae_title: calling.as_str().to_owned(),
+        called_ae_title: called.as_str().to_owned(),
+        application_context_name: APPLICATION_CONTEXT.to_owned(),
+        presentation_contexts: proposed
+            .iter()
+            .map(|context| PresentationContextProposed {
+                id: context.id,
+                abstract_syntax: context.abstract_syntax.as_str().to_owned(),
+                transfer_syntaxes: vec![context.transfer_syntax.as_str().to_owned()],
+            })
+            .collect(),
+        user_variables: own_user_variables(max_pdu),
+    };
+    Ok((write(&Pdu::AssociationRQ(rq))?, proposed))
+}
+
+/// An A-ASSOCIATE-AC that was read.
+#[derive(Debug)]
+pub(crate) struct Acceptance {
+    /// Those of the proposed contexts that were accepted.
+    pub(crate) contexts: Vec<AcceptedContext>,
+    pub(crate) max_pdu: u32,
+    pub(crate) implementation: Implementation,
+}
+
+impl Acceptance {
+    pub(crate) fn read(body: &Bytes, proposed: Vec<AcceptedContext>) -> Result<Self, Violation> {
+        let Ok(Pdu::AssociationAC(ac)) = read(pdu_type::ASSOCIATE_AC, body) else {
+            return Err(Violation::Associate("items of the A-ASSOCIATE-AC"));
+        };
+        let user = UserInformation::read(&ac.user_variables)?;
+        // An id that was not proposed, or a syntax that was not, is as good as a rejection.
+        let is_accepted = |context: &AcceptedContext| {
+            ac.presentation_contexts.iter().any(|result| {
+                result.id == context.id
+                    && result.reason == PresentationContextResultReason::Acceptance
+                    && Uid::parse(&result.transfer_syntax)
+                        .is_ok_and(|syntax| syntax == context.transfer_syntax)
+            })
+        };
+        let contexts = proposed.into_iter().filter(is_accepted).collect();
+        Ok(Self { contexts, max_pdu: user.max_pdu, implementation: user.implementation })
+    }
+}
+
+/// The contexts to decide about, and the order and fate of all.
+fn contexts(
+    proposed: &[PresentationContextProposed],
+) -> (Vec<ProposedContext>, Vec<(u8, Option<ContextRejection>)>) {
+    let (mut seen, mut repeated) = (ContextIds::default(), ContextIds::default());
+    for context in proposed {
+        if !seen.insert(context.id) {
+            repeated.insert(context.id);
+        }
+    }
+    let (mut contexts, mut answers) = (Vec::new(), Vec::new());
+    let mut answered = ContextIds::default();
+    for context in proposed {
+        if !answered.insert(context.id) {
+            continue;
+        }
+        // Nobody could tell which of two contexts with one id a PDV belongs to.
+        if context.id == 0 || repeated.contains(context.id) {
+            answers.push((context.id, Some(ContextRejection::NoReason)));
+            continue;
+        }
+        let Ok(abstract_syntax) = Uid::parse(&context.abstract_syntax) else {
+            answers.push((context.id, Some(ContextRejection::AbstractSyntaxNotSupported)));
+            continue;
+        };
+        let transfer_syntaxes: Vec<Uid> =
+            context.transfer_syntaxes.iter().filter_map(|uid| Uid::parse(uid).ok()).collect();
+        if transfer_syntaxes.is_empty() {
+            answers.push((context.id, Some(ContextRejection::TransferSyntaxesNotSupported)));
+            continue;
+        }
+        answers.push((context.id, None));
+        contexts.push(ProposedContext { id: context.id, abstract_syntax, transfer_syntaxes });
+    }
+    (contexts, answers)
+}
+
+/// User information items (PS3.7 Annex D.3.3).
+#[derive(Debug, Default)]
+struct UserInformation {
+    max_pdu: u32,
+    implementation: Implementation,
+    roles: Vec<RoleSelection>,
+    other_items: Vec<u8>,
+}
+
+impl UserInformation {
+    fn read(items: &[UserVariableItem]) -> Result<Self, Violation> {
+        let mut user = Self::default();
+        for item in items {
+            match item {
+                UserVariableItem::MaxLength(max) if *max != 0 && *max < PEER_MAX_PDU_MIN => {
+                    return Err(Violation::PeerMaxPdu(*max));
+                }
+                UserVariableItem::MaxLength(max) => user.max_pdu = *max,
+                UserVariableItem::ImplementationClassUID(uid) => {
+                    user.implementation.class_uid = Uid::parse(uid).ok()
+                }
+                UserVariableItem::ImplementationVersionName(name) => {
+                    user.implementation.version_name = Some(printable(name));
+                }
+                UserVariableItem::ScuScpRoleSelectionSubItem(uid, roles) => {
+                    if let Ok(sop_class) = Uid::parse(uid) {
+                        user.roles.push(RoleSelection { sop_class, scu: roles.scu, scp: roles.scp });
+                    }
+                }
+                UserVariableItem::SopClassExtendedNegotiationSubItem(..) => user.other_items.push(0x56),
+                UserVariableItem::UserIdentityItem(_) => user.other_items.push(0x58),
+                UserVariableItem::Unknown(item_type, _) => user.other_items.push(*item_type),
+            }
+        }
+        Ok(user)
+    }
+}
+
+/// A peer's text for a log line.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| (' '..='~').contains(c)).take(16).collect()
+}
+
+fn own_user_variables(max_pdu: u32) -> Vec<UserVariableItem> {
+    vec![
+        UserVariableItem::MaxLength(max_pdu),
+        UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
+        UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.to_owned()),
+    ]
+}
+
+fn result_reason(rejection: ContextRejection) -> PresentationContextResultReason {
+    match rejection {
+        ContextRejection::UserRejection => PresentationContextResultReason::UserRejection,
+        ContextRejection::NoReason => PresentationContextResultReason::NoReason,
+        ContextRejection::AbstractSyntaxNotSupported => {
+            PresentationContextResultReason::AbstractSyntaxNotSupported
+        }
+        ContextRejection::TransferSyntaxesNotSupported => {
+            PresentationContextResultReason::TransferSyntaxesNotSupported
+        }
+    }
+}
+
+/// An A-ASSOCIATE-RJ.
+pub(crate) fn reject(reason: RejectReason) -> Result<Vec<u8>, Violation> {
+    use AssociationRJServiceProviderASCEReason as Acse;
+    use AssociationRJServiceProviderPresentationReason as Presentation;
+    use AssociationRJServiceUserReason as User;
+    let source = match reason {
+        RejectReason::NoReasonGiven => AssociationRJSource::ServiceUser(User::NoReasonGiven),
+        RejectReason::ApplicationContextNotSupported => {
+            AssociationRJSource::ServiceUser(User::ApplicationContextNameNotSupported)
+        }
+        RejectReason::CallingAeTitleNotRecognized => {
+            AssociationRJSource::ServiceUser(User::CallingAETitleNotRecognized)
+        }
+        RejectReason::CalledAeTitleNotRecognized => {
+            AssociationRJSource::ServiceUser(User::CalledAETitleNotRecognized)
+        }
+        RejectReason::ProviderNoReasonGiven => AssociationRJSource::ServiceProviderASCE(Acse::NoReasonGiven),
+        RejectReason::ProtocolVersionNotSupported => {
+            AssociationRJSource::ServiceProviderASCE(Acse::ProtocolVersionNotSupported)
+        }
+        RejectReason::TemporaryCongestion => {
+            AssociationRJSource::ServiceProviderPresentation(Presentation::TemporaryCongestion)
+        }
+        RejectReason::LocalLimitExceeded => {
+            AssociationRJSource::ServiceProviderPresentation(Presentation::LocalLimitExceeded)
+        }
+    };
+    let is_permanent = reason.rejection().is_permanent();
+    let result = if is_permanent { AssociationRJResult::Permanent } else { AssociationRJResult::Transient };
+    write(&Pdu::AssociationRJ(AssociationRJ { result, source }))
+}
+
+/// The fields of an A-ASSOCIATE-RJ. Read here: dicom-ul refuses codes that PS3.8 has not, and peers send them.
+pub(crate) fn rejection(body: &[u8]) -> Rejection {
+    match body {
+        [_, result, source, reason, ..] => Rejection::new(*result, *source, *reason),
+        _ => Rejection::new(1, 1, 1),
+    }
+}
+
+/// Source and reason of an A-ABORT, read here for the same reason.
+pub(crate) fn abort_codes(body: &[u8]) -> (u8, u8) {
+    match body {
+        [_, _, source, reason, ..] => (*source, *reason),
+        _ => (0, 0),
+    }
+}
+
+/// An A-ABORT; without a reason by the service user.
+pub(crate) fn abort(reason: Option<AbortReason>) -> Vec<u8> {
+    use AbortRQServiceProviderReason as Provider;
+    let source = reason.map_or(AbortRQSource::ServiceUser, |reason| {
+        AbortRQSource::ServiceProvider(match reason {
+            AbortReason::NotSpecified => Provider::ReasonNotSpecified,
+            AbortReason::UnrecognizedPdu => Provider::UnrecognizedPdu,
+            AbortReason::UnexpectedPdu => Provider::UnexpectedPdu,
+            AbortReason::InvalidPduParameter => Provider::InvalidPduParameter,
+        })
+    });
+    write(&Pdu::AbortRQ { source }).unwrap_or_default()
+}
+
+pub(crate) fn release_request() -> Result<Vec<u8>, Violation> {
+    write(&Pdu::ReleaseRQ)
+}
+
+pub(crate) fn release_response() -> Result<Vec<u8>, Violation> {
+    write(&Pdu::ReleaseRP)
+}
+
+fn write(pdu: &Pdu) -> Result<Vec<u8>, Violation> {
+    let mut bytes = Vec::new();
+    write_pdu(&mut bytes, pdu).map_err(|_| Violation::Associate("our own PDU cannot be written"))?;
+    Ok(bytes)
+}
+
+fn read(pdu_type: u8, body: &[u8]) -> Result<Pdu, ReadError> {
+    let body = without_unknown_items(pdu_type, body);
+    let mut bytes = Vec::with_capacity(PDU_HEADER_BYTES + body.len());
+    bytes.extend_from_slice(&[pdu_type, 0]);
+    bytes.extend_from_slice(&u32::try_from(body.len()).unwrap_or(0).to_be_bytes());
+    bytes.extend_from_slice(&body);
+    match read_pdu(&bytes[..], ASSOCIATE_BYTES_MAX, false)? {
+        Some(pdu) => Ok(pdu),
+        // The whole PDU is there, so that "more is needed" can only be a length that lies.
+        None => Ok(Pdu::Unknown { pdu_type, data: Vec::new() }),
+    }
+}
+
+/// PS3.8 §9.3.1: items of a type that is not known are skipped; dicom-ul fails on them. It also fails on a
+/// rejected context without its (meaningless) transfer syntax item, which some acceptors leave out. A
+/// truncated item is left for the codec to refuse.
+fn without_unknown_items(pdu_type: u8, body: &[u8]) -> Vec<u8> {
+    const APPLICATION_CONTEXT_ITEM: u8 = 0x10;
+    const PROPOSED_CONTEXT_ITEM: u8 = 0x20;
+    const CONTEXT_RESULT_ITEM: u8 = 0x21;
+    const USER_INFORMATION_ITEM: u8 = 0x50;
+    let context_item =
+        if pdu_type == pdu_type::ASSOCIATE_RQ { PROPOSED_CONTEXT_ITEM } else { CONTEXT_RESULT_ITEM };
+    let Some((fixed, mut items)) = body.split_at_checked(FIXED_BYTES) else { return body.to_vec() };
+    let mut kept = fixed.to_vec();
+    while let [item_type, _, high, low, rest @ ..] = items {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let Some((value, next)) = rest.split_at_checked(length) else { break };
+        let known = [APPLICATION_CONTEXT_ITEM, context_item, USER_INFORMATION_ITEM].contains(item_type);
+        if *item_type == CONTEXT_RESULT_ITEM && length == 4 {
+            let empty_transfer_syntax = [0x40, 0, 0, 0];
+            kept.extend_from_slice(&[CONTEXT_RESULT_ITEM, 0, 0, 8]);
+            kept.extend_from_slice(value);
+            kept.extend_from_slice(&empty_transfer_syntax);
+        } else if known {
+            let item = items.len() - next.len();
+            kept.extend_from_slice(items.get(..item).unwrap_or_default());
+        }
+        items = next;
+    }
+    kept.extend_from_slice(items);
+    kept
+}

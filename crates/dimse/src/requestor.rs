@@ -1,0 +1,482 @@
+//! The SCU side: proposing an association and sending instances over it.
+
+use std::{io, time::Duration};
+
+use base::{AeTitle, InstanceMeta, Phi, Status, Uid};
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::{
+    net::{TcpStream, ToSocketAddrs},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    Violation,
+    admission::{AcceptedContext, Implementation, Rejection},
+    associate::{self, Acceptance},
+    command::{CommandSet, CommandWriter, element, field},
+    fragment::{Fragmenter, command_pdus, pdu_length},
+    framing::{Frame, Phase, pdu_type},
+    limits::{CONTEXTS_MAX, MAX_PDU_DEFAULT, RELEASE_TIMEOUT, WRITE_BATCH_BYTES},
+    link::{AssociationError, Link, Outgoing, Patience, Socket, TimedOut},
+    message::{Assembler, Event},
+    sop_class::VERIFICATION,
+};
+
+/// What is proposed to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestorConfig {
+    /// Calling AE title: ours.
+    pub calling: AeTitle,
+    /// Called AE title: theirs.
+    pub called: AeTitle,
+    /// (SOP class, transfer syntax), each a presentation context of its own, so that the peer's answer says
+    /// which pairs it takes. At most [`CONTEXTS_MAX`].
+    pub contexts: Vec<(Uid, Uid)>,
+    /// For the TCP connection and the A-ASSOCIATE together. Default 30 s.
+    pub connect_timeout: Duration,
+    /// For a response, from the last byte of the request. Default 60 s.
+    pub response_timeout: Duration,
+    /// For the peer to take the next MiB at most, and for a PDU of its own to become complete. Default 60 s.
+    pub progress_timeout: Duration,
+    /// The longest P-DATA-TF that is sent, whatever the peer would take; at most
+    /// [`MAX_PDU_MAX`](crate::limits::MAX_PDU_MAX). Default 256 KiB.
+    pub max_pdu_sent: u32,
+}
+
+impl RequestorConfig {
+    /// With the default limits.
+    pub fn new(calling: AeTitle, called: AeTitle, contexts: Vec<(Uid, Uid)>) -> Self {
+        Self {
+            calling,
+            called,
+            contexts,
+            connect_timeout: Duration::from_secs(30),
+            response_timeout: Duration::from_secs(60),
+            progress_timeout: Duration::from_secs(60),
+            max_pdu_sent: MAX_PDU_DEFAULT,
+        }
+    }
+}
+
+/// Why there is no association.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The peer rejected it.
+    #[error("association rejected: {0}")]
+    Rejected(Rejection),
+    /// No TCP connection.
+    #[error("no connection: {0}")]
+    Unreachable(io::Error),
+    /// Neither connection nor answer came in time.
+    #[error("no association within {0:?} (connect time-out)")]
+    TimedOut(Duration),
+    /// The peer aborted, closed or broke the protocol instead of answering.
+    #[error("association negotiation failed: {0}")]
+    Failed(#[from] AssociationError),
+    /// Nothing, or too much, was to be proposed.
+    #[error("{0} presentation contexts to propose; give 1 to 128")]
+    Contexts(usize),
+}
+
+/// Why an instance was not stored, or perhaps was.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The peer did not accept a presentation context for this SOP class and transfer syntax. Nothing was
+    /// sent; the association is good for others.
+    #[error(
+        "no accepted presentation context for SOP class {sop_class} in transfer syntax {transfer_syntax}"
+    )]
+    NotAccepted {
+        /// SOP class.
+        sop_class: Uid,
+        /// Transfer syntax.
+        transfer_syntax: Uid,
+    },
+    /// The data set has no bytes. Nothing was sent; the association is good for others.
+    #[error("data set is empty; nothing was sent")]
+    Empty,
+    /// No store is running, or another one is: a fault of the caller.
+    #[error("{0} was called out of order")]
+    OutOfOrder(&'static str),
+    /// It failed before the last byte of the data set had left, so that the peer cannot have stored it. The
+    /// association is over.
+    #[error("failed before the data set was complete: {0}")]
+    BeforeLast(#[source] AssociationError),
+    /// It failed after the last byte had left: the peer may have stored the instance, or not. The
+    /// association is over.
+    #[error("outcome unknown, the data set was sent whole: {0}")]
+    OutcomeUnknown(#[source] AssociationError),
+}
+
+impl StoreError {
+    /// The peer cannot have stored the instance.
+    pub fn is_before_last(&self) -> bool {
+        !matches!(self, Self::OutcomeUnknown(_))
+    }
+}
+
+/// What the peer answered to a C-STORE-RQ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreResponse {
+    /// Status (0000,0900).
+    pub status: Status,
+    /// Error Comment (0000,0902).
+    pub comment: Option<Phi<String>>,
+}
+
+/// An association that we asked for. Dropping it before [`Requestor::release`] aborts it, in a way that
+/// never makes a half-sent data set look complete.
+#[derive(Debug)]
+pub struct Requestor {
+    link: Link,
+    assembler: Assembler,
+    contexts: Vec<AcceptedContext>,
+    implementation: Implementation,
+    /// What the peer takes in one P-DATA-TF; 0 is no limit.
+    peer_max_pdu: u32,
+    pdu_length: u32,
+    response_timeout: Duration,
+    message_id: u16,
+    store: Option<Storing>,
+}
+
+/// A C-STORE that is under way.
+#[derive(Debug)]
+struct Storing {
+    context: u8,
+    message_id: u16,
+    fragmenter: Fragmenter,
+    /// The command set, and what of the data set is ready to go with it.
+    out: Outgoing,
+}
+
+impl Requestor {
+    /// Connects and negotiates. Whether any context was accepted is for [`Requestor::accepts`] to say.
+    pub async fn connect(address: impl ToSocketAddrs, config: RequestorConfig) -> Result<Self, ConnectError> {
+        let limit = config.connect_timeout;
+        if config.contexts.is_empty() || config.contexts.len() > CONTEXTS_MAX {
+            return Err(ConnectError::Contexts(config.contexts.len()));
+        }
+        let connect = async {
+            let stream = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
+            stream.set_nodelay(true).map_err(ConnectError::Unreachable)?;
+            Self::connect_on(Box::new(stream), config).await
+        };
+        // Dropping the unfinished connection aborts it.
+        timeout(limit, connect).await.unwrap_or(Err(ConnectError::TimedOut(limit)))
+    }
+
+    pub(crate) async fn connect_on(
+        socket: Box<dyn Socket>,
+        config: RequestorConfig,
+    ) -> Result<Self, ConnectError> {
+        let mut link = Link::new(socket, Phase::Answer, MAX_PDU_DEFAULT, config.progress_timeout);
+        match negotiate(&mut link, &config).await {
+            Ok(acceptance) => {
+                link.enter(Phase::Established);
+                let ids = acceptance.contexts.iter().map(|context| context.id).collect();
+                Ok(Self {
+                    link,
+                    assembler: Assembler::new(ids),
+                    contexts: acceptance.contexts,
+                    implementation: acceptance.implementation,
+                    peer_max_pdu: acceptance.max_pdu,
+                    pdu_length: pdu_length(acceptance.max_pdu, config.max_pdu_sent),
+                    response_timeout: config.response_timeout,
+                    message_id: 0,
+                    store: None,
+                })
+            }
+            Err(Refused::Rejected(rejection)) => {
+                link.close(None).await;
+                Err(ConnectError::Rejected(rejection))
+            }
+            Err(Refused::Failed(error)) => Err(link.fail(error).await.into()),
+        }
+    }
+
+    /// The peer takes this SOP class in this transfer syntax.
+    pub fn accepts(&self, sop_class: &Uid, transfer_syntax: &Uid) -> bool {
+        self.context(sop_class, transfer_syntax).is_some()
+    }
+
+    /// The accepted presentation contexts. They print without patient data.
+    pub fn contexts(&self) -> &[AcceptedContext] {
+        &self.contexts
+    }
+
+    /// The peer's software, for a log line.
+    pub fn implementation(&self) -> &Implementation {
+        &self.implementation
+    }
+
+    /// As far as can be seen without waiting, the peer has not aborted, released or closed: to be asked
+    /// before an association that has been idle is used again.
+    pub fn is_open(&mut self) -> bool {
+        self.link.is_usable() && matches!(self.link.frame_now(), Ok(None))
+    }
+
+    /// C-ECHO. After an error the association is over.
+    pub async fn echo(&mut self) -> Result<Status, EchoError> {
+        if self.store.is_some() {
+            return Err(EchoError::OutOfOrder);
+        }
+        let verification =
+            self.contexts.iter().find(|context| context.abstract_syntax.as_str() == VERIFICATION);
+        let Some(context) = verification.map(|context| context.id) else {
+            return Err(EchoError::NotAccepted);
+        };
+        let message_id = self.next_message_id();
+        let command = CommandWriter::new()
+            .text(element::AFFECTED_SOP_CLASS, "1.2.840.10008.1.1\0")
+            .us(element::COMMAND_FIELD, field::C_ECHO_RQ)
+            .us(element::MESSAGE_ID, message_id)
+            .data_set(false);
+        let mut out = Outgoing::from(command_pdus(context, &command.finish(), self.peer_max_pdu));
+        if let Err(error) = self.link.write(&mut out).await {
+            return Err(self.link.fail(error).await.into());
+        }
+        match self.response(context, message_id, field::C_ECHO_RQ).await {
+            Ok(command) => {
+                Ok(command.status().map_err(|error| AssociationError::from(Violation::from(error)))?)
+            }
+            Err(error) => Err(self.link.fail(error).await.into()),
+        }
+    }
+
+    /// Begins a C-STORE. Nothing is sent yet: the command goes out with the first bytes of the data set.
+    pub async fn store_begin(&mut self, meta: &InstanceMeta) -> Result<(), StoreError> {
+        if self.store.is_some() {
+            return Err(StoreError::OutOfOrder("store_begin"));
+        }
+        let Some(context) = self.context(&meta.sop_class, &meta.transfer_syntax) else {
+            return Err(StoreError::NotAccepted {
+                sop_class: meta.sop_class.clone(),
+                transfer_syntax: meta.transfer_syntax.clone(),
+            });
+        };
+        // A peer that has closed an idle association would be noticed only after the whole of a small
+        // instance has gone out, as an unknown outcome.
+        self.look_before().await?;
+        let message_id = self.next_message_id();
+        let command = command_pdus(context, &store_request(meta, message_id), self.peer_max_pdu);
+        self.store = Some(Storing {
+            context,
+            message_id,
+            fragmenter: Fragmenter::new(context, self.pdu_length),
+            out: command.into(),
+        });
+        Ok(())
+    }
+
+    /// Sends the next bytes of the data set, as far as they fill PDUs: at least the last byte is held back
+    /// until [`Requestor::store_finish`].
+    ///
+    /// Not cancel-safe: after a cancelled call the association can only be dropped.
+    pub async fn store_data(&mut self, bytes: impl Into<Bytes>) -> Result<(), StoreError> {
+        let Some(store) = &mut self.store else { return Err(StoreError::OutOfOrder("store_data")) };
+        store.fragmenter.push(bytes.into());
+        while let Some(store) = self.store.as_mut().filter(|store| store.fragmenter.has_full()) {
+            store.fragmenter.take_full(&mut store.out, WRITE_BATCH_BYTES);
+            if let Err(error) = self.link.write(&mut store.out).await {
+                return Err(StoreError::BeforeLast(self.link.fail(error).await));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the rest of the data set with its last fragment, and waits for the answer.
+    ///
+    /// Not cancel-safe: after a cancelled call the outcome is unknown.
+    pub async fn store_finish(&mut self) -> Result<StoreResponse, StoreError> {
+        let Some(mut store) = self.store.take() else { return Err(StoreError::OutOfOrder("store_finish")) };
+        if store.fragmenter.held_bytes() == 0 {
+            // Whatever has been pushed holds one byte back, so that nothing was.
+            return Err(StoreError::Empty);
+        }
+        self.look_before().await?;
+        store.fragmenter.finish(&mut store.out);
+        // The kernel takes the last byte in the last of its writes or not at all: an error means that the
+        // data set cannot become complete.
+        if let Err(error) = self.link.write(&mut store.out).await {
+            return Err(StoreError::BeforeLast(self.link.fail(error).await));
+        }
+        let response = self.response(store.context, store.message_id, field::C_STORE_RQ).await;
+        let answered = response.and_then(|command| {
+            let status = command.status().map_err(Violation::from)?;
+            Ok(StoreResponse { status, comment: command.error_comment() })
+        });
+        match answered {
+            Ok(response) => Ok(response),
+            Err(error) => Err(StoreError::OutcomeUnknown(self.link.fail(error).await)),
+        }
+    }
+
+    /// Releases the association and closes; a running C-STORE is aborted instead.
+    pub async fn release(mut self) {
+        if self.store.is_some() {
+            return self.abort().await;
+        }
+        let Ok(pdu) = associate::release_request() else { return };
+        self.link.enter(Phase::Releasing);
+        if self.link.write(&mut pdu.into()).await.is_err() {
+            return;
+        }
+        let deadline = Instant::now() + RELEASE_TIMEOUT;
+        let patience = Patience::Until(deadline, TimedOut::Response(RELEASE_TIMEOUT));
+        loop {
+            match self.link.frame(patience, true).await {
+                Ok(Frame::Control { pdu_type: pdu_type::RELEASE_RP, .. }) => {
+                    return self.link.close(None).await;
+                }
+                // Both sides at once (PS3.8 §9.2.3, AR-8): theirs is answered, and ours still will be.
+                Ok(Frame::Control { .. }) => {
+                    let Ok(pdu) = associate::release_response() else { return };
+                    if self.link.write(&mut pdu.into()).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Frame::Pdv(_)) => {}
+                Err(error) => {
+                    self.link.fail(error).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Ends the association at once by an A-ABORT of the service user, or by a reset where part of a PDU
+    /// may be out.
+    pub async fn abort(mut self) {
+        self.link.end_with(associate::abort(None)).await;
+    }
+
+    fn context(&self, sop_class: &Uid, transfer_syntax: &Uid) -> Option<u8> {
+        let is_that = |context: &&AcceptedContext| {
+            context.abstract_syntax == *sop_class && context.transfer_syntax == *transfer_syntax
+        };
+        self.contexts.iter().find(is_that).map(|context| context.id)
+    }
+
+    fn next_message_id(&mut self) -> u16 {
+        self.message_id = self.message_id.checked_add(1).unwrap_or(1);
+        self.message_id
+    }
+
+    /// Finds an abort or a close that has come already. A response cannot have.
+    async fn look_before(&mut self) -> Result<(), StoreError> {
+        if !self.link.is_usable() {
+            return Err(StoreError::BeforeLast(AssociationError::Ended));
+        }
+        let error = match self.link.frame_now() {
+            Ok(None) => return Ok(()),
+            // An early response: some peers answer before they have read all of it. It is read in its turn.
+            Ok(Some(Frame::Pdv(pdv))) => match self.assembler.handle(pdv) {
+                Ok(()) => return Ok(()),
+                Err(violation) => violation.into(),
+            },
+            Ok(Some(Frame::Control { pdu_type: pdu_type::RELEASE_RQ, .. })) => {
+                AssociationError::ReleasedInMessage
+            }
+            Ok(Some(Frame::Control { pdu_type, .. })) => Violation::UnexpectedPdu(pdu_type).into(),
+            Err(error) => error,
+        };
+        Err(StoreError::BeforeLast(self.link.fail(error).await))
+    }
+
+    /// Waits for the response to one request.
+    async fn response(
+        &mut self,
+        context: u8,
+        message_id: u16,
+        request: u16,
+    ) -> Result<CommandSet, AssociationError> {
+        let deadline = Instant::now() + self.response_timeout;
+        let patience = Patience::Until(deadline, TimedOut::Response(self.response_timeout));
+        self.link.refill();
+        loop {
+            match self.assembler.poll() {
+                Some(Event::Command { context: answered, command }) => {
+                    if command.command_field().map_err(Violation::from)? != request | field::RESPONSE {
+                        return Err(Violation::Response("another command field").into());
+                    }
+                    if command.us(element::MESSAGE_ID_RESPONDED_TO) != Some(message_id) {
+                        return Err(Violation::Response("another message id").into());
+                    }
+                    if answered != context || command.has_data_set().map_err(Violation::from)? {
+                        return Err(Violation::Response("another presentation context, or a data set").into());
+                    }
+                    return Ok(command);
+                }
+                Some(_) => return Err(Violation::DataUnexpected.into()),
+                None => {}
+            }
+            match self.link.frame(patience, self.assembler.is_in_command()).await? {
+                Frame::Pdv(pdv) => self.assembler.handle(pdv)?,
+                Frame::Control { pdu_type: pdu_type::RELEASE_RQ, .. } => {
+                    return Err(AssociationError::ReleasedInMessage);
+                }
+                Frame::Control { pdu_type, .. } => return Err(Violation::UnexpectedPdu(pdu_type).into()),
+            }
+        }
+    }
+}
+
+/// Why a C-ECHO has no answer.
+#[derive(Debug, Error)]
+pub enum EchoError {
+    /// The peer did not accept a presentation context for verification.
+    #[error("no accepted presentation context for verification")]
+    NotAccepted,
+    /// A C-STORE is under way: a fault of the caller.
+    #[error("echo was called while a store is running")]
+    OutOfOrder,
+    /// The association failed and is over.
+    #[error(transparent)]
+    Failed(#[from] AssociationError),
+}
+
+enum Refused {
+    Rejected(Rejection),
+    Failed(AssociationError),
+}
+
+impl<E: Into<AssociationError>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+async fn negotiate(link: &mut Link, config: &RequestorConfig) -> Result<Acceptance, Refused> {
+    let (pdu, proposed) =
+        associate::request(&config.calling, &config.called, &config.contexts, MAX_PDU_DEFAULT)?;
+    link.write(&mut pdu.into()).await?;
+    let limit = config.connect_timeout;
+    let patience = Patience::Until(Instant::now() + limit, TimedOut::Response(limit));
+    match link.frame(patience, true).await? {
+        Frame::Control { pdu_type: pdu_type::ASSOCIATE_AC, body } => Ok(Acceptance::read(&body, proposed)?),
+        Frame::Control { pdu_type: pdu_type::ASSOCIATE_RJ, body } => {
+            Err(Refused::Rejected(associate::rejection(&body)))
+        }
+        Frame::Control { pdu_type, .. } => Err(Violation::UnexpectedPdu(pdu_type).into()),
+        Frame::Pdv(_) => Err(Violation::UnexpectedPdu(pdu_type::P_DATA).into()),
+    }
+}
+
+fn store_request(meta: &InstanceMeta, message_id: u16) -> Vec<u8> {
+    let command = CommandWriter::new()
+        .uid(element::AFFECTED_SOP_CLASS, &meta.sop_class)
+        .us(element::COMMAND_FIELD, field::C_STORE_RQ)
+        .us(element::MESSAGE_ID, message_id)
+        .us(element::PRIORITY, meta.priority.code())
+        .data_set(true)
+        .uid(element::AFFECTED_SOP_INSTANCE, meta.sop_instance.reveal());
+    let command = match &meta.move_originator {
+        Some(originator) => command
+            .text(element::MOVE_ORIGINATOR_AE, originator.ae.as_str())
+            .us(element::MOVE_ORIGINATOR_MESSAGE_ID, originator.message_id),
+        None => command,
+    };
+    command.finish()
+}
