@@ -6,30 +6,29 @@ Replayed, truncated, bit-flipped and re-addressed envelopes need an attacker ins
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import tomlkit
 
 from harness import senders
-from harness.processes import wait_until
+from harness.processes import run, wait_until
 from harness.rawul import Acceptor
-from harness.stack import Stack
+from harness.stack import Stack, binary
 
 
-def impersonate(stranger: Stack, victim: Stack) -> None:
-    """The stranger's gateway-out, with its own identity, aims at the victim's relay, route and receiving gateway."""
-    route = tomlkit.parse(victim.config("gateway-out").read_text())
+def impersonate(stranger: Stack, victim: Stack) -> Path:
+    """The stranger's gateway-out, with an identity of its own, aims at the victim's relay, route and receiver; gives its card."""
+    own = stranger.directory / "own" / "gateway-out.toml"
+    own.parent.mkdir()
+    run([binary("gateway-out"), "init", "--config", own, "--name", "stranger"])
+    victims = tomlkit.parse(victim.config("gateway-out").read_text())
     with stranger.edit("gateway-out") as out:
-        out["relay"][0]["address"] = route["relay"][0]["address"]
-        out["relay"][0]["name"] = route["relay"][0]["name"]
-        out["relay"][0]["card"] = str(victim.card("relay"))
-        out["peer"][0]["name"] = route["peer"][0]["name"]
-        out["peer"][0]["card"] = str(victim.card("gateway-in"))
+        out["identity"]["key"] = "own/keys/gateway-out.key"
+        out["relay"][0].update({**victims["relay"][0].unwrap(), "card": str(victim.card("relay"))})
+        out["peer"][0].update({**victims["peer"][0].unwrap(), "card": str(victim.card("gateway-in"))})
         for key in ("id", "to", "destination"):
-            out["route"][0][key] = route["route"][0][key]
-
-
-def own_card(stack: Stack) -> str:
-    return str(stack.card("gateway-out"))
+            out["route"][0][key] = victims["route"][0][key]
+    return own.parent / "stranger.card"
 
 
 def test_a_sender_that_the_relay_does_not_know(make_stack, few):
@@ -51,11 +50,11 @@ def test_a_sender_that_the_relay_does_not_know(make_stack, few):
 def test_a_sender_that_the_relay_admits_but_the_receiver_has_not_pinned(make_stack, few):
     with Acceptor() as destination:
         victim, stranger = make_stack("victim", to=destination.address), make_stack("stranger", to=destination.address)
-        impersonate(stranger, victim)
+        card = impersonate(stranger, victim)
         with victim.edit("relay") as relay:
             sender = next(tenant for tenant in relay["tenant"] if tenant.get("deposit_for"))
             added = tomlkit.table()
-            added.update({**sender.unwrap(), "name": "stranger", "card": own_card(stranger)})
+            added.update({**sender.unwrap(), "name": "stranger", "card": str(card)})
             relay["tenant"].append(added)
         with stranger.edit("gateway-out") as out:
             out["retry"] = {"first": "200ms", "max": "500ms", "nacks_max": 3}
@@ -83,7 +82,7 @@ def test_a_relay_with_another_key_is_refused(make_stack, few):
         right["gateway-in"].start()
         assert set(senders.storescu(right.listen, right.ae, [one.path for one in few]).values()) == {0}
         wait_until("gateway-out to say why", lambda: refusal(right.log_text("gateway-out")), 20, right.logs)
-        assert not right.answers("gateway-out", "/readyz")
+        assert [relay["connected"] for relay in right.status("gateway-out")["relays"]] == [False]
         assert len(right.queue()) == len(few)
         wrong["relay"].stop()
         right["relay"].start()

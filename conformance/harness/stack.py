@@ -199,18 +199,15 @@ class Stack:
         return run([binary(role), *words, "--config", self.config(role)], seconds, check)
 
     def queue(self) -> list[dict]:
-        """What gateway-out has not finished, parked ones included."""
-        listed = json.loads(self.command("gateway-out", "queue", "ls", "--json").stdout)
-        return listed if isinstance(listed, list) else next(value for value in listed.values() if isinstance(value, list))
+        """Deliveries that have not ended, parked ones included; at most a thousand."""
+        return json.loads(self.command("gateway-out", "queue", "ls", "--json").stdout)
 
     def why(self, sop_instance: str) -> list[dict]:
         """Every delivery of an instance, oldest first."""
-        told = json.loads(self.command("gateway-out", "why", sop_instance, "--json").stdout)
-        return told if isinstance(told, list) else next(value for value in told.values() if isinstance(value, list))
+        return json.loads(self.command("gateway-out", "why", sop_instance, "--json").stdout)
 
     def receipts(self) -> list[dict]:
-        listed = json.loads(self.command("gateway-out", "receipt", "list", "--json").stdout)
-        return listed if isinstance(listed, list) else next(value for value in listed.values() if isinstance(value, list))
+        return json.loads(self.command("gateway-out", "receipt", "list", "--json").stdout)
 
     def receipt_file(self, identifier: str) -> Path:
         text = self.command("gateway-out", "receipt", "show", identifier).stdout
@@ -246,4 +243,4 @@ def one_receipt_each(stack: Stack, instances: Sequence[Instance]) -> None:
 
 
 def delivery_id(row: dict) -> str:
-    return str(row.get("delivery") or row["id"])
+    return row["delivery"]
