@@ -1,1 +1,23 @@
-//! placeholder
+//! gateway-in: collects sealed instances from relays, opens them, hands them to a destination, and
+//! signs what the destination answered.
+//!
+//! What it does not do: it decides nothing about retries (the sender owns the instance), stores no
+//! instance (a folder destination does, as a destination), and changes no byte of a data set.
+//!
+//! Read first: [`inbox::Inbox`], [`collect`], [`forward::verdict`].
+
+pub mod app;
+pub mod body;
+mod cli;
+pub mod collect;
+pub mod config;
+pub mod destination;
+pub mod forward;
+pub mod inbox;
+pub mod init;
+pub mod links;
+pub mod outcome;
+pub mod room;
+pub mod signer;
+
+pub use cli::cli_main;

@@ -1,1 +1,36 @@
-//! placeholder
+//! gateway-out: takes instances from a PACS by C-STORE, seals each for one receiving gateway, keeps it
+//! durably, deposits it at a relay, and lets go of it when a verified receipt is in.
+//!
+//! What it does not do: it opens no sealed body, changes no byte of a data set, and never deletes
+//! anything but on a receipt that says stored or by an operator's named act.
+//!
+//! Read first: [`pipeline::store`] (when the PACS sees success), [`dispatch`], [`settle`].
+
+pub mod answers;
+pub mod app;
+mod cli;
+pub mod config;
+mod delivered;
+pub mod dispatch;
+pub mod init;
+pub mod intake;
+pub mod pipeline;
+pub mod queue;
+pub mod receipts;
+pub mod routes;
+pub mod send;
+pub mod sessions;
+pub mod settings;
+pub mod settle;
+pub mod status;
+pub mod tail;
+#[cfg(test)]
+mod testing;
+pub mod waiting;
+
+pub use cli::cli_main;
+
+/// A random number from 0 to 1, to spread retries.
+pub(crate) fn jitter() -> f64 {
+    f64::from(u32::from_le_bytes(base::random_bytes())) / f64::from(u32::MAX)
+}

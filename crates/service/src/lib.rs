@@ -13,6 +13,7 @@ pub mod files;
 pub mod peers;
 mod tasks;
 pub mod telemetry;
+pub mod text;
 
 pub use backoff::Backoff;
 pub use tasks::{Drained, End, Ended, Tasks, shutdown_signal};

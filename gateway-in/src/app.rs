@@ -1,0 +1,191 @@
+//! Puts gateway-in together: what its parts share, and the order in which they start and stop.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use base::Timestamp;
+use ledger::Party;
+use serde_json::{Value, json};
+use service::{
+    Ended, Tasks,
+    admin::{Admin, Readiness},
+};
+use spool::Inbound;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use transport::{Downlink, DownlinkConfig};
+
+use crate::{
+    config::Settings,
+    destination::{Changes, Destination, HealthState},
+    inbox::{self, Inbox, OFFERS_MAX},
+    links::{Link, Queues},
+    signer::{self, Signer},
+};
+
+/// How long running deliveries may take to end after the signal to stop.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Runs until `stop` ends: then nothing new is collected, what is under way ends, and the rest stays
+/// with the relay and its sender.
+pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken) -> Result<()> {
+    let inbound = Inbound::open(&settings.ledger_dir, Timestamp::now())?;
+    let left_over = signer::sign_left_over(&settings.identity, &inbound).await?;
+    if left_over > 0 {
+        info!(answers = left_over, "answers of an earlier run signed");
+    }
+    // Stopped one after the other: who collects, who delivers, who signs and answers.
+    let (mut collecting, mut delivering, mut signing) = (Tasks::new(), Tasks::new(), Tasks::new());
+    let changes = Changes::default();
+    let mut destinations = HashMap::new();
+    for (name, table) in &settings.destinations {
+        let destination = Destination::open(table, &changes, &mut delivering)
+            .with_context(|| format!("destination {name} cannot be opened"))?;
+        destinations.insert(name.clone(), Arc::new(destination));
+    }
+    let receiver =
+        Party { name: settings.identity.name().clone(), fingerprint: settings.identity.fingerprint() };
+    let signer = Signer::start(Arc::clone(&settings.identity), inbound.clone(), &mut signing);
+    let inbox = Arc::new(Inbox::new(&settings, destinations, receiver, changes, inbound, signer));
+
+    let mut queues = Queues::new();
+    for route in inbox.all_routes() {
+        let (queue, offers) = mpsc::channel(OFFERS_MAX);
+        queues.insert(route.id, queue);
+        let name = format!("route from {} to {}", route.from, route.destination);
+        collecting.spawn(name, inbox::admit(Arc::clone(&inbox), offers));
+    }
+    let mut links = Vec::new();
+    let mut downlinks = Vec::new();
+    for relay in &settings.relays {
+        let config = DownlinkConfig::new(relay.address.to_string(), relay.card.clone(), &settings.identity);
+        let (downlink, events, task) = Downlink::start(config);
+        downlinks.push((relay.name.clone(), downlink.clone()));
+        let link = Link {
+            name: relay.name.clone(),
+            identity: Arc::clone(&settings.identity),
+            inbox: Arc::clone(&inbox),
+            downlink,
+            queues: queues.clone(),
+        };
+        collecting.spawn(format!("relay {}", relay.name), link.run(events, collecting.token()));
+        links.push(task);
+    }
+    drop(queues);
+    let mut answering = Tasks::new();
+    let status = Status { inbox: Arc::clone(&inbox), downlinks, settings: Arc::new(settings) };
+    answering.spawn("admin", serve_admin(status, admin, answering.token()));
+    info!(routes = inbox.all_routes().count(), "gateway-in is running");
+
+    let failed = tokio::select! {
+        () = stop.cancelled() => None,
+        ended = first_ended([&mut collecting, &mut delivering, &mut signing, &mut answering]) => Some(ended),
+    };
+    info!("stopping: nothing new is collected; what is under way ends first");
+    report(&collecting.drain(DRAIN_DEADLINE).await);
+    drop(inbox);
+    for task in links {
+        task.stop().await;
+    }
+    report(&answering.drain(Duration::from_secs(1)).await);
+    report(&delivering.drain(Duration::from_secs(5)).await);
+    report(&signing.drain(Duration::from_secs(5)).await);
+    match failed {
+        None => Ok(()),
+        Some(ended) => Err(anyhow::anyhow!("{ended}")),
+    }
+}
+
+/// None of the tasks ends by itself.
+async fn first_ended(groups: [&mut Tasks; 4]) -> Ended {
+    let [a, b, c, d] = groups;
+    tokio::select! {
+        Some(ended) = a.next_ended() => ended,
+        Some(ended) = b.next_ended() => ended,
+        Some(ended) = c.next_ended() => ended,
+        Some(ended) = d.next_ended() => ended,
+        else => std::future::pending().await,
+    }
+}
+
+fn report(drained: &service::Drained) {
+    for ended in &drained.failed {
+        warn!(task = %ended, "failed while stopping");
+    }
+    for name in &drained.late {
+        warn!(task = %name, "did not stop in time and was aborted");
+    }
+}
+
+/// What the admin port tells. No patient data.
+#[derive(Clone)]
+struct Status {
+    inbox: Arc<Inbox>,
+    downlinks: Vec<(base::Name, Downlink)>,
+    settings: Arc<Settings>,
+}
+
+impl Status {
+    /// Ready is: the ledger can be written. A relay or destination that is away makes instances wait.
+    fn readiness(&self) -> Readiness {
+        match self.inbox.inbound.health() {
+            Ok(()) => Readiness::Ready,
+            Err(error) => Readiness::NotReady(error.to_string()),
+        }
+    }
+
+    async fn json(&self) -> Value {
+        let relays = self
+            .downlinks
+            .iter()
+            .map(|(name, link)| json!({ "name": name, "connected": link.is_connected() }));
+        let destinations = self.inbox.all_destinations().map(|destination| {
+            json!({
+                "name": destination.settings.name,
+                "up": destination.health.state() == HealthState::Up,
+            })
+        });
+        json!({
+            "role": "gateway-in",
+            "version": env!("CARGO_PKG_VERSION"),
+            "name": self.settings.identity.name(),
+            "fingerprint": identity::fingerprint_text(&self.settings.identity.fingerprint()),
+            "relays": relays.collect::<Vec<_>>(),
+            "destinations": destinations.collect::<Vec<_>>(),
+            "in_flight": self.inbox.in_flight(),
+            "ledger": ledger_json(&self.inbox.inbound).await,
+        })
+    }
+}
+
+/// Counts of the settled ledger. Also what `status` shows when the daemon is not running.
+pub async fn ledger_json(inbound: &Inbound) -> Value {
+    match inbound.counts().await {
+        Ok(counts) => {
+            let states = counts.states.iter().map(|(state, count)| (state.to_string(), json!(count)));
+            json!({
+                "states": states.collect::<serde_json::Map<_, _>>(),
+                "stored": counts.stored,
+                "refused": counts.refused,
+                "repeats_after_unknown_outcome": counts.repeats,
+            })
+        }
+        Err(error) => json!({ "error": error.to_string() }),
+    }
+}
+
+async fn serve_admin(status: Status, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+    let ready = {
+        let status = status.clone();
+        move || {
+            let status = status.clone();
+            async move { status.readiness() }
+        }
+    };
+    let json = move || {
+        let status = status.clone();
+        async move { status.json().await }
+    };
+    Admin::new(ready, json).serve(listener, stop).await
+}

@@ -1,0 +1,207 @@
+//! The commands of gateway-in.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use base::Name;
+use clap::{Args, Parser, Subcommand};
+use identity::{fingerprint_text, fingerprint_words};
+use service::{
+    admin, config, exit,
+    files::{self, Readable},
+    telemetry,
+};
+use spool::Inbound;
+use tokio_util::sync::CancellationToken;
+
+use crate::{app, config::Config, init};
+
+/// Collects sealed instances, opens them, hands them to a destination, signs receipts.
+#[derive(Debug, Parser)]
+#[command(name = "gateway-in", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an identity and a commented configuration.
+    Init(InitArgs),
+    /// Check the configuration and every file that it names.
+    Check(ConfigArg),
+    /// Run until SIGTERM or SIGINT.
+    Run(ConfigArg),
+    /// Show relays, destinations and the ledger's counts.
+    Status(StatusArgs),
+    /// Show what others pin.
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArg {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/sluis/gateway-in.toml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct InitArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The name on our card.
+    #[arg(long)]
+    name: Name,
+    /// Address and TCP port of the admin listener.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9182")]
+    admin: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+struct StatusArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Print our card: one line to give to the other side.
+    Show(ConfigArg),
+    /// Print the fingerprint, in digits and in words for the telephone.
+    Fingerprint(ConfigArg),
+}
+
+/// Runs one command; the exit codes are those of [`service::exit`].
+pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => exit::finish(run(cli.command)),
+        Err(error) => {
+            // Help and version go to stdout with 0, everything else to stderr with 2.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE))
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        match command {
+            Command::Init(args) => initialise(&args),
+            Command::Check(arg) => check(&arg),
+            Command::Run(arg) => daemon(&arg).await,
+            Command::Status(args) => status(&args).await,
+            Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
+            Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
+        }
+    })
+}
+
+async fn daemon(arg: &ConfigArg) -> Result<()> {
+    let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
+    telemetry::init(&loaded.config.log);
+    let settings = Config::check(&loaded)?;
+    let admin = tokio::net::TcpListener::bind(settings.admin)
+        .await
+        .with_context(|| format!("cannot listen on {} ([admin] listen)", settings.admin))?;
+    let stop = CancellationToken::new();
+    let running = app::run(settings, admin, stop.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        ended = &mut running => return ended,
+        signal = service::shutdown_signal() => tracing::info!(signal = signal?, "asked to stop"),
+    }
+    stop.cancel();
+    running.await
+}
+
+fn initialise(args: &InitArgs) -> Result<()> {
+    let config = &args.config.config;
+    let dir = config.parent().unwrap_or(std::path::Path::new("."));
+    let identity = init::create_keys(&dir.join("keys"), &args.name)?;
+    let options = init::Options {
+        admin: args.admin,
+        ledger: "ledger".into(),
+        keys: "keys".into(),
+        relays: Vec::new(),
+        peers: Vec::new(),
+        destinations: Vec::new(),
+        routes: Vec::new(),
+    };
+    files::write_new(config, init::config_text(&options).as_bytes(), Readable::Everybody)
+        .with_context(|| format!("cannot write {}", config.display()))?;
+    let card = dir.join(format!("{}.card", args.name));
+    init::write_card(&card, &identity).with_context(|| format!("cannot write {}", card.display()))?;
+    println!("configuration  {}", config.display());
+    println!("card           {}  (give it to the sending gateway and to the relay)", card.display());
+    print_fingerprint(&identity);
+    println!(
+        "Next: add [[relay]], [[peer]], [[destination]] and [[route]], then `gateway-in check --config {}`.",
+        config.display()
+    );
+    Ok(())
+}
+
+fn check(arg: &ConfigArg) -> Result<()> {
+    let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
+    let settings = Config::check(&loaded)?;
+    println!("{}: good", arg.config.display());
+    println!(
+        "name {}, fingerprint {}",
+        settings.identity.name(),
+        fingerprint_text(&settings.identity.fingerprint())
+    );
+    for relay in &settings.relays {
+        println!(
+            "relay {} at {}, fingerprint {}",
+            relay.name,
+            relay.address,
+            fingerprint_text(&relay.card.identity.fingerprint())
+        );
+    }
+    for route in settings.routes.values() {
+        println!("route {} from {} to {} (suite {})", route.id, route.from, route.destination, route.suite);
+    }
+    Ok(())
+}
+
+async fn status(args: &StatusArgs) -> Result<()> {
+    let loaded = config::load::<Config>(&args.config.config, config::ENVIRONMENT_PREFIX)?;
+    let status = match admin::fetch_status(loaded.config.admin.listen).await {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("not running ({error}); this is what the ledger says");
+            let inbound = Inbound::open_admin(&loaded.resolve(&loaded.config.ledger.dir))?;
+            serde_json::json!({ "role": "gateway-in", "running": false, "ledger": app::ledger_json(&inbound).await })
+        }
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print!("{}", service::text::render(&status));
+    }
+    Ok(())
+}
+
+fn show_card(arg: &ConfigArg) -> Result<()> {
+    let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
+    let identity = service::peers::load_identity(&loaded, &loaded.config.identity)?;
+    println!("{}", init::card(&identity).to_line());
+    Ok(())
+}
+
+fn show_fingerprint(arg: &ConfigArg) -> Result<()> {
+    let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
+    print_fingerprint(&*service::peers::load_identity(&loaded, &loaded.config.identity)?);
+    Ok(())
+}
+
+fn print_fingerprint(identity: &identity::IdentityKey) {
+    let fingerprint = identity.fingerprint();
+    println!("fingerprint    {}", fingerprint_text(&fingerprint));
+    println!("in words       {}", fingerprint_words(&fingerprint));
+}

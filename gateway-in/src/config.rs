@@ -1,0 +1,343 @@
+//! What the operator writes: one struct per table of `gateway-in.toml`, each field with its unit,
+//! default and reason. [`Config::check`] turns it into [`Settings`], which cannot be wrong.
+
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use base::{AeTitle, Name, RouteId};
+use envelope::Suite;
+use identity::{IdentityKey, PeerCard};
+use serde::{Deserialize, Serialize};
+use service::{
+    config::{ByteSize, ConfigError, Loaded, Span},
+    peers::{
+        AdminTable, IdentityTable, PeerTable, Relay, RelayTable, load_identity, load_peers, load_relays,
+    },
+    telemetry::LogConfig,
+};
+
+use crate::forward::StatusOverrides;
+
+/// `gateway-in.toml`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who this gateway is.
+    pub identity: IdentityTable,
+    /// Where attempts, answers and receipts are kept.
+    pub ledger: LedgerTable,
+    /// Limits of what is collected at one time.
+    #[serde(default)]
+    pub collect: CollectTable,
+    /// Relays; all of them are collected from.
+    #[serde(rename = "relay")]
+    pub relays: Vec<RelayTable>,
+    /// Sending gateways, pinned by their card.
+    #[serde(rename = "peer", default)]
+    pub peers: Vec<PeerTable>,
+    /// Where instances go.
+    #[serde(rename = "destination", default)]
+    pub destinations: Vec<DestinationTable>,
+    /// Which sender reaches which destination.
+    #[serde(rename = "route", default)]
+    pub routes: Vec<RouteTable>,
+    /// Health and status over HTTP.
+    pub admin: AdminTable,
+    /// Log lines.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// `[ledger]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerTable {
+    /// The folder of the settled ledger. One process at a time uses it.
+    pub dir: PathBuf,
+}
+
+/// `[collect]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CollectTable {
+    /// Instances up to this size are verified as a whole before the destination sees a byte. Default 16 MiB.
+    pub verify_first: ByteSize,
+    /// Memory for instances that are verified as a whole, all routes together. Default 32 MiB.
+    pub buffer: ByteSize,
+    /// What a larger instance may have under way between relay and destination. Default 2 MiB.
+    pub stream_window: ByteSize,
+    /// Larger instances under way at one time, all routes together. Default 4.
+    pub streams_max: usize,
+    /// Unsettled instances of one route at one time. Default 32.
+    pub window: u32,
+    /// Without a byte for this long a body is given up. Default 30 s.
+    pub stall_timeout: Span,
+}
+
+impl Default for CollectTable {
+    fn default() -> Self {
+        Self {
+            verify_first: ByteSize(16 << 20),
+            buffer: ByteSize(32 << 20),
+            stream_window: ByteSize(2 << 20),
+            streams_max: 4,
+            window: 32,
+            stall_timeout: Span(Duration::from_secs(30)),
+        }
+    }
+}
+
+/// `[[destination]]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationTable {
+    /// How routes and receipts call it.
+    pub name: Name,
+    /// `"dicom"` or `"folder"`.
+    pub kind: Kind,
+    /// `folder`: where the files go.
+    pub dir: Option<PathBuf>,
+    /// `dicom`: the destination's AE title.
+    pub ae: Option<AeTitle>,
+    /// `dicom`: its address and port.
+    pub address: Option<SocketAddr>,
+    /// `dicom`: the AE title that we present, or `"original"` for the one that the sender's PACS used.
+    pub calling: Option<String>,
+    /// `dicom`: associations at one time. Default 4; parallelism is across studies.
+    #[serde(default = "max_associations")]
+    pub max_associations: usize,
+    /// `dicom`: how long an idle association is kept open. Default 10 s.
+    #[serde(default = "linger")]
+    pub linger: Span,
+    /// `dicom`: connecting and the A-ASSOCIATE handshake. Default 10 s.
+    #[serde(default = "connect_timeout")]
+    pub connect_timeout: Span,
+    /// `dicom`: the wait for a C-STORE response. Default 60 s.
+    #[serde(default = "response_timeout")]
+    pub response_timeout: Span,
+    /// `dicom`: the longest PDU that we send, whatever the destination allows. Default 256 KiB.
+    #[serde(default = "max_pdu")]
+    pub max_pdu: u32,
+    /// `dicom`: how often a destination that is down is asked by C-ECHO. Default 5 s.
+    #[serde(default = "probe_every")]
+    pub probe_every: Span,
+    /// Codes that this destination uses in another sense than the standard's table.
+    #[serde(default)]
+    pub status: StatusOverrides,
+}
+
+/// What a destination is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// An application entity.
+    Dicom,
+    /// Part 10 files.
+    Folder,
+}
+
+/// `[[route]]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteTable {
+    /// Random id shared with the sending gateway; the relay sees only this.
+    pub id: RouteId,
+    /// The sending gateway.
+    pub from: Name,
+    /// Where its instances go.
+    pub destination: Name,
+    /// Cipher suite: `"B"` (default) or `"A"`; must be the sender's.
+    #[serde(default)]
+    pub suite: Suite,
+}
+
+fn max_associations() -> usize {
+    4
+}
+fn linger() -> Span {
+    Span(Duration::from_secs(10))
+}
+fn connect_timeout() -> Span {
+    Span(Duration::from_secs(10))
+}
+fn response_timeout() -> Span {
+    Span(Duration::from_secs(60))
+}
+fn max_pdu() -> u32 {
+    256 * 1024
+}
+fn probe_every() -> Span {
+    Span(Duration::from_secs(5))
+}
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Settings {
+    /// Our identity.
+    pub identity: Arc<IdentityKey>,
+    /// The folder of the settled ledger.
+    pub ledger_dir: PathBuf,
+    /// Limits of collecting.
+    pub collect: CollectTable,
+    /// Relays with their pinned cards.
+    pub relays: Vec<Relay>,
+    /// Routes by id.
+    pub routes: HashMap<RouteId, Arc<Route>>,
+    /// Destinations by name.
+    pub destinations: HashMap<Name, Arc<DestinationSettings>>,
+    /// Admin listener.
+    pub admin: SocketAddr,
+    /// Log lines.
+    pub log: LogConfig,
+}
+
+/// One sender's way to one destination.
+#[derive(Debug)]
+pub struct Route {
+    /// The id shared with the sender.
+    pub id: RouteId,
+    /// The sender's pinned card.
+    pub sender: PeerCard,
+    /// How our configuration calls the sender.
+    pub from: Name,
+    /// Where instances go.
+    pub destination: Name,
+    /// Cipher suite.
+    pub suite: Suite,
+}
+
+/// A checked `[[destination]]`.
+#[derive(Debug)]
+pub struct DestinationSettings {
+    /// Its name.
+    pub name: Name,
+    /// What it is and how to reach it.
+    pub target: Target,
+    /// Codes used in another sense.
+    pub status: StatusOverrides,
+}
+
+/// How a destination is reached.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// An application entity.
+    Dicom(DicomTarget),
+    /// Part 10 files below this folder.
+    Folder(PathBuf),
+}
+
+/// A `kind = "dicom"` destination.
+#[derive(Debug, Clone)]
+pub struct DicomTarget {
+    /// Called AE title.
+    pub ae: AeTitle,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The AE title that we present; `None` is the original one.
+    pub calling: Option<AeTitle>,
+    /// Associations at one time.
+    pub max_associations: usize,
+    /// How long an idle association is kept.
+    pub linger: Duration,
+    /// Limit of connecting and handshake.
+    pub connect_timeout: Duration,
+    /// Limit of the wait for a response.
+    pub response_timeout: Duration,
+    /// The longest PDU that we send.
+    pub max_pdu: u32,
+    /// Pace of the C-ECHO to one that is down.
+    pub probe_every: Duration,
+}
+
+impl Config {
+    /// Reads the files that the configuration names and checks all of it, before any port opens.
+    pub fn check(loaded: &Loaded<Self>) -> Result<Settings, ConfigError> {
+        let config = &loaded.config;
+        let peers = load_peers(loaded, &config.peers)?;
+        let mut destinations = HashMap::new();
+        for (i, table) in config.destinations.iter().enumerate() {
+            let checked = Arc::new(check_destination(loaded, i, table)?);
+            if destinations.insert(table.name.clone(), checked).is_some() {
+                let message = format!("two [[destination]] tables are called {}", table.name);
+                return Err(loaded.error(&format!("destination[{i}].name"), message));
+            }
+        }
+        Ok(Settings {
+            identity: load_identity(loaded, &config.identity)?,
+            ledger_dir: loaded.resolve(&config.ledger.dir),
+            collect: config.collect.clone(),
+            relays: load_relays(loaded, &config.relays)?,
+            routes: check_routes(loaded, &peers, &destinations)?,
+            destinations,
+            admin: config.admin.listen,
+            log: config.log.clone(),
+        })
+    }
+}
+
+fn check_routes(
+    loaded: &Loaded<Config>,
+    peers: &[PeerCard],
+    destinations: &HashMap<Name, Arc<DestinationSettings>>,
+) -> Result<HashMap<RouteId, Arc<Route>>, ConfigError> {
+    let mut routes = HashMap::new();
+    for (i, table) in loaded.config.routes.iter().enumerate() {
+        let refuse = |key: &str, message: String| Err(loaded.error(&format!("route[{i}].{key}"), message));
+        let Some(sender) = peers.iter().find(|card| card.name == table.from) else {
+            return refuse("from", format!("no [[peer]] is called {}", table.from));
+        };
+        if !destinations.contains_key(&table.destination) {
+            return refuse("destination", format!("no [[destination]] is called {}", table.destination));
+        }
+        let route = Route {
+            id: table.id,
+            sender: sender.clone(),
+            from: table.from.clone(),
+            destination: table.destination.clone(),
+            suite: table.suite,
+        };
+        if routes.insert(table.id, Arc::new(route)).is_some() {
+            return refuse("id", format!("two [[route]] tables have the id {}", table.id));
+        }
+    }
+    Ok(routes)
+}
+
+fn check_destination(
+    loaded: &Loaded<Config>,
+    i: usize,
+    table: &DestinationTable,
+) -> Result<DestinationSettings, ConfigError> {
+    let missing = |key: &str, hint: &str| {
+        let message = format!("destination {} has no `{key}`: {hint}", table.name);
+        loaded.error(&format!("destination[{i}]"), message)
+    };
+    let target = match table.kind {
+        Kind::Folder => {
+            let dir =
+                table.dir.as_ref().ok_or_else(|| missing("dir", "name the folder that the files go to"))?;
+            Target::Folder(loaded.resolve(dir))
+        }
+        Kind::Dicom => Target::Dicom(DicomTarget {
+            ae: table.ae.clone().ok_or_else(|| missing("ae", "give the destination's AE title"))?,
+            address: table
+                .address
+                .ok_or_else(|| missing("address", "give the destination's address and port"))?,
+            calling: match table.calling.as_deref() {
+                None => {
+                    return Err(missing("calling", "give the AE title that it knows us by, or \"original\""));
+                }
+                Some("original") => None,
+                Some(title) => Some(AeTitle::parse(title).map_err(|error| {
+                    loaded.error(&format!("destination[{i}].calling"), error.to_string())
+                })?),
+            },
+            max_associations: table.max_associations.clamp(1, 64),
+            linger: table.linger.0,
+            connect_timeout: table.connect_timeout.0,
+            response_timeout: table.response_timeout.0,
+            max_pdu: table.max_pdu,
+            probe_every: table.probe_every.0.max(Duration::from_millis(100)),
+        }),
+    };
+    Ok(DestinationSettings { name: table.name.clone(), target, status: table.status.clone() })
+}

@@ -1,0 +1,372 @@
+//! `kind = "dicom"`: C-STORE over pooled associations.
+//!
+//! A worker is one association at most. Instances of one study stay with one worker and so keep
+//! their order; parallelism is across studies. A worker asks nothing while an answer is outstanding.
+
+use std::{
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use base::{AeTitle, Name, Phi, Status, Uid};
+use dimse::{ConnectError, Requestor, RequestorConfig, StoreError};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{Health, HealthState, Instance, NotAnswered, Outcome};
+use crate::config::DicomTarget;
+
+/// Instances that wait for one destination. The windows that we grant to relays keep it far below;
+/// it is the backstop.
+const JOBS_MAX: usize = 1024;
+/// Presentation contexts in one association (PS3.8 §9.3.2.2: odd ids of one byte).
+const CONTEXTS_MAX: usize = 128;
+
+/// One instance and whoever waits for its outcome.
+#[derive(Debug)]
+struct Job {
+    instance: Instance,
+    reply: oneshot::Sender<Outcome>,
+}
+
+/// Hands instances to workers.
+#[derive(Debug)]
+pub struct DicomDestination {
+    workers: Vec<mpsc::Sender<Job>>,
+    // Owned by `assign` and `Assigned::drop`; never held across an await.
+    studies: Arc<Mutex<HashMap<StudyKey, Share>>>,
+    linger: Duration,
+}
+
+type StudyKey = (Name, Option<Phi<Uid>>);
+
+/// What one worker has of one study.
+#[derive(Debug)]
+struct Share {
+    worker: usize,
+    pending: usize,
+    last: Instant,
+}
+
+impl DicomDestination {
+    /// Starts the workers and the prober.
+    pub fn start(name: &Name, target: &DicomTarget, health: &Health, tasks: &mut service::Tasks) -> Self {
+        let workers = (0..target.max_associations)
+            .map(|number| {
+                let (jobs, queue) = mpsc::channel(JOBS_MAX);
+                let worker = Worker {
+                    name: name.clone(),
+                    target: target.clone(),
+                    health: health.clone(),
+                    open: None,
+                    seen: Vec::new(),
+                };
+                tasks.spawn(format!("destination {name} worker {number}"), worker.run(queue));
+                jobs
+            })
+            .collect();
+        tasks.spawn(
+            format!("destination {name} prober"),
+            probe(name.clone(), target.clone(), health.clone(), tasks.token()),
+        );
+        Self { workers, studies: Arc::default(), linger: target.linger }
+    }
+
+    /// Queues an instance at once, in the order of the calls, and waits for its outcome.
+    pub fn store(&self, instance: Instance) -> impl Future<Output = Outcome> + use<> {
+        let key = (instance.sender.clone(), instance.study.clone());
+        let worker = self.assign(&key);
+        let (reply, outcome) = oneshot::channel();
+        let sent =
+            self.workers.get(worker).is_some_and(|queue| queue.try_send(Job { instance, reply }).is_ok());
+        let studies = Arc::clone(&self.studies);
+        async move {
+            let outcome = if sent { outcome.await.ok() } else { None };
+            let mut studies = studies.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(share) = studies.get_mut(&key) {
+                share.pending = share.pending.saturating_sub(1);
+                share.last = Instant::now();
+            }
+            outcome.unwrap_or(Outcome::NotAnswered(NotAnswered::Interrupted))
+        }
+    }
+
+    /// The worker that has this study, or the one with the least to do.
+    fn assign(&self, key: &StudyKey) -> usize {
+        let now = Instant::now();
+        let mut studies = self.studies.lock().unwrap_or_else(PoisonError::into_inner);
+        studies.retain(|_, share| share.pending > 0 || now.duration_since(share.last) < self.linger);
+        if let Some(share) = studies.get_mut(key) {
+            share.pending += 1;
+            return share.worker;
+        }
+        let load = |worker: usize| {
+            studies.values().filter(|s| s.worker == worker).map(|s| s.pending + 1).sum::<usize>()
+        };
+        let worker = (0..self.workers.len()).min_by_key(|worker| load(*worker)).unwrap_or(0);
+        studies.insert(key.clone(), Share { worker, pending: 1, last: now });
+        worker
+    }
+}
+
+/// One association at most, and the queue of what goes over it.
+struct Worker {
+    name: Name,
+    target: DicomTarget,
+    health: Health,
+    open: Option<Open>,
+    /// (SOP class, transfer syntax) pairs that came lately, so that the next association proposes them at once.
+    seen: Vec<(Uid, Uid)>,
+}
+
+struct Open {
+    association: Requestor,
+    sender: Name,
+    calling: AeTitle,
+    proposed: HashSet<(Uid, Uid)>,
+}
+
+impl Worker {
+    async fn run(mut self, mut queue: mpsc::Receiver<Job>) -> Result<(), Infallible> {
+        loop {
+            let job = tokio::select! {
+                job = queue.recv() => job,
+                () = sleep(self.target.linger), if self.open.is_some() => {
+                    self.release().await;
+                    continue;
+                }
+            };
+            let Some(Job { instance, reply }) = job else { break };
+            let outcome = self.store(instance).await;
+            // Nobody waits any more only when the daemon is stopping; the ledger has the attempt.
+            let _ = reply.send(outcome);
+        }
+        self.release().await;
+        Ok(())
+    }
+
+    async fn store(&mut self, mut instance: Instance) -> Outcome {
+        if instance.cancel.is_cancelled() {
+            return Outcome::Cancelled;
+        }
+        if self.health.state() == HealthState::Down {
+            return Outcome::NotAnswered(NotAnswered::Unreachable);
+        }
+        let alone = instance.body.is_streamed();
+        if let Err(why) = self.ensure(&instance, alone).await {
+            return Outcome::NotAnswered(why);
+        }
+        let Some(mut open) = self.open.take() else { return Outcome::NotAnswered(NotAnswered::Interrupted) };
+        if !open.association.accepts(&instance.meta.sop_class, &instance.meta.transfer_syntax) {
+            self.open = Some(open);
+            // Only draining tells whether the body is good; a refusal of a bad one would be a lie.
+            return match drain(&mut instance).await {
+                Some(verified) => Outcome::Answered {
+                    answer: Status::SOP_CLASS_NOT_SUPPORTED.into(),
+                    verified,
+                    maybe_stored: false,
+                },
+                None => Outcome::Incomplete,
+            };
+        }
+        match self.transfer(&mut open.association, &mut instance).await {
+            Ok(outcome) => {
+                self.open = Some(open);
+                if alone {
+                    self.release().await;
+                }
+                outcome
+            }
+            Err(outcome) => {
+                open.association.abort().await;
+                outcome
+            }
+        }
+    }
+
+    /// Sends one instance. `Err` carries the outcome after which the association must be aborted.
+    async fn transfer(
+        &self,
+        association: &mut Requestor,
+        instance: &mut Instance,
+    ) -> Result<Outcome, Outcome> {
+        let before = |_: StoreError| Outcome::NotAnswered(NotAnswered::Interrupted);
+        association.store_begin(&instance.meta).await.map_err(before)?;
+        loop {
+            let piece = tokio::select! {
+                () = instance.cancel.cancelled() => return Err(Outcome::Cancelled),
+                piece = instance.body.next() => piece,
+            };
+            match piece {
+                Ok(Some(bytes)) => association.store_data(bytes).await.map_err(before)?,
+                Ok(None) => break,
+                Err(_) => return Err(Outcome::Incomplete),
+            }
+        }
+        let verified = instance.body.verified().map_err(|_| Outcome::Incomplete)?;
+        let Ok(sent) = instance.recorded.durable().await else {
+            return Err(Outcome::NotAnswered(NotAnswered::Interrupted));
+        };
+        if instance.cancel.is_cancelled() {
+            return Err(Outcome::Cancelled);
+        }
+        match association.store_finish().await {
+            Ok(response) => {
+                let maybe_stored = sent.maybe_stored;
+                Ok(Outcome::Answered { answer: response.status.into(), verified, maybe_stored })
+            }
+            Err(error) if error.is_before_last() => Err(Outcome::NotAnswered(NotAnswered::Interrupted)),
+            Err(error) => {
+                warn!(destination = %self.name, delivery = %instance.delivery.short(), %error, "no answer; the instance may be stored");
+                Err(Outcome::NotAnswered(NotAnswered::Unknown))
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// Makes sure that an association is open which proposed what this instance needs, and only for
+    /// its sender; a streamed instance gets one of its own.
+    async fn ensure(&mut self, instance: &Instance, alone: bool) -> Result<(), NotAnswered> {
+        let calling = self.target.calling.clone().unwrap_or_else(|| instance.meta.calling.clone());
+        let wanted = (instance.meta.sop_class.clone(), instance.meta.transfer_syntax.clone());
+        let fits = self.open.as_ref().is_some_and(|open| {
+            !alone
+                && open.sender == instance.sender
+                && open.calling == calling
+                && open.proposed.contains(&wanted)
+        });
+        if fits {
+            return Ok(());
+        }
+        self.release().await;
+        if !self.seen.contains(&wanted) {
+            self.seen.insert(0, wanted.clone());
+            self.seen.truncate(CONTEXTS_MAX);
+        }
+        let contexts = if alone { vec![wanted] } else { self.seen.clone() };
+        let config = requestor_config(&self.target, calling.clone(), contexts.clone());
+        match Requestor::connect(self.target.address, config).await {
+            Ok(association) => {
+                self.set_health(HealthState::Up);
+                debug!(destination = %self.name, contexts = contexts.len(), "association opened");
+                let proposed = contexts.into_iter().collect();
+                self.open = Some(Open { association, sender: instance.sender.clone(), calling, proposed });
+                Ok(())
+            }
+            Err(error) => Err(self.connect_failed(&error)),
+        }
+    }
+
+    fn connect_failed(&self, error: &ConnectError) -> NotAnswered {
+        let why = not_answered(error);
+        match why {
+            NotAnswered::RejectedPermanent { .. } => {
+                warn!(destination = %self.name, ae = %self.target.ae, %error, "association rejected for good: is our AE title entered there?");
+            }
+            NotAnswered::RejectedTransient { .. } => {
+                warn!(destination = %self.name, ae = %self.target.ae, %error, "association rejected for now");
+            }
+            _ => {
+                debug!(destination = %self.name, %error, "no association");
+                self.set_health(HealthState::Down);
+            }
+        }
+        why
+    }
+
+    fn set_health(&self, state: HealthState) {
+        announce(&self.name, &self.target, &self.health, state);
+    }
+
+    async fn release(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.association.release().await;
+        }
+    }
+}
+
+fn announce(name: &Name, target: &DicomTarget, health: &Health, state: HealthState) {
+    if health.set(state) {
+        match state {
+            HealthState::Up => info!(destination = %name, address = %target.address, "destination is up"),
+            HealthState::Down => {
+                warn!(destination = %name, address = %target.address, "destination is down; its instances wait at their senders")
+            }
+        }
+    }
+}
+
+fn not_answered(error: &ConnectError) -> NotAnswered {
+    match error {
+        ConnectError::Rejected(rejection) if rejection.is_permanent() => NotAnswered::RejectedPermanent {
+            source_code: rejection.source_code(),
+            reason: rejection.reason_code(),
+        },
+        ConnectError::Rejected(rejection) => NotAnswered::RejectedTransient {
+            source_code: rejection.source_code(),
+            reason: rejection.reason_code(),
+        },
+        _ => NotAnswered::Unreachable,
+    }
+}
+
+fn requestor_config(target: &DicomTarget, calling: AeTitle, contexts: Vec<(Uid, Uid)>) -> RequestorConfig {
+    RequestorConfig {
+        connect_timeout: target.connect_timeout,
+        response_timeout: target.response_timeout,
+        max_pdu_sent: target.max_pdu,
+        ..RequestorConfig::new(calling, target.ae.clone(), contexts)
+    }
+}
+
+/// Reads a body that nobody will take, to learn whether it is good.
+async fn drain(instance: &mut Instance) -> Option<crate::body::Verified> {
+    while instance.body.next().await.ok()?.is_some() {}
+    instance.body.verified().ok()
+}
+
+/// Asks a destination that is down by C-ECHO until it answers.
+async fn probe(
+    name: Name,
+    target: DicomTarget,
+    health: Health,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    let mut watch = health.watch();
+    // A configured title where there is one; else the destination is asked under its own name.
+    let calling = target.calling.clone().unwrap_or_else(|| target.ae.clone());
+    loop {
+        let down = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = watch.wait_for(|state| *state == HealthState::Down) => changed.is_ok(),
+        };
+        if !down {
+            return Ok(());
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = sleep(target.probe_every) => {}
+        }
+        let verification = (dimse::verification(), dimse::implicit_little_endian());
+        let config = requestor_config(&target, calling.clone(), vec![verification]);
+        match Requestor::connect(target.address, config).await {
+            Ok(mut association) => {
+                let answered = association.echo().await.is_ok();
+                association.release().await;
+                if answered {
+                    announce(&name, &target, &health, HealthState::Up);
+                }
+            }
+            // It is there and says so: whether it takes instances is for the next attempt to learn.
+            Err(ConnectError::Rejected(_)) => announce(&name, &target, &health, HealthState::Up),
+            Err(error) => debug!(destination = %name, %error, "still down"),
+        }
+    }
+}

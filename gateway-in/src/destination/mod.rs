@@ -1,0 +1,219 @@
+//! Where instances go. A destination takes an [`Instance`] and says what came of it; it knows nothing
+//! of relays, envelopes and receipts.
+
+mod dicom;
+mod folder;
+mod health;
+
+use std::{io, pin::Pin, sync::Arc};
+
+use base::{DeliveryId, InstanceMeta, Name, Phi, Status, Uid};
+use ledger::Remark;
+use spool::{InboundError, Sent};
+use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{
+    body::{Body, Verified},
+    config::{DestinationSettings, Target},
+};
+pub use dicom::DicomDestination;
+pub use folder::{Folder, FolderError, Stored};
+pub use health::{Changes, Health, HealthState};
+
+/// One instance on its way to a destination.
+#[derive(Debug)]
+pub struct Instance {
+    /// Which delivery this is.
+    pub delivery: DeliveryId,
+    /// The pinned entry of its sender: associations are never shared between senders.
+    pub sender: Name,
+    /// What travels beside the data set.
+    pub meta: InstanceMeta,
+    /// Instances of one study go over one association, in their order.
+    pub study: Option<Phi<Uid>>,
+    /// The opened data set.
+    pub body: Body,
+    /// The attempt row, which must be durable before the last fragment leaves.
+    pub recorded: Recorded,
+    /// Ends with the sender's wish to take the instance back; honoured until the last fragment leaves.
+    pub cancel: CancellationToken,
+}
+
+/// The attempt row on its way to the disk, so that nobody waits for it before he must.
+#[derive(Debug)]
+pub struct Recorded(pub JoinHandle<Result<Sent, InboundError>>);
+
+/// The attempt could not be recorded: its last fragment must not leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the attempt could not be recorded")]
+pub struct NotRecorded;
+
+impl Recorded {
+    /// Waits until the row is durable. After a crash it says that we do not know the outcome.
+    pub async fn durable(&mut self) -> Result<Sent, NotRecorded> {
+        match (&mut self.0).await {
+            Ok(Ok(sent)) => Ok(sent),
+            Ok(Err(error)) => {
+                warn!(%error, "attempt could not be recorded");
+                Err(NotRecorded)
+            }
+            Err(_) => Err(NotRecorded),
+        }
+    }
+}
+
+/// What came of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The destination answered.
+    Answered {
+        /// What it said.
+        answer: Answer,
+        /// What is known of the body.
+        verified: Verified,
+        /// An earlier attempt of ours may have stored it.
+        maybe_stored: bool,
+    },
+    /// It could not be asked, or did not answer.
+    NotAnswered(NotAnswered),
+    /// The body was abandoned or did not verify; nothing complete has left.
+    Incomplete,
+    /// The sender took it back in time.
+    Cancelled,
+}
+
+/// A destination's answer. Its error comment may name a patient and stays behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The C-STORE status; success for a file that is written.
+    pub status: Status,
+    /// Something an auditor should know.
+    pub remark: Option<Remark>,
+}
+
+impl From<Status> for Answer {
+    fn from(status: Status) -> Self {
+        Self { status, remark: None }
+    }
+}
+
+/// Why a destination gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnswered {
+    /// No connection.
+    #[error("the destination cannot be reached")]
+    Unreachable,
+    /// A-ASSOCIATE-RJ, permanent: somebody forgot to enter our AE title.
+    #[error(
+        "the destination rejects our association for good (result 1, source {source_code}, reason {reason})"
+    )]
+    RejectedPermanent {
+        /// PS3.8 Table 9-21, source.
+        source_code: u8,
+        /// PS3.8 Table 9-21, reason.
+        reason: u8,
+    },
+    /// A-ASSOCIATE-RJ, transient.
+    #[error("the destination rejects our association for now (source {source_code}, reason {reason})")]
+    RejectedTransient {
+        /// PS3.8 Table 9-21, source.
+        source_code: u8,
+        /// PS3.8 Table 9-21, reason.
+        reason: u8,
+    },
+    /// The association ended before the last fragment had left.
+    #[error("the association ended before the instance was sent")]
+    Interrupted,
+    /// The association ended, or time ran out, after the last fragment had left: it may be stored.
+    #[error("no answer after the instance was sent; it may be stored")]
+    Unknown,
+    /// Our own disk said no.
+    #[error("the folder does not take files")]
+    Folder,
+}
+
+/// A running destination.
+#[derive(Debug)]
+pub struct Destination {
+    /// The checked table.
+    pub settings: Arc<DestinationSettings>,
+    /// Up or down.
+    pub health: Health,
+    kind: Running,
+}
+
+#[derive(Debug)]
+enum Running {
+    Dicom(DicomDestination),
+    Folder(Folder, Arc<Semaphore>),
+}
+
+/// Files that one folder destination writes at one time.
+const FILES_AT_ONCE: usize = 8;
+
+impl Destination {
+    /// Opens a destination; its tasks end when it is dropped or the tasks are told to stop.
+    pub fn open(
+        settings: &Arc<DestinationSettings>,
+        changes: &Changes,
+        tasks: &mut service::Tasks,
+    ) -> io::Result<Self> {
+        let health = Health::new(changes);
+        let kind = match &settings.target {
+            Target::Folder(dir) => {
+                Running::Folder(Folder::open(dir)?, Arc::new(Semaphore::new(FILES_AT_ONCE)))
+            }
+            Target::Dicom(target) => {
+                Running::Dicom(DicomDestination::start(&settings.name, target, &health, tasks))
+            }
+        };
+        Ok(Self { settings: Arc::clone(settings), health, kind })
+    }
+
+    /// Queues an instance at once, in the order of the calls, and waits for its outcome.
+    pub fn store(&self, instance: Instance) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        match &self.kind {
+            Running::Dicom(destination) => Box::pin(destination.store(instance)),
+            Running::Folder(folder, slots) => {
+                let (name, folder, slots) = (self.settings.name.clone(), folder.clone(), Arc::clone(slots));
+                Box::pin(async move {
+                    let _slot = slots.acquire_owned().await;
+                    store_file(&name, &folder, instance).await
+                })
+            }
+        }
+    }
+}
+
+async fn store_file(name: &Name, folder: &Folder, mut instance: Instance) -> Outcome {
+    let Ok(sent) = instance.recorded.durable().await else {
+        return Outcome::NotAnswered(NotAnswered::Interrupted);
+    };
+    let stored = tokio::select! {
+        () = instance.cancel.cancelled() => return Outcome::Cancelled,
+        stored = folder.store(instance.delivery, &instance.meta, &mut instance.body) => stored,
+    };
+    let remark = match stored {
+        Ok(Stored::New) => None,
+        Ok(Stored::Identical) => Some(Remark::AlreadyThere),
+        Ok(Stored::Numbered(number)) => {
+            warn!(destination = %name, delivery = %instance.delivery.short(), number, "another data set of this instance was there; the new one is numbered");
+            Some(Remark::Numbered)
+        }
+        Err(FolderError::Incomplete(_)) => return Outcome::Incomplete,
+        Err(error) => {
+            warn!(destination = %name, delivery = %instance.delivery.short(), %error, "file not written");
+            return Outcome::NotAnswered(NotAnswered::Folder);
+        }
+    };
+    match instance.body.verified() {
+        Ok(verified) => Outcome::Answered {
+            answer: Answer { status: Status::SUCCESS, remark },
+            verified,
+            maybe_stored: sent.maybe_stored,
+        },
+        Err(_) => Outcome::Incomplete,
+    }
+}

@@ -1,0 +1,203 @@
+//! What a destination's answer means for custody. The one place where a status becomes a decision.
+
+use std::collections::BTreeMap;
+
+use base::Status;
+use serde::{Deserialize, Serialize};
+
+/// What follows from a destination's answer (CUSTODY, "What ends custody").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The destination has the instance: a receipt that ends custody.
+    Stored,
+    /// The destination will not have it: a receipt that parks the instance at the sender.
+    Refused,
+    /// Not now: the sender waits and deposits again.
+    Deferred,
+}
+
+/// C-STORE statuses and their meaning, first match first (PS3.4 Table B.2-1, PS3.7 Annex C).
+/// `mask` selects the hexadecimal digits that `code` fixes. Everything not listed is deferred.
+pub const STATUS_TABLE: &[StatusRow] = &[
+    row(0x0000, 0xFFFF, Verdict::Stored, "success"),
+    row(0x0001, 0xFFFF, Verdict::Stored, "warning: requested optional attributes are not supported"),
+    row(0x0107, 0xFFFF, Verdict::Stored, "warning: attribute list error"),
+    row(0x0116, 0xFFFF, Verdict::Stored, "warning: attribute value out of range"),
+    row(
+        0xB000,
+        0xF000,
+        Verdict::Stored,
+        "warning: coerced, elements discarded, or data set does not match SOP class",
+    ),
+    row(0xA700, 0xFF00, Verdict::Deferred, "refused: out of resources"),
+    row(0xA900, 0xFF00, Verdict::Refused, "error: data set does not match SOP class"),
+    row(0xC000, 0xF000, Verdict::Refused, "error: cannot understand"),
+    row(0x0110, 0xFFFF, Verdict::Deferred, "processing failure"),
+    row(0x0112, 0xFFFF, Verdict::Refused, "no such SOP instance"),
+    row(0x0117, 0xFFFF, Verdict::Refused, "invalid SOP instance"),
+    row(0x0122, 0xFFFF, Verdict::Refused, "SOP class not supported"),
+    row(0x0124, 0xFFFF, Verdict::Refused, "not authorised"),
+    row(0x0210, 0xFFFF, Verdict::Refused, "duplicate invocation"),
+    row(0x0211, 0xFFFF, Verdict::Refused, "unrecognised operation"),
+    row(0x0212, 0xFFFF, Verdict::Refused, "mistyped argument"),
+    row(0x0213, 0xFFFF, Verdict::Deferred, "resource limitation"),
+];
+
+/// Duplicate SOP instance: no C-STORE status, but archives send it. It means "stored" only where an
+/// earlier attempt of ours may have stored the instance.
+pub const DUPLICATE_SOP_INSTANCE: Status = Status(0x0111);
+
+/// One row of [`STATUS_TABLE`].
+#[derive(Debug, Clone, Copy)]
+pub struct StatusRow {
+    /// The fixed digits.
+    pub code: u16,
+    /// Which digits are fixed.
+    pub mask: u16,
+    /// What follows.
+    pub verdict: Verdict,
+    /// Our wording; the destination's own comment may name a patient and goes nowhere.
+    pub meaning: &'static str,
+}
+
+const fn row(code: u16, mask: u16, verdict: Verdict, meaning: &'static str) -> StatusRow {
+    StatusRow { code, mask, verdict, meaning }
+}
+
+/// Our wording for a status.
+pub fn meaning(status: Status) -> &'static str {
+    if status == DUPLICATE_SOP_INSTANCE {
+        return "duplicate SOP instance";
+    }
+    STATUS_TABLE
+        .iter()
+        .find(|row| status.0 & row.mask == row.code)
+        .map_or("unlisted status", |row| row.meaning)
+}
+
+/// `[destination.status]`: codes that a destination uses in another sense than the table, such as a
+/// PACS that answers C000 while its database is down.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, Verdict>", into = "BTreeMap<String, Verdict>")]
+pub struct StatusOverrides(BTreeMap<String, Verdict>);
+
+/// Why a key of `[destination.status]` is not a status.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "status {0:?} is not four hexadecimal digits, the last ones possibly \"x\" (as in \"C000\" or \"A7xx\")"
+)]
+pub struct StatusPatternError(String);
+
+impl TryFrom<BTreeMap<String, Verdict>> for StatusOverrides {
+    type Error = StatusPatternError;
+
+    fn try_from(map: BTreeMap<String, Verdict>) -> Result<Self, StatusPatternError> {
+        for key in map.keys() {
+            let digits = key.trim_end_matches(['x', 'X']);
+            if key.len() != 4 || digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(StatusPatternError(key.clone()));
+            }
+        }
+        Ok(Self(map))
+    }
+}
+
+impl From<StatusOverrides> for BTreeMap<String, Verdict> {
+    fn from(overrides: StatusOverrides) -> Self {
+        overrides.0
+    }
+}
+
+impl StatusOverrides {
+    fn verdict(&self, status: Status) -> Option<Verdict> {
+        let code = format!("{:04X}", status.0);
+        let matches = |key: &str| code.starts_with(&key.trim_end_matches(['x', 'X']).to_ascii_uppercase());
+        // The most specific pattern wins: "C001" before "Cxxx".
+        self.0
+            .iter()
+            .filter(|(key, _)| matches(key))
+            .max_by_key(|(key, _)| key.trim_end_matches(['x', 'X']).len())
+            .map(|(_, verdict)| *verdict)
+    }
+}
+
+/// Decides about one answer. `may_be_stored` says that an earlier attempt of ours ended without an
+/// answer after its last fragment had left.
+pub fn verdict(status: Status, overrides: &StatusOverrides, may_be_stored: bool) -> Verdict {
+    if let Some(verdict) = overrides.verdict(status) {
+        return verdict;
+    }
+    if status == DUPLICATE_SOP_INSTANCE {
+        return if may_be_stored { Verdict::Stored } else { Verdict::Deferred };
+    }
+    STATUS_TABLE
+        .iter()
+        .find(|row| status.0 & row.mask == row.code)
+        .map_or(Verdict::Deferred, |row| row.verdict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_ends_as_the_custody_rules_say() {
+        use Verdict::{Deferred, Refused, Stored};
+        let cases = [
+            (0x0000, Stored),
+            (0x0001, Stored),
+            (0x0107, Stored),
+            (0x0116, Stored),
+            (0xB000, Stored),
+            (0xB006, Stored),
+            (0xBFFF, Stored),
+            (0xA700, Deferred),
+            (0xA7FF, Deferred),
+            (0x0110, Deferred),
+            (0x0213, Deferred),
+            (0x0111, Deferred),
+            (0x0118, Deferred),
+            (0xFE00, Deferred),
+            (0xFF00, Deferred),
+            (0xA800, Deferred),
+            (0xA900, Refused),
+            (0xA9FE, Refused),
+            (0xC000, Refused),
+            (0xCFFF, Refused),
+            (0x0112, Refused),
+            (0x0117, Refused),
+            (0x0122, Refused),
+            (0x0124, Refused),
+            (0x0210, Refused),
+            (0x0211, Refused),
+            (0x0212, Refused),
+        ];
+        for (code, want) in cases {
+            assert_eq!(verdict(Status(code), &StatusOverrides::default(), false), want, "{code:04X}");
+        }
+    }
+
+    #[test]
+    fn a_duplicate_counts_as_stored_only_after_an_attempt_of_unknown_outcome() {
+        let none = StatusOverrides::default();
+        assert_eq!(verdict(DUPLICATE_SOP_INSTANCE, &none, true), Verdict::Stored);
+        assert_eq!(verdict(DUPLICATE_SOP_INSTANCE, &none, false), Verdict::Deferred);
+    }
+
+    #[test]
+    fn a_destination_may_move_codes_between_the_classes() {
+        let map = [("C000", Verdict::Deferred), ("Cxxx", Verdict::Refused), ("A7xx", Verdict::Refused)];
+        let overrides = StatusOverrides::try_from(
+            map.map(|(k, v)| (k.to_owned(), v)).into_iter().collect::<BTreeMap<_, _>>(),
+        )
+        .unwrap();
+        assert_eq!(verdict(Status(0xC000), &overrides, false), Verdict::Deferred);
+        assert_eq!(verdict(Status(0xC001), &overrides, false), Verdict::Refused);
+        assert_eq!(verdict(Status(0xA701), &overrides, false), Verdict::Refused);
+        for bad in ["", "C0", "xxxx", "G000", "C0x0", "C0000"] {
+            let map = BTreeMap::from([(bad.to_owned(), Verdict::Stored)]);
+            assert!(StatusOverrides::try_from(map).is_err(), "{bad:?}");
+        }
+    }
+}

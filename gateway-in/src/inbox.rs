@@ -1,0 +1,355 @@
+//! From an offered envelope to a settled delivery: who may be heard, in which order, and once.
+//!
+//! Offers of one route are admitted one after another, so that what they need (buffer, stream) is
+//! taken in their order and nobody waits for somebody behind him. Their bodies then arrive side by
+//! side; a [`Turn`] hands them to the destination in the order of the offers.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use base::{Attempt, DeliveryId, Fingerprint, Name, RouteId, Timestamp};
+use envelope::{OpenedHeader, Pinned, ReceiverSessions};
+use ledger::{NackReason, Party};
+use spool::{Answer, Inbound, InboundRow, InboundState, Outcome};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span, warn};
+use transport::{Downlink, IncomingOffer, Lease};
+
+use crate::{
+    collect::{self, Collecting},
+    config::{CollectTable, Route, Settings},
+    destination::{Changes, Destination},
+    outcome::{self, Ending},
+    room::Room,
+    signer::Signer,
+};
+
+/// Offers of one route that wait for admission; the windows that we grant keep it far below.
+pub const OFFERS_MAX: usize = 4096;
+
+/// What all routes share.
+pub struct Inbox {
+    pub(crate) routes: HashMap<RouteId, Arc<Route>>,
+    pub(crate) destinations: HashMap<Name, Arc<Destination>>,
+    pub(crate) collect: CollectTable,
+    pub(crate) receiver: Party,
+    pub(crate) inbound: Inbound,
+    pub(crate) signer: Signer,
+    pub(crate) room: Room,
+    changes: Changes,
+    // Owned by `with_sessions`; never held across an await.
+    sessions: Mutex<ReceiverSessions>,
+    // Owned by `join`, `leave` and `cancel`; never held across an await.
+    in_flight: Mutex<HashMap<DeliveryId, InFlight>>,
+}
+
+/// A delivery that is being worked on.
+struct InFlight {
+    cancel: CancellationToken,
+    /// Repeats that came meanwhile, perhaps through another relay. They are never opened.
+    joined: Vec<Asker>,
+}
+
+impl Inbox {
+    /// Puts the shared parts together.
+    pub fn new(
+        settings: &Settings,
+        destinations: HashMap<Name, Arc<Destination>>,
+        receiver: Party,
+        changes: Changes,
+        inbound: Inbound,
+        signer: Signer,
+    ) -> Self {
+        let fingerprint = receiver.fingerprint;
+        Self {
+            routes: settings.routes.clone(),
+            destinations,
+            collect: settings.collect.clone(),
+            receiver,
+            inbound,
+            signer,
+            room: Room::new(&settings.collect),
+            changes,
+            sessions: Mutex::new(ReceiverSessions::new(fingerprint)),
+            in_flight: Mutex::default(),
+        }
+    }
+
+    /// Runs `act` on the sessions.
+    pub fn with_sessions<T>(&self, act: impl FnOnce(&mut ReceiverSessions) -> T) -> T {
+        act(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The sender takes a delivery back; honoured until its last fragment leaves.
+    pub fn cancel(&self, delivery: DeliveryId) {
+        if let Some(entry) = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).get(&delivery) {
+            entry.cancel.cancel();
+        }
+    }
+
+    /// The route with this id.
+    pub fn route(&self, id: RouteId) -> Option<Arc<Route>> {
+        self.routes.get(&id).cloned()
+    }
+
+    /// All routes.
+    pub fn all_routes(&self) -> impl Iterator<Item = Arc<Route>> {
+        self.routes.values().cloned().collect::<Vec<_>>().into_iter()
+    }
+
+    /// Where a route leads.
+    pub fn destination(&self, route: &Route) -> Option<&Arc<Destination>> {
+        self.destinations.get(&route.destination)
+    }
+
+    /// All destinations.
+    pub fn all_destinations(&self) -> impl Iterator<Item = &Arc<Destination>> {
+        self.destinations.values()
+    }
+
+    /// Ends a wait whenever a destination goes down or comes back.
+    pub fn health_changes(&self) -> watch::Receiver<u64> {
+        self.changes.watch()
+    }
+
+    /// How many deliveries are being worked on.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Enters a delivery into the in-flight table, or joins the attempt that runs already.
+    fn join(&self, downlink: &Downlink, offer: IncomingOffer) -> Option<(IncomingOffer, CancellationToken)> {
+        let mut table = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = table.get_mut(&offer.delivery) {
+            running.joined.push(Asker::of(downlink, &offer));
+            return None;
+        }
+        let cancel = CancellationToken::new();
+        table.insert(offer.delivery, InFlight { cancel: cancel.clone(), joined: Vec::new() });
+        Some((offer, cancel))
+    }
+
+    /// Takes a delivery out of the in-flight table, with all who joined it.
+    pub(crate) fn leave(&self, delivery: DeliveryId) -> Vec<Asker> {
+        let mut table = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        table.remove(&delivery).map(|entry| entry.joined).unwrap_or_default()
+    }
+
+    /// Opens a header and checks that it speaks of this offer.
+    fn open_header(
+        &self,
+        offer: &IncomingOffer,
+        now: Timestamp,
+    ) -> Result<(Arc<Route>, OpenedHeader), NackReason> {
+        let route = self.routes.get(&offer.route).ok_or(NackReason::WrongDestination)?;
+        let pin = |id: RouteId| {
+            let route = self.routes.get(&id)?;
+            Some(Pinned {
+                identity: route.sender.identity.clone(),
+                suite: route.suite,
+                name: route.from.clone(),
+                destination: route.destination.clone(),
+            })
+        };
+        let opened = self
+            .with_sessions(|sessions| sessions.open_header(&offer.header, pin, now))
+            .map_err(|error| outcome::nack_reason(&error))?;
+        if opened.route != offer.route || opened.sender_fingerprint != offer.sender {
+            return Err(NackReason::NotPinned);
+        }
+        if opened.delivery != offer.delivery || opened.attempt != offer.attempt {
+            return Err(NackReason::BadHeader);
+        }
+        Ok((Arc::clone(route), opened))
+    }
+}
+
+/// Whoever waits for the end of a delivery. Its lease lives until then.
+pub struct Asker {
+    downlink: Downlink,
+    sender: Fingerprint,
+    delivery: DeliveryId,
+    attempt: Attempt,
+    _lease: Lease,
+}
+
+impl Asker {
+    /// The one who offered.
+    pub fn of(downlink: &Downlink, offer: &IncomingOffer) -> Self {
+        Self {
+            downlink: downlink.clone(),
+            sender: offer.sender,
+            delivery: offer.delivery,
+            attempt: offer.attempt,
+            _lease: offer.lease(),
+        }
+    }
+
+    /// The deposit that it asks for.
+    pub fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    /// Passes a signed settlement on.
+    pub async fn settle(self, settlement: Vec<u8>, record: Vec<u8>) {
+        // Without a connection the lease has ended; the ledger answers the next offer.
+        let _ = self.downlink.settle(self.sender, self.delivery, self.attempt, settlement, record).await;
+    }
+}
+
+/// One route's place in the order of hand-overs: passed on when dropped.
+#[derive(Debug)]
+pub struct Turn {
+    before: oneshot::Receiver<()>,
+    mine: Option<oneshot::Sender<()>>,
+}
+
+impl Turn {
+    /// Waits until everything offered earlier has been handed over or has failed.
+    pub async fn come(&mut self) {
+        // The sender is only ever dropped.
+        let _ = (&mut self.before).await;
+    }
+
+    /// Lets the next one come.
+    pub fn pass(&mut self) {
+        self.mine = None;
+    }
+}
+
+/// Hands out turns.
+#[derive(Debug)]
+struct Turns(oneshot::Receiver<()>);
+
+impl Turns {
+    fn new() -> Self {
+        Self(oneshot::channel().1)
+    }
+
+    fn next(&mut self) -> Turn {
+        let (mine, after) = oneshot::channel();
+        Turn { before: std::mem::replace(&mut self.0, after), mine: Some(mine) }
+    }
+}
+
+/// Admits the offers of one route, one after another, until the queue closes.
+pub async fn admit(
+    inbox: Arc<Inbox>,
+    mut offers: mpsc::Receiver<(Downlink, IncomingOffer)>,
+) -> Result<(), Infallible> {
+    let mut turns = Turns::new();
+    let mut running = tokio::task::JoinSet::new();
+    loop {
+        let (downlink, offer) = tokio::select! {
+            offer = offers.recv() => match offer {
+                Some(offer) => offer,
+                None => break,
+            },
+            Some(ended) = running.join_next() => {
+                if let Err(error) = ended {
+                    warn!(%error, "a delivery ended without an outcome");
+                }
+                continue;
+            }
+        };
+        let span = info_span!("delivery", id = %offer.delivery.short(), attempt = offer.attempt.0);
+        if let Some(collecting) =
+            admit_one(&inbox, downlink, offer, &mut turns).instrument(span.clone()).await
+        {
+            running.spawn(collect::run(Arc::clone(&inbox), collecting).instrument(span));
+        }
+    }
+    while running.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// A repeat is answered or joined without a body byte; a header that does not open is nacked.
+async fn admit_one(
+    inbox: &Arc<Inbox>,
+    downlink: Downlink,
+    offer: IncomingOffer,
+    turns: &mut Turns,
+) -> Option<Collecting> {
+    let (offer, cancel) = inbox.join(&downlink, offer)?;
+    let asker = Asker::of(&downlink, &offer);
+    match inbox.inbound.lookup(offer.delivery).await {
+        Ok(Some(row)) if answers(&row, offer.attempt) => {
+            let (settlement, record) = (row.settlement.unwrap_or_default(), row.record.unwrap_or_default());
+            for asker in std::iter::once(asker).chain(inbox.leave(offer.delivery)) {
+                asker.settle(settlement.clone(), record.clone()).await;
+            }
+            return None;
+        }
+        Ok(_) => {}
+        Err(error) => {
+            warn!(%error, "settled ledger cannot be read; the delivery waits at its sender");
+            refuse(inbox, asker, NackReason::Internal).await;
+            return None;
+        }
+    }
+    let now = Timestamp::now();
+    match inbox.open_header(&offer, now) {
+        Ok((route, header)) => {
+            let share = inbox.room.take(offer.size).await?;
+            Some(Collecting {
+                asker,
+                offer,
+                route,
+                header,
+                share,
+                turn: turns.next(),
+                cancel,
+                offered_at: now,
+            })
+        }
+        Err(reason) => {
+            warn!(?reason, route = %offer.route, sender = %offer.sender, "envelope refused");
+            refuse(inbox, asker, reason).await;
+            None
+        }
+    }
+}
+
+/// Whether the ledger's receipt is the answer to this attempt: stored is stored, and a refusal holds
+/// until an operator has the sender try again.
+fn answers(row: &InboundRow, attempt: Attempt) -> bool {
+    row.state == InboundState::Signed
+        && row.settlement.is_some()
+        && (row.outcome == Some(Outcome::Stored) || row.arrival.attempt >= attempt)
+}
+
+async fn refuse(inbox: &Inbox, asker: Asker, reason: NackReason) {
+    let (delivery, attempt) = (asker.delivery, asker.attempt);
+    let askers = std::iter::once(asker).chain(inbox.leave(delivery)).collect();
+    settle(inbox, &Ending::Nack { delivery, attempt, reason }, None, None, askers).await;
+}
+
+/// Signs how a delivery ended and tells everybody who waits for it.
+pub(crate) async fn settle(
+    inbox: &Inbox,
+    ending: &Ending,
+    sealing: Option<&OpenedHeader>,
+    answer: Option<Answer>,
+    askers: Vec<Asker>,
+) {
+    if let Ending::Final(_) = ending {
+        let record = answer.as_ref().map(|answer| answer.record.clone()).unwrap_or_default();
+        let Some(settlement) = inbox.signer.sign(outcome::core(ending), answer).await else { return };
+        for asker in askers {
+            asker.settle(settlement.clone(), record.clone()).await;
+        }
+        return;
+    }
+    for asker in askers {
+        // Deferrals and nacks are about one deposit each.
+        let ending = ending.for_attempt(asker.attempt());
+        let record = sealing.map(|header| ending.sealed(header)).unwrap_or_default();
+        if let Some(settlement) = inbox.signer.sign(outcome::core(&ending), None).await {
+            asker.settle(settlement, record).await;
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `init`: identity and a commented configuration to complete.
+
+use std::{
+    fmt::Write as _,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use base::{AeTitle, Name, RouteId, Secret};
+use envelope::Suite;
+use identity::{IdentityKey, PeerCard};
+use service::files::{self, Readable};
+
+/// What a new configuration says.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The admin listener.
+    pub admin: SocketAddr,
+    /// The folder of the settled ledger, relative to the configuration.
+    pub ledger: PathBuf,
+    /// The folder of the keys, relative to the configuration.
+    pub keys: PathBuf,
+    /// Relays: name, address, card file.
+    pub relays: Vec<(Name, SocketAddr, PathBuf)>,
+    /// Sending gateways: name, card file.
+    pub peers: Vec<(Name, PathBuf)>,
+    /// Where instances go.
+    pub destinations: Vec<DestinationOptions>,
+    /// Routes.
+    pub routes: Vec<RouteOptions>,
+}
+
+/// One `[[destination]]` of a new configuration.
+#[derive(Debug, Clone)]
+pub struct DestinationOptions {
+    /// Its name.
+    pub name: Name,
+    /// What it is.
+    pub target: TargetOptions,
+}
+
+/// What a destination is.
+#[derive(Debug, Clone)]
+pub enum TargetOptions {
+    /// An application entity.
+    Dicom {
+        /// Its AE title.
+        ae: AeTitle,
+        /// Its address and port.
+        address: SocketAddr,
+        /// The AE title that we present.
+        calling: AeTitle,
+    },
+    /// Part 10 files below this folder.
+    Folder(PathBuf),
+}
+
+/// One `[[route]]` of a new configuration.
+#[derive(Debug, Clone)]
+pub struct RouteOptions {
+    /// Shared with the sending gateway.
+    pub id: RouteId,
+    /// The sending gateway.
+    pub from: Name,
+    /// Where its instances go.
+    pub destination: Name,
+    /// Cipher suite.
+    pub suite: Suite,
+}
+
+/// File name inside [`Options::keys`].
+pub const IDENTITY_KEY: &str = "gateway-in.key";
+
+/// Makes the identity below `dir`; one that is there already stays.
+pub fn create_keys(dir: &Path, name: &Name) -> Result<IdentityKey> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let path = dir.join(IDENTITY_KEY);
+    if !path.exists() {
+        let key = IdentityKey::generate(name.clone(), &Secret::random());
+        key.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(IdentityKey::load(&path)?)
+}
+
+/// Writes this gateway's card, so that it can be given to others.
+pub fn write_card(path: &Path, identity: &IdentityKey) -> io::Result<()> {
+    files::replace(path, format!("{}\n", card(identity).to_line()).as_bytes(), Readable::Everybody)
+}
+
+/// What others pin.
+pub fn card(identity: &IdentityKey) -> PeerCard {
+    identity.card(1, &Suite::ALL.map(Suite::code))
+}
+
+/// The text of `gateway-in.toml`.
+pub fn config_text(options: &Options) -> String {
+    let Options { admin, ledger, keys, relays, peers, destinations, routes } = options;
+    let mut text = format!(
+        "# Sluis gateway-in: collects sealed instances, opens them, hands them to a destination, signs receipts.\n\
+         # Relative paths start at this file's folder. `gateway-in check --config FILE` says what is missing.\n\
+         \n[identity]\nkey = {:?}\n\
+         \n# Attempts, answers and receipts. One process at a time uses it.\n\
+         [ledger]\ndir = {:?}\n\
+         \n[admin]\nlisten = \"{admin}\"\n",
+        keys.join(IDENTITY_KEY).display().to_string(),
+        ledger.display().to_string(),
+    );
+    for (name, address, card) in relays {
+        let card = card.display().to_string();
+        let _ = write!(text, "\n[[relay]]\nname = \"{name}\"\naddress = \"{address}\"\ncard = {card:?}\n");
+    }
+    for (name, card) in peers {
+        let _ = write!(text, "\n[[peer]]\nname = \"{name}\"\ncard = {:?}\n", card.display().to_string());
+    }
+    for DestinationOptions { name, target } in destinations {
+        let _ = match target {
+            TargetOptions::Folder(dir) => write!(
+                text,
+                "\n[[destination]]\nname = \"{name}\"\nkind = \"folder\"\ndir = {:?}\n",
+                dir.display().to_string()
+            ),
+            TargetOptions::Dicom { ae, address, calling } => write!(
+                text,
+                "\n# `calling` is the AE title that the destination knows us by, or \"original\".\n\
+                 [[destination]]\nname = \"{name}\"\nkind = \"dicom\"\nae = \"{ae}\"\naddress = \"{address}\"\n\
+                 calling = \"{calling}\"\n"
+            ),
+        };
+    }
+    for RouteOptions { id, from, destination, suite } in routes {
+        let _ = write!(
+            text,
+            "\n[[route]]\nid = \"{id}\"\nfrom = \"{from}\"\ndestination = \"{destination}\"\nsuite = \"{suite}\"\n"
+        );
+    }
+    text
+}

@@ -1,0 +1,187 @@
+//! The link to each relay: prekeys are published, windows are opened and closed with the
+//! destinations, offers go to their route's queue, acknowledgements to the ledger.
+
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
+
+use base::{RouteId, Secret, Timestamp, limits::SESSION_LIFE_MAX};
+use envelope::{PrekeyKind, PrekeySecret, Suite};
+use identity::IdentityKey;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use transport::{Downlink, DownlinkEvent, IncomingOffer, Prekeys};
+
+use crate::{config::Route, destination::HealthState, inbox::Inbox};
+
+/// One-time prekeys that a route has at a relay. A session takes one and carries 10,000 instances or
+/// an hour's; a sender that is restarted again and again falls back to the last-resort key.
+const ONE_TIME_PREKEYS: usize = 8;
+/// A last-resort prekey is replaced at half its life.
+const REFRESH: Duration = Duration::from_secs(SESSION_LIFE_MAX.as_secs() / 2);
+/// Receipts settled again when a relay connects.
+const UNACKNOWLEDGED_MAX: u32 = 10_000;
+
+/// Queues of offers, one for each route.
+pub type Queues = HashMap<RouteId, mpsc::Sender<(Downlink, IncomingOffer)>>;
+
+/// One relay's link.
+pub struct Link {
+    /// How logs call the relay.
+    pub name: base::Name,
+    /// Our identity signs the bundles.
+    pub identity: Arc<IdentityKey>,
+    /// What the offers are handed to.
+    pub inbox: Arc<Inbox>,
+    /// The link itself.
+    pub downlink: Downlink,
+    /// Where offers go.
+    pub queues: Queues,
+}
+
+impl Link {
+    /// Handles events until the link ends.
+    pub async fn run(
+        self,
+        mut events: mpsc::Receiver<DownlinkEvent>,
+        stop: CancellationToken,
+    ) -> Result<(), Infallible> {
+        let mut refresh = Instant::now() + REFRESH;
+        let mut health = self.inbox.health_changes();
+        loop {
+            let event = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = sleep_until(refresh) => {
+                    refresh = Instant::now() + REFRESH;
+                    self.inbox.with_sessions(|sessions| sessions.expire(Timestamp::now()));
+                    self.publish_all(false).await;
+                    continue;
+                }
+                _ = health.changed() => {
+                    self.open_windows().await;
+                    continue;
+                }
+                event = events.recv() => match event {
+                    Some(event) => event,
+                    None => return Ok(()),
+                },
+            };
+            self.handle(event).await;
+        }
+    }
+
+    async fn handle(&self, event: DownlinkEvent) {
+        match event {
+            DownlinkEvent::Connected { .. } => {
+                info!(relay = %self.name, "relay connected");
+                self.publish_all(true).await;
+                self.settle_again().await;
+                self.open_windows().await;
+            }
+            DownlinkEvent::Disconnected => warn!(relay = %self.name, "relay disconnected"),
+            DownlinkEvent::Offered(offer) => self.offered(offer),
+            DownlinkEvent::PrekeysLow { route, left } => {
+                debug!(%route, left, "prekeys are low");
+                if let Some(route) = self.inbox.route(route) {
+                    self.publish(&route, ONE_TIME_PREKEYS.saturating_sub(left as usize), false, false).await;
+                }
+            }
+            DownlinkEvent::Cancelled { delivery, .. } => self.inbox.cancel(delivery),
+            DownlinkEvent::Acked { delivery, attempt, .. } => {
+                if let Err(error) = self.inbox.inbound.acked(delivery, attempt, Timestamp::now()).await {
+                    debug!(delivery = %delivery.short(), %error, "acknowledgement not recorded");
+                }
+            }
+            DownlinkEvent::SessionClosed { bytes, .. } => {
+                if let Err(error) = self.inbox.with_sessions(|sessions| sessions.close(&bytes)) {
+                    debug!(%error, "session close refused");
+                }
+            }
+        }
+    }
+
+    fn offered(&self, offer: IncomingOffer) {
+        let Some(queue) = self.queues.get(&offer.route) else {
+            warn!(route = %offer.route, sender = %offer.sender, "an offer for a route that is not configured");
+            return;
+        };
+        if queue.try_send((self.downlink.clone(), offer)).is_err() {
+            // Dropping the offer gives its lease back; it comes again.
+            warn!("more offers than windows allow; one given back");
+        }
+    }
+
+    /// Receipts that the sender may not have.
+    async fn settle_again(&self) {
+        let rows = match self.inbox.inbound.unacknowledged(UNACKNOWLEDGED_MAX).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                warn!(%error, "settled ledger cannot be read");
+                return;
+            }
+        };
+        for row in rows {
+            let (Some(settlement), Some(record)) = (row.settlement, row.record) else { continue };
+            let Some(route) = self.inbox.route(row.arrival.route) else { continue };
+            let sender = route.sender.identity.fingerprint();
+            let (delivery, attempt) = (row.arrival.delivery, row.arrival.attempt);
+            if self.downlink.settle(sender, delivery, attempt, settlement, record).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A route is open while its destination is up.
+    async fn open_windows(&self) {
+        for route in self.inbox.all_routes() {
+            let up = self.inbox.destination(&route).is_some_and(|to| to.health.state() == HealthState::Up);
+            let deliveries = if up { self.inbox.collect.window } else { 0 };
+            if self.downlink.window(route.id, deliveries).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn publish_all(&self, replace: bool) {
+        for route in self.inbox.all_routes() {
+            let one_time = if replace { ONE_TIME_PREKEYS } else { 0 };
+            self.publish(&route, one_time, true, replace).await;
+        }
+    }
+
+    async fn publish(&self, route: &Arc<Route>, one_time: usize, last_resort: bool, replace: bool) {
+        let (identity, id, suite) = (Arc::clone(&self.identity), route.id, route.suite);
+        let made = tokio::task::spawn_blocking(move || {
+            let one = |kind| make(&identity, id, suite, kind);
+            let one_time = (0..one_time).map(|_| one(PrekeyKind::OneTime)).collect::<Vec<_>>();
+            (one_time, last_resort.then(|| one(PrekeyKind::LastResort)))
+        });
+        let Ok((one_time, last_resort)) = made.await else { return };
+        let mut prekeys = Prekeys { replace, ..Prekeys::default() };
+        let kept = self.inbox.with_sessions(|sessions| {
+            for (secret, bundle) in one_time {
+                sessions.publish(secret)?;
+                prekeys.one_time.push(bundle);
+            }
+            if let Some((secret, bundle)) = last_resort {
+                sessions.publish(secret)?;
+                prekeys.last_resort = Some(bundle);
+            }
+            Ok::<(), envelope::TableFull>(())
+        });
+        if let Err(error) = kept {
+            warn!(%error, "prekeys could not be kept");
+        }
+        // Without a connection they are published with the next one.
+        let _ = self.downlink.publish(id, prekeys).await;
+    }
+}
+
+fn make(identity: &IdentityKey, route: RouteId, suite: Suite, kind: PrekeyKind) -> (PrekeySecret, Vec<u8>) {
+    let not_after = Timestamp::now().after(SESSION_LIFE_MAX);
+    let secret = PrekeySecret::generate(suite, route, kind, not_after, Secret::random());
+    let bundle = secret.bundle(identity);
+    (secret, bundle)
+}

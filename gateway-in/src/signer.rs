@@ -1,0 +1,164 @@
+//! Signs outcomes in batches. One task owns it, so that one signature of each kind covers up to 256
+//! instances, and each durable step is taken once for all of them.
+
+use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
+
+use base::Timestamp;
+use futures_util::future::join_all;
+use identity::IdentityKey;
+use ledger::{BATCH_LEAVES_MAX, Receipt, Settlement, SettlementCore, sign_batch};
+use spool::{Answer, Inbound, Signature};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+use tracing::error;
+
+/// How long the first outcome of a batch waits for company. A signature costs 2 ms of a core; at 250
+/// instances a second this shares it among five.
+const BATCH_WAIT: Duration = Duration::from_millis(20);
+/// Outcomes that wait for the signer; beyond it the deliveries wait.
+const QUEUE_MAX: usize = 1024;
+
+/// How one attempt ended.
+#[derive(Debug)]
+struct Ended {
+    core: SettlementCore,
+    /// For a final answer: what must be durable before it is signed.
+    answered: Option<Answer>,
+    reply: oneshot::Sender<Vec<u8>>,
+}
+
+/// Hands outcomes to the signing task.
+#[derive(Debug, Clone)]
+pub struct Signer(mpsc::Sender<Ended>);
+
+impl Signer {
+    /// Starts the signing task; it ends when the last handle is dropped.
+    pub fn start(identity: Arc<IdentityKey>, inbound: Inbound, tasks: &mut service::Tasks) -> Self {
+        let (queue, ended) = mpsc::channel(QUEUE_MAX);
+        tasks.spawn("signer", run(identity, inbound, ended));
+        Self(queue)
+    }
+
+    /// The encoded settlement. For a final answer, the answer was durable before it was signed and the
+    /// receipt is durable now. `None` where a durable step failed: nothing is said, the lease ends, and
+    /// the sender deposits again.
+    pub async fn sign(&self, core: SettlementCore, answered: Option<Answer>) -> Option<Vec<u8>> {
+        let (reply, settlement) = oneshot::channel();
+        self.0.send(Ended { core, answered, reply }).await.ok()?;
+        settlement.await.ok()
+    }
+}
+
+async fn run(
+    identity: Arc<IdentityKey>,
+    inbound: Inbound,
+    mut queue: mpsc::Receiver<Ended>,
+) -> Result<(), Infallible> {
+    while let Some(first) = queue.recv().await {
+        let mut batch = vec![first];
+        let until = Instant::now() + BATCH_WAIT;
+        while batch.len() < BATCH_LEAVES_MAX {
+            match timeout_at(until, queue.recv()).await {
+                Ok(Some(next)) => batch.push(next),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        settle(&identity, &inbound, batch).await;
+    }
+    Ok(())
+}
+
+/// The order of durable writes: answers, signature, receipts; then whoever waits may speak. What could
+/// not be recorded is not signed.
+async fn settle(identity: &Arc<IdentityKey>, inbound: &Inbound, mut batch: Vec<Ended>) {
+    let now = Timestamp::now();
+    // Together, so that they share a transaction.
+    let recorded = join_all(batch.iter_mut().map(|ended| {
+        let answered = ended.answered.take();
+        async move {
+            match answered {
+                Some(answer) => inbound.answered(answer, now).await.map(|()| true),
+                None => Ok(false),
+            }
+        }
+    }));
+    let mut finals = HashSet::new();
+    let mut ready = Vec::new();
+    let recorded = recorded.await;
+    for (ended, recorded) in batch.into_iter().zip(recorded) {
+        match recorded {
+            Ok(is_final) => {
+                if is_final {
+                    finals.insert(ended.core.delivery);
+                }
+                ready.push(ended);
+            }
+            Err(error) => {
+                error!(delivery = %ended.core.delivery.short(), %error, "an answer could not be recorded; it is not signed");
+            }
+        }
+    }
+    if ready.is_empty() {
+        return;
+    }
+    let cores = ready.iter().map(|ended| ended.core.clone()).collect();
+    let Some(signed) = sign(identity, cores).await else { return };
+    let receipts =
+        signed.iter().filter(|settlement| finals.contains(&settlement.delivery())).map(signature).collect();
+    if !finals.is_empty()
+        && let Err(error) = inbound.signed(receipts, Timestamp::now()).await
+    {
+        error!(%error, "receipts could not be recorded; they are signed again at the next start");
+        return;
+    }
+    for (ended, settlement) in ready.into_iter().zip(signed) {
+        // Nobody waits any more only when the daemon is stopping; the ledger has the receipt.
+        let _ = ended.reply.send(settlement.encode());
+    }
+}
+
+fn signature(settlement: &Settlement) -> Signature {
+    Signature {
+        delivery: settlement.delivery(),
+        attempt: settlement.attempt(),
+        settlement: settlement.encode(),
+    }
+}
+
+/// Signing is CPU work of some milliseconds: not on a task that others wait for.
+async fn sign(identity: &Arc<IdentityKey>, cores: Vec<SettlementCore>) -> Option<Vec<Settlement>> {
+    let identity = Arc::clone(identity);
+    match tokio::task::spawn_blocking(move || sign_batch(&identity, &cores)).await {
+        Ok(Ok(signed)) => Some(signed),
+        Ok(Err(error)) => {
+            error!(%error, "batch could not be signed");
+            None
+        }
+        Err(error) => {
+            error!(%error, "signer stopped");
+            None
+        }
+    }
+}
+
+/// Signs what an earlier run had recorded and not yet signed. Answers how many that were.
+pub async fn sign_left_over(identity: &Arc<IdentityKey>, inbound: &Inbound) -> anyhow::Result<usize> {
+    let mut count = 0;
+    loop {
+        let rows = inbound.unsigned(u32::try_from(BATCH_LEAVES_MAX).unwrap_or(u32::MAX)).await?;
+        if rows.is_empty() {
+            return Ok(count);
+        }
+        count += rows.len();
+        let cores = rows
+            .iter()
+            .map(|row| Receipt::decode(&row.receipt).map(|receipt| SettlementCore::for_receipt(&receipt)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let signed = sign(identity, cores)
+            .await
+            .ok_or_else(|| anyhow::anyhow!("answers of an earlier run cannot be signed"))?;
+        inbound.signed(signed.iter().map(signature).collect(), Timestamp::now()).await?;
+    }
+}

@@ -1,0 +1,221 @@
+//! Puts gateway-out together: what its parts share, and the order in which they start and stop.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use base::{Digest, Timestamp};
+use identity::IdentityKey;
+use service::{Tasks, admin::Admin};
+use spool::{IndexKey, Outbox, OutboxConfig, OutboxKey, RetryPolicy};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use transport::{Uplink, UplinkConfig};
+
+use crate::{
+    dispatch::{self, Dispatch},
+    intake,
+    sessions::Sessions,
+    settings::{OutboxSettings, Settings},
+    settle,
+    waiting::Waiting,
+};
+
+/// How long running associations and deposits may take to end after the signal to stop.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What all parts of a running gateway-out share.
+pub struct Shared {
+    /// The checked configuration.
+    pub settings: Settings,
+    /// The durable outbox.
+    pub outbox: Outbox,
+    /// Wakes the dispatcher.
+    pub dispatch: Dispatch,
+    /// One session a route.
+    pub sessions: Sessions,
+    /// PACS that wait for a destination's answer (`respond = "delivered"`).
+    pub waiting: Waiting,
+    /// Links to relays, the preferred one first.
+    pub uplinks: Vec<Uplink>,
+    /// Counts of this run.
+    pub counters: crate::status::Counters,
+}
+
+impl Shared {
+    /// Our identity.
+    pub fn identity(&self) -> &Arc<IdentityKey> {
+        &self.settings.identity
+    }
+
+    /// The first relay that is connected.
+    pub fn uplink(&self) -> Option<&Uplink> {
+        self.uplinks.iter().find(|uplink| uplink.is_connected())
+    }
+
+    /// How the DICOM port accepts.
+    pub fn acceptor(&self) -> dimse::AcceptorConfig {
+        let dicom = &self.settings.dicom;
+        dimse::AcceptorConfig {
+            max_pdu: dicom.max_pdu,
+            timers: dimse::Timers {
+                handshake: dicom.handshake_timeout.0,
+                idle: dicom.idle_timeout.0,
+                progress: dicom.progress_timeout.0,
+            },
+        }
+    }
+
+    /// The profile digest of a route without pseudonymization.
+    pub fn no_profile() -> Digest {
+        Digest::of(b"")
+    }
+}
+
+/// Ports that are open already, so that tests choose them and nothing is opened on a bad configuration.
+#[derive(Debug)]
+pub struct Listeners {
+    /// C-STORE comes in here.
+    pub dicom: TcpListener,
+    /// Health and status.
+    pub admin: TcpListener,
+}
+
+impl Listeners {
+    /// Opens the configured ports.
+    pub async fn bind(settings: &Settings) -> Result<Self> {
+        let (dicom, admin) = (settings.dicom.listen, settings.admin);
+        Ok(Self {
+            dicom: TcpListener::bind(dicom)
+                .await
+                .with_context(|| format!("cannot listen on {dicom} ([dicom] listen)"))?,
+            admin: TcpListener::bind(admin)
+                .await
+                .with_context(|| format!("cannot listen on {admin} ([admin] listen)"))?,
+        })
+    }
+}
+
+/// Opens the outbox with its two keys.
+pub fn outbox_config(settings: &OutboxSettings, retry: RetryPolicy) -> OutboxConfig {
+    OutboxConfig {
+        bytes_max: settings.bytes_max,
+        reserve_bytes: settings.reserve,
+        retry,
+        ..OutboxConfig::new(settings.dir.clone())
+    }
+}
+
+/// The keys of the outbox.
+pub fn outbox_keys(settings: &OutboxSettings) -> Result<(OutboxKey, IndexKey)> {
+    Ok((OutboxKey::load(&settings.key)?, IndexKey::load(&settings.index_key)?))
+}
+
+/// Runs until `stop` ends: then nothing new is accepted, what is under way ends, and the rest waits in
+/// the outbox.
+pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationToken) -> Result<()> {
+    let retry = settings.retry.policy();
+    let (outbox_key, index_key) = outbox_keys(&settings.outbox)?;
+    let outbox =
+        Outbox::open(outbox_config(&settings.outbox, retry), outbox_key, index_key, Timestamp::now())?;
+    let (dispatch, orders) = Dispatch::new();
+    let mut links = Vec::new();
+    let mut uplinks = Vec::new();
+    for relay in &settings.relays {
+        let config = UplinkConfig::new(relay.address.to_string(), relay.card.clone(), &settings.identity);
+        let (uplink, events, task) = Uplink::start(config);
+        uplinks.push(uplink.clone());
+        links.push((relay.name.clone(), uplink, events, task));
+    }
+    let sessions =
+        Sessions::new(Arc::clone(&settings.identity), settings.routes.iter().map(|route| route.id));
+    let shared = Arc::new(Shared {
+        settings,
+        outbox,
+        dispatch,
+        sessions,
+        waiting: Waiting::default(),
+        uplinks,
+        counters: crate::status::Counters::default(),
+    });
+
+    // Three groups, stopped one after the other: who accepts, who sends, who answers questions.
+    let (mut accepting, mut sending, mut answering) = (Tasks::new(), Tasks::new(), Tasks::new());
+    accepting.spawn("intake", intake::run(Arc::clone(&shared), listeners.dicom, accepting.token()));
+    sending.spawn("dispatch", dispatch::run(Arc::clone(&shared), orders, sending.token()));
+    let mut link_tasks = Vec::new();
+    for (name, uplink, events, task) in links {
+        let settling = settle::run(Arc::clone(&shared), name.clone(), uplink, events);
+        answering.spawn(format!("settle {name}"), settling);
+        link_tasks.push(task);
+    }
+    let mut admin_tasks = Tasks::new();
+    admin_tasks.spawn("admin", serve_admin(Arc::clone(&shared), listeners.admin, admin_tasks.token()));
+    info!(
+        dicom = %shared.settings.dicom.listen,
+        routes = shared.settings.routes.iter().count(),
+        fingerprint = %identity::fingerprint_text(&shared.identity().fingerprint()),
+        "gateway-out is running"
+    );
+
+    let failed = tokio::select! {
+        () = stop.cancelled() => None,
+        ended = first_failure([&mut accepting, &mut sending, &mut answering, &mut admin_tasks]) => Some(ended),
+    };
+    info!("stopping: no new associations; what is under way ends first");
+    for group in [&mut accepting, &mut sending] {
+        report(&group.drain(DRAIN_DEADLINE).await);
+    }
+    for task in link_tasks {
+        task.stop().await;
+    }
+    report(&answering.drain(DRAIN_DEADLINE).await);
+    report(&admin_tasks.drain(Duration::from_secs(1)).await);
+    match failed {
+        None => Ok(()),
+        Some(ended) => Err(anyhow::anyhow!("{ended}")),
+    }
+}
+
+async fn first_failure(groups: [&mut Tasks; 4]) -> service::Ended {
+    let [a, b, c, d] = groups;
+    loop {
+        let ended = tokio::select! {
+            Some(ended) = a.next_ended() => ended,
+            Some(ended) = b.next_ended() => ended,
+            Some(ended) = c.next_ended() => ended,
+            Some(ended) = d.next_ended() => ended,
+            else => std::future::pending().await,
+        };
+        // None of them ends by itself.
+        return ended;
+    }
+}
+
+fn report(drained: &service::Drained) {
+    for ended in &drained.failed {
+        warn!(task = %ended, "failed while stopping");
+    }
+    for name in &drained.late {
+        warn!(task = %name, "did not stop in time and was aborted");
+    }
+}
+
+async fn serve_admin(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let ready = {
+        let shared = Arc::clone(&shared);
+        move || {
+            let shared = Arc::clone(&shared);
+            async move { crate::status::readiness(&shared) }
+        }
+    };
+    let status = move || {
+        let shared = Arc::clone(&shared);
+        async move { crate::status::status(&shared).await }
+    };
+    Admin::new(ready, status).serve(listener, stop).await
+}

@@ -1,0 +1,480 @@
+//! The commands of gateway-out.
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+use base::{AeTitle, Name, Timestamp};
+use clap::{Args, Parser, Subcommand};
+use identity::{IdentityKey, fingerprint_text, fingerprint_words};
+use indicatif::{ProgressBar, ProgressStyle};
+use service::{
+    admin,
+    config::{self, Loaded},
+    exit::{self, UsageError},
+    files::{self, Readable},
+    telemetry,
+};
+use spool::{Outbox, Queue, State};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::{self, Listeners},
+    config::Config,
+    init, queue, receipts,
+    send::{self, Target},
+    settings::Settings,
+    status,
+};
+
+/// Takes instances from a PACS by C-STORE and owes them until a receipt is in.
+#[derive(Debug, Parser)]
+#[command(name = "gateway-out", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an identity, the outbox's keys and a commented configuration.
+    Init(InitArgs),
+    /// Check the configuration and every file that it names.
+    Check(ConfigArg),
+    /// Run until SIGTERM or SIGINT.
+    Run(ConfigArg),
+    /// Show relays and the queue.
+    Status(JsonArgs),
+    /// Show what others pin.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Send DICOM files through our own C-STORE port. Exit code 0 says that all were accepted.
+    Send(SendArgs),
+    /// List deliveries, and act on those that need an operator.
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Tell the whole life of an instance, series, study, accession number, patient id or delivery.
+    Why(WhyArgs),
+    /// List, show and verify receipts.
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArg {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/sluis/gateway-out.toml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct JsonArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct InitArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The name on our card.
+    #[arg(long)]
+    name: Name,
+    /// Address and port of the DICOM listener.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:11112")]
+    listen: SocketAddr,
+    /// Address and TCP port of the admin listener.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9180")]
+    admin: SocketAddr,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Print our card: one line to give to the other side.
+    Show(ConfigArg),
+    /// Print the fingerprint, in digits and in words for the telephone.
+    Fingerprint(ConfigArg),
+}
+
+#[derive(Debug, Args)]
+struct SendArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The route's AE title; may be left out where there is one route.
+    #[arg(long)]
+    ae: Option<AeTitle>,
+    /// The AE title that we present.
+    #[arg(long, default_value = "SLUIS_SEND")]
+    calling: AeTitle,
+    /// Files, and folders of files.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum QueueCommand {
+    /// List deliveries that have not ended.
+    Ls {
+        #[command(flatten)]
+        args: JsonArgs,
+        /// Those that have ended, too.
+        #[arg(long)]
+        all: bool,
+        /// Only this state (sealed, relayed, collected, deferred, held, parked, …).
+        #[arg(long)]
+        state: Option<State>,
+    },
+    /// Show one delivery and its history.
+    Show {
+        #[command(flatten)]
+        args: JsonArgs,
+        /// Delivery id, or its first digits.
+        id: String,
+    },
+    /// Try a parked, deferred or held delivery again now.
+    Retry {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Delivery id, or its first digits.
+        id: String,
+        /// Why; goes into the audit table.
+        #[arg(long, default_value = "retry")]
+        reason: String,
+    },
+    /// Give a delivery up for good: its body and key are erased.
+    Discard {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Delivery id, or its first digits.
+        id: String,
+        /// Why; goes into the audit table.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct WhyArgs {
+    #[command(flatten)]
+    args: JsonArgs,
+    /// A SOP instance, series or study UID, an accession number, a patient id, or a delivery id.
+    id: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum ReceiptCommand {
+    /// List all receipts.
+    List(JsonArgs),
+    /// Print the receipt of a delivery as a file that stands alone.
+    Show {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Delivery id, or its first digits.
+        id: String,
+    },
+    /// Verify a receipt file offline; exit code 1 and the reason where it is not genuine.
+    Verify {
+        /// The receipt file.
+        file: PathBuf,
+        /// The receiving gateway's card.
+        #[arg(long, value_name = "CARD")]
+        peer: PathBuf,
+    },
+}
+
+/// Runs one command; the exit codes are those of [`service::exit`].
+pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => exit::finish(run(cli.command)),
+        Err(error) => {
+            // Help and version go to stdout with 0, everything else to stderr with 2.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE))
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        match command {
+            Command::Init(args) => initialise(&args),
+            Command::Check(arg) => check(&arg),
+            Command::Run(arg) => daemon(&arg).await,
+            Command::Status(args) => show_status(&args).await,
+            Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
+            Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
+            Command::Send(args) => send_files(&args).await,
+            Command::Queue(command) => queue_command(command).await,
+            Command::Why(args) => why(&args).await,
+            Command::Receipt(command) => receipt_command(command).await,
+        }
+    })
+}
+
+fn load(arg: &ConfigArg) -> Result<Loaded<Config>> {
+    Ok(config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?)
+}
+
+async fn daemon(arg: &ConfigArg) -> Result<()> {
+    let loaded = load(arg)?;
+    telemetry::init(&loaded.config.log);
+    let settings = Config::check(&loaded)?;
+    let listeners = Listeners::bind(&settings).await?;
+    let stop = CancellationToken::new();
+    let running = app::run(settings, listeners, stop.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        ended = &mut running => return ended,
+        signal = service::shutdown_signal() => tracing::info!(signal = signal?, "asked to stop"),
+    }
+    stop.cancel();
+    running.await
+}
+
+fn initialise(args: &InitArgs) -> Result<()> {
+    let config = &args.config.config;
+    let dir = config.parent().unwrap_or(Path::new("."));
+    let identity = init::create_keys(&dir.join("keys"), &args.name)?;
+    let options = init::Options {
+        listen: args.listen,
+        admin: args.admin,
+        outbox: "outbox".into(),
+        keys: "keys".into(),
+        relays: Vec::new(),
+        peers: Vec::new(),
+        routes: Vec::new(),
+    };
+    files::write_new(config, init::config_text(&options).as_bytes(), Readable::Everybody)
+        .with_context(|| format!("cannot write {}", config.display()))?;
+    init::create_outbox(&dir.join("outbox"), &dir.join("keys"))?;
+    let card = dir.join(format!("{}.card", args.name));
+    init::write_card(&card, &identity).with_context(|| format!("cannot write {}", card.display()))?;
+    println!("configuration  {}", config.display());
+    println!("card           {}  (give it to the receiving gateway and to the relay)", card.display());
+    println!(
+        "outbox keys    {}  (keep a copy elsewhere: what waits in the outbox is lost without them)",
+        dir.join("keys").display()
+    );
+    print_fingerprint(&identity);
+    println!(
+        "Next: add [[relay]], [[peer]] and [[route]], then `gateway-out check --config {}`.",
+        config.display()
+    );
+    Ok(())
+}
+
+fn check(arg: &ConfigArg) -> Result<()> {
+    let loaded = load(arg)?;
+    let settings = Config::check(&loaded)?;
+    app::outbox_keys(&settings.outbox)?;
+    println!("{}: good", arg.config.display());
+    println!(
+        "name {}, fingerprint {}",
+        settings.identity.name(),
+        fingerprint_text(&settings.identity.fingerprint())
+    );
+    for relay in &settings.relays {
+        println!(
+            "relay {} at {}, fingerprint {}",
+            relay.name,
+            relay.address,
+            fingerprint_text(&relay.card.identity.fingerprint())
+        );
+    }
+    for route in settings.routes.iter() {
+        println!(
+            "AE {} → {} at {} (suite {}, respond {:?}), fingerprint {}",
+            route.ae,
+            route.destination,
+            route.receiver.name,
+            route.suite,
+            route.respond,
+            fingerprint_text(&route.receiver.identity.fingerprint())
+        );
+    }
+    Ok(())
+}
+
+/// The outbox beside the running daemon.
+fn open_queue(arg: &ConfigArg) -> Result<Queue> {
+    let loaded = load(arg)?;
+    let settings = Config::check(&loaded)?;
+    queue_of(&settings)
+}
+
+fn queue_of(settings: &Settings) -> Result<Queue> {
+    let (outbox_key, index_key) = app::outbox_keys(&settings.outbox)?;
+    let config = app::outbox_config(&settings.outbox, settings.retry.policy());
+    Ok(Outbox::open_admin(config, outbox_key, index_key)?)
+}
+
+async fn show_status(args: &JsonArgs) -> Result<()> {
+    let loaded = load(&args.config)?;
+    let value = match admin::fetch_status(loaded.config.admin.listen).await {
+        Ok(value) => value,
+        Err(error) => {
+            eprintln!("not running ({error}); this is what the outbox says");
+            let queue = queue_of(&Config::check(&loaded)?)?;
+            let counts = status::queue(&queue, Timestamp::now()).await;
+            serde_json::json!({ "role": "gateway-out", "running": false, "queue": counts })
+        }
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&value)?);
+    } else {
+        print!("{}", service::text::render(&value));
+    }
+    Ok(())
+}
+
+fn show_card(arg: &ConfigArg) -> Result<()> {
+    let loaded = load(arg)?;
+    let identity = service::peers::load_identity(&loaded, &loaded.config.identity)?;
+    println!("{}", init::card(&identity).to_line());
+    Ok(())
+}
+
+fn show_fingerprint(arg: &ConfigArg) -> Result<()> {
+    let loaded = load(arg)?;
+    print_fingerprint(&*service::peers::load_identity(&loaded, &loaded.config.identity)?);
+    Ok(())
+}
+
+fn print_fingerprint(identity: &IdentityKey) {
+    let fingerprint = identity.fingerprint();
+    println!("fingerprint    {}", fingerprint_text(&fingerprint));
+    println!("in words       {}", fingerprint_words(&fingerprint));
+}
+
+async fn send_files(args: &SendArgs) -> Result<()> {
+    let loaded = load(&args.config)?;
+    let routes = &loaded.config.routes;
+    let called = match (&args.ae, routes.as_slice()) {
+        (Some(ae), _) => ae.clone(),
+        (None, [route]) => route.ae.clone(),
+        (None, _) => return Err(UsageError("there are several routes; choose one by --ae".to_owned()).into()),
+    };
+    let mut address = loaded.config.dicom.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    let target = Target { address, calling: args.calling.clone(), called };
+    let instances = send::gather(&args.paths, &target)?;
+    let bar = ProgressBar::new(instances.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {msg}") {
+        bar.set_style(style);
+    }
+    let sent = send::send(&target, &instances, |sent| {
+        bar.inc(1);
+        match &sent.outcome {
+            Ok(status) if sent.is_accepted() && status.0 == 0 => {}
+            Ok(status) => bar.println(format!("{}  {}", status, sent.path.display())),
+            Err(error) => bar.println(format!("{}: {error}", sent.path.display())),
+        }
+    })
+    .await?;
+    bar.finish();
+    let accepted = sent.iter().filter(|sent| sent.is_accepted()).count();
+    println!("{accepted} of {} accepted", sent.len());
+    if accepted < sent.len() {
+        bail!("{} were not accepted", sent.len() - accepted);
+    }
+    Ok(())
+}
+
+async fn queue_command(command: QueueCommand) -> Result<()> {
+    let now = Timestamp::now();
+    match command {
+        QueueCommand::Ls { args, all, state } => {
+            let rows = queue::list(&open_queue(&args.config)?, state, all).await?;
+            if args.json {
+                let rows = rows.iter().map(|row| queue::delivery_json(row, now)).collect::<Vec<_>>();
+                println!("{}", serde_json::to_string_pretty(&rows)?);
+            } else {
+                for row in &rows {
+                    println!("{}", queue::delivery_line(row, now));
+                }
+                println!("{} deliveries", rows.len());
+            }
+        }
+        QueueCommand::Show { args, id } => {
+            let queue = open_queue(&args.config)?;
+            let row = queue::one(&queue, &id).await?;
+            let (events, value) = queue::life(&queue, &row).await?;
+            if args.json {
+                println!("{}", serde_json::to_string_pretty(&value)?);
+            } else {
+                print!("{}", queue::life_text(&row, &events));
+            }
+        }
+        QueueCommand::Retry { config, id, reason } => {
+            let queue = open_queue(&config)?;
+            let row = queue::one(&queue, &id).await?;
+            let state = queue.retry(row.delivery, queue::operator(&reason)?, now).await?;
+            println!("{}  {state}", row.delivery);
+        }
+        QueueCommand::Discard { config, id, reason } => {
+            let queue = open_queue(&config)?;
+            let row = queue::one(&queue, &id).await?;
+            let state = queue.discard(row.delivery, queue::operator(&reason)?, now).await?;
+            println!("{}  {state}", row.delivery);
+        }
+    }
+    Ok(())
+}
+
+async fn why(why: &WhyArgs) -> Result<()> {
+    let queue = open_queue(&why.args.config)?;
+    let lives = queue::why(&queue, &why.id).await?;
+    if why.args.json {
+        let values = lives.iter().map(|(_, _, value)| value).collect::<Vec<_>>();
+        println!("{}", serde_json::to_string_pretty(&values)?);
+    } else {
+        for (row, events, _) in &lives {
+            print!("{}", queue::life_text(row, events));
+        }
+    }
+    if lives.is_empty() {
+        bail!("this gateway has never accepted anything under that id");
+    }
+    Ok(())
+}
+
+async fn receipt_command(command: ReceiptCommand) -> Result<()> {
+    match command {
+        ReceiptCommand::List(args) => {
+            let receipts = receipts::all(&open_queue(&args.config)?).await?;
+            if args.json {
+                let values = receipts.iter().map(receipts::receipt_json).collect::<Vec<_>>();
+                println!("{}", serde_json::to_string_pretty(&values)?);
+            } else {
+                for receipt in &receipts {
+                    println!("{}", receipts::receipt_line(receipt));
+                }
+                println!("{} receipts", receipts.len());
+            }
+        }
+        ReceiptCommand::Show { config, id } => {
+            print!("{}", receipts::of(&open_queue(&config)?, &id).await?.to_text());
+        }
+        ReceiptCommand::Verify { file, peer } => {
+            for (key, value) in receipts::verify(&file, &peer)? {
+                println!("{key:<16} {value}");
+            }
+            println!("genuine");
+        }
+    }
+    Ok(())
+}

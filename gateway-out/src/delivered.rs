@@ -1,0 +1,167 @@
+//! `respond = "delivered"`: the PACS gets the destination's own answer. No body and no key is stored
+//! here; what does not come back in time is answered A700, and the PACS still owns the instance.
+
+use std::{sync::Arc, time::Duration};
+
+use base::{Attempt, Timestamp};
+use bytes::Bytes;
+use dimse::{Association, AssociationError};
+use spool::{NewUnspooled, UnspooledDecision};
+use tokio::{sync::mpsc, task::block_in_place, time::timeout};
+use tracing::{debug, error, info, warn};
+use transport::BodyPiece;
+
+use crate::{
+    answers::{Answer, Cause},
+    dispatch::{self, NotDeposited},
+    pipeline::{Arriving, changed_content, drain, new_delivery, not_committed},
+    tail::Pipe,
+    waiting::Verdict,
+};
+
+/// Nobody was told to expect anything: what follows is decided by the first attempt alone.
+const ATTEMPT: Attempt = Attempt(1);
+
+/// Receives one instance and waits for the destination.
+pub(crate) async fn store(
+    mut arriving: Arriving<'_>,
+    association: &mut Association,
+) -> Result<Answer, AssociationError> {
+    let (writer, pipe) = Pipe::new();
+    let deposit = start_deposit(&arriving, pipe);
+    let mut sealed = Vec::new();
+    while let Some(fragment) = association.data().await? {
+        // An error above drops the writer: the deposit is abandoned with it.
+        let walked = block_in_place(|| arriving.fragment(&fragment, &mut sealed));
+        if let Err(cause) = walked {
+            drop(writer);
+            drain(association).await?;
+            return Ok(cause.into());
+        }
+        if !sealed.is_empty() && !write(&writer, &mut sealed).await {
+            // The relay took it no further; the PACS will send it again.
+            drain(association).await?;
+            return Ok(Cause::NotDelivered.into());
+        }
+    }
+    let answer = Delivering { arriving, writer, deposit }.finish(sealed).await;
+    Ok(answer)
+}
+
+async fn write(writer: &mpsc::Sender<BodyPiece>, sealed: &mut Vec<u8>) -> bool {
+    writer.send(BodyPiece::Data(Bytes::from(std::mem::take(sealed)))).await.is_ok()
+}
+
+type Deposit = tokio::task::JoinHandle<Result<(), NotDeposited>>;
+
+fn start_deposit(arriving: &Arriving<'_>, body: Pipe) -> Deposit {
+    let (shared, route) = (Arc::clone(arriving.shared), Arc::clone(arriving.route));
+    let (delivery, sealing) = (arriving.delivery, arriving.sealing.clone());
+    tokio::spawn(async move {
+        let Some(uplink) = shared.uplink() else {
+            return Err(transport::DepositError::Disconnected.into());
+        };
+        dispatch::deposit(&shared, uplink, &route, delivery, ATTEMPT, &sealing, None, body).await.map(drop)
+    })
+}
+
+/// A data set that has been received and waits for its answer.
+struct Delivering<'a> {
+    arriving: Arriving<'a>,
+    writer: mpsc::Sender<BodyPiece>,
+    deposit: Deposit,
+}
+
+impl Delivering<'_> {
+    async fn finish(self, mut sealed: Vec<u8>) -> Answer {
+        let Self { arriving, writer, deposit } = self;
+        let (shared, route, meta) = (arriving.shared, arriving.route, arriving.meta);
+        let (delivery, received_at) = (arriving.delivery, arriving.received_at);
+        let sealing = arriving.sealing.clone();
+        let arrived = match block_in_place(|| arriving.finish(&mut sealed)) {
+            Ok(arrived) => arrived,
+            Err(cause) => return cause.into(),
+        };
+        let new = NewUnspooled {
+            object: sealing.context.object,
+            sealed: arrived.facts(&sealing),
+            record: arrived.record(meta),
+            delivery: new_delivery(route, delivery, true),
+            changed_content: changed_content(route),
+            received_at,
+        };
+        match shared.outbox.begin_unspooled(new, Timestamp::now()).await {
+            Ok(UnspooledDecision::New { .. }) => {}
+            Ok(UnspooledDecision::AnswerFrom { outcome, status, delivery }) => {
+                info!(ae = %route.ae, delivery = %delivery.short(), %status, ?outcome, "answered from a receipt that came late");
+                return Answer { status, comment: None };
+            }
+            Ok(UnspooledDecision::Earlier { earlier }) => {
+                info!(ae = %route.ae, earlier = %earlier.short(), "an earlier version is on its way; the PACS shall come again");
+                return Cause::NotDelivered.into();
+            }
+            Ok(UnspooledDecision::HeldLoop { count }) => {
+                warn!(ae = %route.ae, count, "same content again and again: routing loop or endless re-send?");
+                return Cause::NotDelivered.into();
+            }
+            Err(error) => return not_committed(&error).into(),
+        }
+        let verdict = shared.waiting.enter(delivery, sealing, Timestamp::now());
+        let last = writer.send(BodyPiece::Data(sealed.into())).await.is_ok()
+            && writer.send(BodyPiece::End(arrived.body.digest)).await.is_ok();
+        drop(writer);
+        let wait = shared.settings.retry.delivered_timeout.0;
+        let answered = if last { answered(verdict, deposit, wait).await } else { None };
+        if let Some(status) = answered {
+            shared.counters.accepted(arrived.body.data_len);
+            return Answer { status, comment: None };
+        }
+        give_back(shared, route, delivery).await;
+        Cause::NotDelivered.into()
+    }
+}
+
+/// The destination's status, if it comes in time.
+async fn answered(
+    verdict: tokio::sync::oneshot::Receiver<Verdict>,
+    mut deposit: Deposit,
+    wait: Duration,
+) -> Option<base::Status> {
+    let both = async {
+        tokio::pin!(verdict);
+        let mut deposited = false;
+        loop {
+            tokio::select! {
+                verdict = &mut verdict => return verdict.ok(),
+                ended = &mut deposit, if !deposited => match ended {
+                    Ok(Ok(())) => deposited = true,
+                    Ok(Err(error)) => {
+                        debug!(%error, "not relayed");
+                        return None;
+                    }
+                    Err(error) => {
+                        error!(%error, "a deposit stopped");
+                        return None;
+                    }
+                },
+            }
+        }
+    };
+    match timeout(wait, both).await {
+        Ok(Some(Verdict::Answered(status))) => Some(status),
+        _ => None,
+    }
+}
+
+/// Calls the delivery off: honoured until its last fragment leaves gateway-in. A receipt that still
+/// comes is kept, and answers the same content when the PACS sends it again.
+async fn give_back(shared: &crate::app::Shared, route: &crate::routes::Route, delivery: base::DeliveryId) {
+    if let Some(uplink) = shared.uplink() {
+        // Without a connection there is nobody to call.
+        let _ = uplink.cancel(route.receiver.identity.fingerprint(), delivery, ATTEMPT).await;
+    }
+    info!(ae = %route.ae, delivery = %delivery.short(), "not delivered in time; the PACS was told so and owns the instance");
+    if let Err(error) = shared.outbox.returned(delivery, "not delivered in time", Timestamp::now()).await {
+        warn!(%error, "outbox cannot be written");
+    }
+}

@@ -1,0 +1,307 @@
+//! Carries the outbox to the relay: which delivery is deposited when, and what follows from it.
+//!
+//! One task decides; a deposit is a task of its own. The outbox is the truth: what runs is known here
+//! only so that nothing runs twice.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use base::{Attempt, BootId, DeliveryId, Digest, RouteId, Secret, Timestamp};
+use envelope::{BodyContext, Commitment, HeaderFields, Suite};
+use spool::Delivery;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+use transport::{BodySource, DepositError, Offer, Uplink};
+
+use crate::{app::Shared, routes::Route, sessions::NoSession, tail::Tail};
+
+/// Deliveries asked of the outbox at one time.
+const DUE_MAX: u32 = 256;
+/// How often the outbox is asked without being told: commands of other processes show up by then.
+const POLL: Duration = Duration::from_secs(1);
+/// A route without a prekey, or a deposit that the relay declined, waits this long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Cut-through bodies that wait for the dispatcher; beyond it they go after their commit.
+const LIVE_MAX: usize = 64;
+
+/// A body that leaves while it is being received.
+#[derive(Debug)]
+pub struct Live {
+    /// The delivery it will be.
+    pub delivery: DeliveryId,
+    /// The way it takes.
+    pub route: Arc<Route>,
+    /// What the header says of the body.
+    pub sealing: Sealing,
+    /// The growing body.
+    pub body: Tail,
+}
+
+/// What a header needs to know of a sealed body.
+#[derive(Debug, Clone)]
+pub struct Sealing {
+    /// Suite, object and profile.
+    pub context: BodyContext,
+    /// Commits the body to its key.
+    pub commitment: Commitment,
+    /// Seals the body.
+    pub content_key: Secret<[u8; 32]>,
+}
+
+/// Told what there is to do.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    live: mpsc::Sender<Live>,
+    wake: Arc<Notify>,
+}
+
+/// The dispatcher's own end of [`Dispatch`].
+#[derive(Debug)]
+pub struct Orders {
+    live: mpsc::Receiver<Live>,
+    wake: Arc<Notify>,
+}
+
+impl Dispatch {
+    /// Both ends.
+    pub fn new() -> (Self, Orders) {
+        let (live, orders) = mpsc::channel(LIVE_MAX);
+        let wake = Arc::new(Notify::new());
+        (Self { live, wake: Arc::clone(&wake) }, Orders { live: orders, wake })
+    }
+
+    /// Lets a body leave while it is being received; false where it has to wait for its commit.
+    pub fn live(&self, live: Live) -> bool {
+        self.live.try_send(live).is_ok()
+    }
+
+    /// Something may be due.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+}
+
+/// Runs until `stop` ends; deposits under way are abandoned then and go on after the next start.
+pub async fn run(shared: Arc<Shared>, orders: Orders, stop: CancellationToken) -> Result<(), std::io::Error> {
+    let Orders { mut live, wake } = orders;
+    let mut dispatcher =
+        Dispatcher { shared, deposits: JoinSet::new(), running: HashMap::new(), paused: HashMap::new() };
+    loop {
+        dispatcher.fill().await;
+        let next = dispatcher.next_wake().await;
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = wake.notified() => {}
+            () = sleep_until(next) => {}
+            Some(body) = live.recv() => dispatcher.start_live(body),
+            Some(ended) = dispatcher.deposits.join_next(), if !dispatcher.deposits.is_empty() => dispatcher.ended(ended),
+        }
+    }
+    dispatcher.deposits.shutdown().await;
+    Ok(())
+}
+
+struct Dispatcher {
+    shared: Arc<Shared>,
+    deposits: JoinSet<Ended>,
+    running: HashMap<DeliveryId, RouteId>,
+    /// Routes that have no session, or whose relay declines, until when.
+    paused: HashMap<RouteId, Instant>,
+}
+
+/// A deposit that came to an end, however.
+struct Ended {
+    delivery: DeliveryId,
+    pause: Option<RouteId>,
+}
+
+impl Dispatcher {
+    /// Starts deposits as far as limits allow.
+    async fn fill(&mut self) {
+        if self.shared.uplink().is_none() {
+            return;
+        }
+        let due = match self.shared.outbox.due(Timestamp::now(), DUE_MAX).await {
+            Ok(due) => due,
+            Err(error) => {
+                error!(%error, "outbox cannot be read");
+                return;
+            }
+        };
+        let now = Instant::now();
+        self.paused.retain(|_, until| *until > now);
+        let mut busy: HashMap<RouteId, usize> = HashMap::new();
+        for route in self.running.values() {
+            *busy.entry(*route).or_default() += 1;
+        }
+        for row in due {
+            let slots = busy.entry(row.route).or_default();
+            let held = self.running.contains_key(&row.delivery)
+                || self.paused.contains_key(&row.route)
+                || *slots >= self.shared.settings.retry.deposits_per_route;
+            let Some(route) = self.shared.settings.routes.by_id(row.route).filter(|_| !held) else {
+                continue;
+            };
+            *slots += 1;
+            self.running.insert(row.delivery, row.route);
+            self.deposits.spawn(spooled(Arc::clone(&self.shared), Arc::clone(route), row));
+        }
+    }
+
+    fn start_live(&mut self, live: Live) {
+        self.running.insert(live.delivery, live.route.id);
+        self.deposits.spawn(cut_through(Arc::clone(&self.shared), live));
+    }
+
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        match ended {
+            Ok(Ended { delivery, pause }) => {
+                self.running.remove(&delivery);
+                if let Some(route) = pause {
+                    self.paused.insert(route, Instant::now() + PAUSE);
+                }
+            }
+            Err(error) => {
+                // Which one it was is not known any more; what runs is asked of the outbox again.
+                error!(%error, "a deposit stopped");
+                self.running.clear();
+            }
+        }
+    }
+
+    async fn next_wake(&self) -> Instant {
+        let poll = Instant::now() + POLL;
+        let due = match self.shared.outbox.next_due().await {
+            Ok(Some(at)) => Instant::now() + at.since(Timestamp::now()).max(Duration::from_millis(50)),
+            _ => poll,
+        };
+        due.min(poll)
+    }
+}
+
+/// Deposits what lies in the outbox.
+async fn spooled(shared: Arc<Shared>, route: Arc<Route>, row: Delivery) -> Ended {
+    let delivery = row.delivery;
+    let pause = match deposit_spooled(&shared, &route, &row).await {
+        Ok(pause) => pause.then_some(route.id),
+        Err(error) => {
+            error!(delivery = %delivery.short(), %error, "deposit failed on our side");
+            Some(route.id)
+        }
+    };
+    Ended { delivery, pause }
+}
+
+/// `Ok(true)` asks for a pause of the route.
+async fn deposit_spooled(shared: &Arc<Shared>, route: &Route, row: &Delivery) -> anyhow::Result<bool> {
+    let Some(uplink) = shared.uplink() else { return Ok(true) };
+    let content_key = shared.outbox.content_key(row.object).await?;
+    let sealing = Sealing::of_row(row, content_key)?;
+    let attempt = shared.outbox.start_attempt(row.delivery, Timestamp::now()).await?;
+    let reader = shared.outbox.body(row.object)?;
+    let body = Tail::complete(reader, row.sealed.sealed_len, row.sealed.body_digest);
+    let size = Some((row.sealed.sealed_len, row.sealed.body_digest));
+    let outcome = deposit(shared, uplink, route, row.delivery, attempt, &sealing, size, body).await;
+    record(shared, row.delivery, attempt, outcome).await
+}
+
+/// Deposits what is still being received. Its row comes with the commit, and says attempt 1.
+async fn cut_through(shared: Arc<Shared>, live: Live) -> Ended {
+    let Live { delivery, route, sealing, body } = live;
+    let committed = body.committed();
+    let outcome = match shared.uplink() {
+        Some(uplink) => deposit(&shared, uplink, &route, delivery, Attempt(1), &sealing, None, body).await,
+        None => Err(NotDeposited::Deposit(DepositError::Disconnected)),
+    };
+    // Without a commit there is no row that could be told, and nothing complete has left.
+    if committed.wait().await
+        && let Err(error) = record(&shared, delivery, Attempt(1), outcome).await
+    {
+        error!(delivery = %delivery.short(), %error, "deposit could not be recorded");
+    }
+    Ended { delivery, pause: None }
+}
+
+/// Why a deposit did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDeposited {
+    /// No header could be made.
+    #[error(transparent)]
+    Session(#[from] NoSession),
+    /// The relay.
+    #[error(transparent)]
+    Deposit(#[from] DepositError),
+}
+
+/// Addresses a body and hands it to the relay.
+#[expect(clippy::too_many_arguments, reason = "the parts of one offer; each is named at its two callers")]
+pub async fn deposit(
+    shared: &Shared,
+    uplink: &Uplink,
+    route: &Route,
+    delivery: DeliveryId,
+    attempt: Attempt,
+    sealing: &Sealing,
+    size: Option<(u64, Digest)>,
+    body: impl BodySource,
+) -> Result<BootId, NotDeposited> {
+    let fields = HeaderFields { delivery, attempt, body: sealing.context, commitment: sealing.commitment };
+    let header = shared.sessions.header(uplink, route, &fields, &sealing.content_key).await?;
+    shared.sessions.sent(delivery, attempt, header.session);
+    let offer = Offer {
+        delivery,
+        attempt,
+        recipient: route.receiver.identity.fingerprint(),
+        route: route.id,
+        header: header.bytes,
+        size: size.map(|(size, _)| size),
+        digest: size.map(|(_, digest)| digest),
+    };
+    match uplink.deposit(offer, body).await {
+        Ok(deposited) => Ok(deposited.boot),
+        // The relay has it from an earlier connection, or its recipient has answered: the answer comes again.
+        Err(DepositError::Known { boot, .. }) => Ok(boot),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes down what came of a deposit; `true` asks for a pause of the route.
+async fn record(
+    shared: &Shared,
+    delivery: DeliveryId,
+    attempt: Attempt,
+    outcome: Result<BootId, NotDeposited>,
+) -> anyhow::Result<bool> {
+    let now = Timestamp::now();
+    let error = match outcome {
+        Ok(boot) => {
+            debug!(delivery = %delivery.short(), attempt = attempt.0, "relayed");
+            shared.outbox.relayed(delivery, attempt, boot, now).await?;
+            return Ok(false);
+        }
+        Err(error) => error,
+    };
+    let pause = !matches!(error, NotDeposited::Deposit(DepositError::Disconnected | DepositError::Abandoned));
+    debug!(delivery = %delivery.short(), attempt = attempt.0, %error, "not relayed");
+    let again_at = if pause { now.after(PAUSE) } else { now };
+    shared.outbox.deposit_failed(delivery, attempt, &error.to_string(), again_at, now).await?;
+    Ok(pause)
+}
+
+impl Sealing {
+    /// From the outbox's row.
+    pub fn of_row(row: &Delivery, content_key: Secret<[u8; 32]>) -> anyhow::Result<Self> {
+        let suite = Suite::from_code(row.sealed.suite).ok_or_else(|| {
+            anyhow::anyhow!(
+                "the outbox names suite code {}, which this version does not know",
+                row.sealed.suite
+            )
+        })?;
+        let context = BodyContext { suite, object: row.object, profile: row.sealed.profile };
+        Ok(Self { context, commitment: Commitment(row.sealed.commitment), content_key })
+    }
+}

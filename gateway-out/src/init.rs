@@ -1,0 +1,148 @@
+//! `init`: identity, outbox keys, and a commented configuration to complete.
+
+use std::{
+    fmt::Write as _,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use base::{AeTitle, Name, RouteId, Secret};
+use envelope::Suite;
+use identity::{IdentityKey, PeerCard};
+use service::files::{self, Readable};
+use spool::{IndexKey, OpenError, Outbox, OutboxKey};
+
+use crate::config::Respond;
+
+/// What a new configuration says.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The DICOM listener.
+    pub listen: SocketAddr,
+    /// The admin listener.
+    pub admin: SocketAddr,
+    /// The folder of sealed bodies and index, relative to the configuration.
+    pub outbox: PathBuf,
+    /// The folder of the keys, relative to the configuration.
+    pub keys: PathBuf,
+    /// Relays: name, address, card file.
+    pub relays: Vec<(Name, SocketAddr, PathBuf)>,
+    /// Receiving gateways: name, card file.
+    pub peers: Vec<(Name, PathBuf)>,
+    /// Routes.
+    pub routes: Vec<RouteOptions>,
+}
+
+/// One `[[route]]` of a new configuration.
+#[derive(Debug, Clone)]
+pub struct RouteOptions {
+    /// Shared with the receiving gateway.
+    pub id: RouteId,
+    /// The AE title that the PACS sends to.
+    pub ae: AeTitle,
+    /// The receiving gateway.
+    pub to: Name,
+    /// The destination's name there.
+    pub destination: Name,
+    /// Cipher suite.
+    pub suite: Suite,
+    /// When the PACS sees success.
+    pub respond: Respond,
+}
+
+/// File names inside [`Options::keys`].
+pub const IDENTITY_KEY: &str = "gateway-out.key";
+/// The key that wraps content keys.
+pub const OUTBOX_KEY: &str = "outbox.key";
+/// The key of the index's hashes.
+pub const INDEX_KEY: &str = "index.key";
+
+/// Makes the identity and the outbox's keys below `dir`; keys that are there already stay.
+pub fn create_keys(dir: &Path, name: &Name) -> Result<IdentityKey> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let path = dir.join(IDENTITY_KEY);
+    if !path.exists() {
+        let key = IdentityKey::generate(name.clone(), &Secret::random());
+        key.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let identity = IdentityKey::load(&path)?;
+    if !dir.join(OUTBOX_KEY).exists() {
+        OutboxKey::generate_file(&dir.join(OUTBOX_KEY))?;
+    }
+    if !dir.join(INDEX_KEY).exists() {
+        IndexKey::generate_file(&dir.join(INDEX_KEY))?;
+    }
+    Ok(identity)
+}
+
+/// Makes an empty outbox that belongs to the keys; one that is there already stays.
+pub fn create_outbox(dir: &Path, keys: &Path) -> Result<()> {
+    let (key, index_key) = (OutboxKey::load(&keys.join(OUTBOX_KEY))?, IndexKey::load(&keys.join(INDEX_KEY))?);
+    match Outbox::init(dir, &key, &index_key) {
+        Ok(()) | Err(OpenError::AlreadyInitialised(_)) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot make the outbox {}", dir.display())),
+    }
+}
+
+/// Writes this gateway's card, so that it can be given to others.
+pub fn write_card(path: &Path, identity: &IdentityKey) -> io::Result<()> {
+    files::replace(path, format!("{}\n", card(identity).to_line()).as_bytes(), Readable::Everybody)
+}
+
+/// What others pin.
+pub fn card(identity: &IdentityKey) -> PeerCard {
+    identity.card(1, &Suite::ALL.map(Suite::code))
+}
+
+/// The text of `gateway-out.toml`.
+pub fn config_text(options: &Options) -> String {
+    let Options { listen, admin, outbox, keys, relays, peers, routes } = options;
+    let key = |name: &str| keys.join(name).display().to_string();
+    let mut text = format!(
+        "# Sluis gateway-out: takes instances from a PACS by C-STORE and owes them until a receipt is in.\n\
+         # Relative paths start at this file's folder. `gateway-out check --config FILE` says what is missing.\n\
+         \n[identity]\nkey = {identity:?}\n\
+         \n# Sealed instances wait here. Both keys lie outside `dir`: a stolen outbox is worth nothing.\n\
+         # Keep a copy of both keys elsewhere: without them what waits in the outbox is lost.\n\
+         [outbox]\ndir = {outbox:?}\nkey = {outbox_key:?}\nindex_key = {index_key:?}\n\
+         # bytes_max = \"100 GiB\"\n\
+         \n[dicom]\nlisten = \"{listen}\"\n\
+         \n[admin]\nlisten = \"{admin}\"\n",
+        identity = key(IDENTITY_KEY),
+        outbox = outbox.display().to_string(),
+        outbox_key = key(OUTBOX_KEY),
+        index_key = key(INDEX_KEY),
+    );
+    for (name, address, card) in relays {
+        let _ = write!(
+            text,
+            "\n[[relay]]\nname = \"{name}\"\naddress = \"{address}\"\ncard = {:?}\n",
+            show(card)
+        );
+    }
+    for (name, card) in peers {
+        let _ = write!(text, "\n[[peer]]\nname = \"{name}\"\ncard = {:?}\n", show(card));
+    }
+    for route in routes {
+        let RouteOptions { id, ae, to, destination, suite, respond } = route;
+        let respond = match respond {
+            Respond::Spooled => "spooled",
+            Respond::Delivered => "delivered",
+        };
+        let _ = write!(
+            text,
+            "\n# One AE title, one way: the PACS sends to `ae`, the instance arrives at `destination` behind `to`.\n\
+             # The id is shared with the receiving gateway; the relay sees nothing else of the route.\n\
+             [[route]]\nid = \"{id}\"\nae = \"{ae}\"\nto = \"{to}\"\ndestination = \"{destination}\"\n\
+             suite = \"{suite}\"\nrespond = \"{respond}\"\n\
+             calling = [\"*\"]\nsources = [\"127.0.0.0/8\", \"::1/128\"]\n"
+        );
+    }
+    text
+}
+
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}

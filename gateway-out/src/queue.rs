@@ -1,0 +1,161 @@
+//! `queue` and `why`: what an operator sees of deliveries, and the few things that may be done to them.
+
+use anyhow::{Context as _, Result, anyhow};
+use base::{DeliveryId, Timestamp};
+use serde_json::{Value, json};
+use service::exit::UsageError;
+use spool::{Delivery, Event, Filter, Operator, Queue, State};
+
+/// Deliveries listed at most, unless asked otherwise.
+pub const LIST_MAX: u32 = 1000;
+/// Deliveries that `why` shows at most.
+const FOUND_MAX: u32 = 100;
+
+/// A delivery as `queue ls --json` shows it. No patient data.
+pub fn delivery_json(row: &Delivery, now: Timestamp) -> Value {
+    json!({
+        "delivery": row.delivery,
+        "object": row.object,
+        "route": row.route,
+        "receiver": row.receiver,
+        "destination": row.destination,
+        "sop_class": row.sop_class,
+        "state": row.state.as_str(),
+        "attempt": row.attempt.0,
+        "status": row.status.map(|status| format!("{:04X}", status.0)),
+        "reason": row.reason,
+        "alarm": row.alarm,
+        "changed_content": row.changed_content,
+        "deferrals": row.deferrals,
+        "nacks": row.nacks,
+        "joined": row.joined,
+        "sealed_bytes": row.sealed.sealed_len,
+        "data_bytes": row.sealed.data_len,
+        "received_at": row.received_at,
+        "next_at": row.next_at,
+        "ended_at": row.ended_at,
+        "age_s": now.since(row.received_at).as_secs(),
+    })
+}
+
+/// One line of `queue ls`.
+pub fn delivery_line(row: &Delivery, now: Timestamp) -> String {
+    let status = row.status.map_or_else(|| "-".to_owned(), |status| format!("{:04X}", status.0));
+    format!(
+        "{}  {:<20} {:>7} s  try {:<3} {status}  {} → {}  {}{}",
+        row.delivery.short(),
+        row.state.as_str(),
+        now.since(row.received_at).as_secs(),
+        row.attempt.0,
+        row.receiver,
+        row.destination,
+        if row.alarm { "! " } else { "" },
+        row.reason.as_deref().unwrap_or(""),
+    )
+}
+
+/// Deliveries that have not ended, or all of a state.
+pub async fn list(queue: &Queue, state: Option<State>, all: bool) -> Result<Vec<Delivery>> {
+    let filter = Filter {
+        states: state.into_iter().collect(),
+        open: !all && state.is_none(),
+        limit: LIST_MAX,
+        ..Filter::default()
+    };
+    Ok(queue.list(filter).await?)
+}
+
+/// The delivery with this id, or with this beginning of an id.
+pub async fn one(queue: &Queue, id: &str) -> Result<Delivery> {
+    if let Ok(id) = DeliveryId::from_hex(id) {
+        return queue.delivery(id).await?.ok_or_else(|| anyhow!("no delivery {id}"));
+    }
+    let mut found = queue.find(id, 2).await?;
+    match (found.pop(), found.pop()) {
+        (Some(one), None) => Ok(one.delivery),
+        (None, _) => Err(anyhow!("no delivery begins with {id}; `queue ls --all` lists them")),
+        (Some(_), Some(_)) => Err(anyhow!("several deliveries begin with {id}; give more digits")),
+    }
+}
+
+/// Who does it: the login name, which goes into the audit table.
+pub fn operator(reason: &str) -> Result<Operator> {
+    if reason.trim().is_empty() {
+        return Err(UsageError("give a --reason; it goes into the audit table".to_owned()).into());
+    }
+    let who = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    Ok(Operator { who: who.unwrap_or_else(|| "unknown".to_owned()), reason: reason.trim().to_owned() })
+}
+
+/// The life of a delivery, for `queue show` and `why`.
+pub async fn life(queue: &Queue, row: &Delivery) -> Result<(Vec<Event>, Value)> {
+    let events = queue.history(row.delivery).await.context("its history cannot be read")?;
+    let lines = events.iter().map(|event| {
+        json!({
+            "at": event.at,
+            "what": event.kind.as_str(),
+            "attempt": event.attempt.0,
+            "status": event.status.map(|status| format!("{:04X}", status.0)),
+            "detail": event.detail,
+        })
+    });
+    let mut value = delivery_json(row, Timestamp::now());
+    if let Value::Object(map) = &mut value {
+        map.insert("history".to_owned(), Value::Array(lines.collect()));
+    }
+    Ok((events, value))
+}
+
+/// As text.
+pub fn life_text(row: &Delivery, events: &[Event]) -> String {
+    let mut text = format!(
+        "delivery {}\n  object {}\n  to {} at {}, route {}\n  {} of {} bytes, SOP class {}\n",
+        row.delivery,
+        row.object,
+        row.destination,
+        row.receiver,
+        row.route,
+        row.state,
+        row.sealed.data_len,
+        row.sop_class
+    );
+    if let Some(status) = row.status {
+        text.push_str(&format!("  last status {:04X}\n", status.0));
+    }
+    if let Some(reason) = &row.reason {
+        text.push_str(&format!("  {reason}\n"));
+    }
+    for event in events {
+        let status = event.status.map_or_else(String::new, |status| format!(" {:04X}", status.0));
+        let detail = event.detail.as_deref().unwrap_or("");
+        text.push_str(&format!(
+            "  {}  try {}  {}{status}  {detail}\n",
+            utc(event.at),
+            event.attempt.0,
+            event.kind
+        ));
+    }
+    text
+}
+
+/// Everything that a UID, accession number, patient id or delivery id leads to.
+pub async fn why(queue: &Queue, text: &str) -> Result<Vec<(Delivery, Vec<Event>, Value)>> {
+    let mut lives = Vec::new();
+    for found in queue.find(text, FOUND_MAX).await? {
+        let (events, mut value) = life(queue, &found.delivery).await?;
+        if let Value::Object(map) = &mut value {
+            map.insert("found_by".to_owned(), json!(found.by.to_string()));
+        }
+        lives.push((found.delivery, events, value));
+    }
+    Ok(lives)
+}
+
+/// Coordinated universal time, to the millisecond.
+pub fn utc(at: Timestamp) -> String {
+    let nanos = i128::from(at.0) * 1_000_000;
+    time::OffsetDateTime::from_unix_timestamp_nanos(nanos)
+        .ok()
+        .and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok())
+        .unwrap_or_else(|| at.0.to_string())
+}

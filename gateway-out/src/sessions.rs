@@ -1,0 +1,143 @@
+//! The running session of each route: opened to a prekey of the receiver when one is needed, used
+//! until it is spent, never stored.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use base::{Attempt, DeliveryId, RouteId, Secret, SessionId, Timestamp};
+use envelope::{BundleError, HeaderFields, SealedHeader, SenderSession, SessionRequest, SessionSpent};
+use identity::IdentityKey;
+use tracing::{debug, info, warn};
+use transport::{Unavailable, Uplink};
+
+use crate::routes::Route;
+
+/// Why no header can be made now.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSession {
+    /// The relay is not connected.
+    #[error("the relay is not connected")]
+    Unavailable(#[from] Unavailable),
+    /// The receiver has not published a prekey at this relay.
+    #[error("the relay has no prekey of the receiver: is it connected?")]
+    NoPrekey,
+    /// What the relay handed out is not the pinned receiver's.
+    #[error("the prekey that the relay handed out is refused: {0}")]
+    Bundle(#[from] BundleError),
+    /// The session cannot carry the body.
+    #[error("{0}")]
+    Spent(#[from] SessionSpent),
+}
+
+/// One session a route.
+pub struct Sessions {
+    identity: Arc<IdentityKey>,
+    routes: HashMap<RouteId, tokio::sync::Mutex<()>>,
+    // Never held across an await; the lock of the route is.
+    open: Mutex<HashMap<RouteId, SenderSession>>,
+    // Never held across an await.
+    sent: Mutex<HashMap<(DeliveryId, Attempt), SessionId>>,
+}
+
+/// Attempts whose session is remembered.
+const SENT_MAX: usize = 65_536;
+
+impl Sessions {
+    /// No session yet.
+    pub fn new(identity: Arc<IdentityKey>, routes: impl Iterator<Item = RouteId>) -> Self {
+        let routes = routes.map(|route| (route, tokio::sync::Mutex::new(()))).collect();
+        Self { identity, routes, open: Mutex::default(), sent: Mutex::default() }
+    }
+
+    /// Addresses a body, opening a session first where none can carry it.
+    pub async fn header(
+        &self,
+        uplink: &Uplink,
+        route: &Route,
+        fields: &HeaderFields,
+        content_key: &Secret<[u8; 32]>,
+    ) -> Result<SealedHeader, NoSession> {
+        let _opening = match self.routes.get(&route.id) {
+            Some(lock) => Some(lock.lock().await),
+            None => None,
+        };
+        if let Some(header) = self.next_header(route.id, fields, content_key)? {
+            return Ok(header);
+        }
+        let session = self.open(uplink, route).await?;
+        self.with_open(|open| open.insert(route.id, session));
+        self.next_header(route.id, fields, content_key)?.ok_or(NoSession::Spent(SessionSpent::Expired))
+    }
+
+    /// Remembers in which session an attempt was addressed.
+    pub fn sent(&self, delivery: DeliveryId, attempt: Attempt, session: SessionId) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.len() >= SENT_MAX {
+            // What is forgotten only keeps its session's opening in the headers a little longer.
+            sent.clear();
+        }
+        sent.insert((delivery, attempt), session);
+    }
+
+    /// The receiver has answered an attempt. If it does not know the attempt's session, or not any more,
+    /// the next header opens another; otherwise it need not be told the opening again.
+    pub fn answered(&self, route: RouteId, delivery: DeliveryId, attempt: Attempt, unknown: bool) {
+        let session = self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(&(delivery, attempt));
+        let Some(session) = session else { return };
+        self.with_open(|open| {
+            let Some(current) = open.get_mut(&route).filter(|open| open.id() == session) else { return };
+            if unknown {
+                open.remove(&route);
+                info!(%route, "the receiver does not know our session; the next header opens another");
+            } else {
+                current.opening_known();
+            }
+        });
+    }
+
+    /// The next header of the running session; `None` where there is none that can carry it.
+    fn next_header(
+        &self,
+        route: RouteId,
+        fields: &HeaderFields,
+        content_key: &Secret<[u8; 32]>,
+    ) -> Result<Option<SealedHeader>, SessionSpent> {
+        self.with_open(|open| {
+            let Some(session) = open.get_mut(&route) else { return Ok(None) };
+            match session.next_header(fields, content_key, Timestamp::now()) {
+                Ok(header) => Ok(Some(header)),
+                Err(error @ SessionSpent::Suite { .. }) => Err(error),
+                Err(spent) => {
+                    debug!(%route, %spent, "session ends");
+                    open.remove(&route);
+                    Ok(None)
+                }
+            }
+        })
+    }
+
+    async fn open(&self, uplink: &Uplink, route: &Route) -> Result<SenderSession, NoSession> {
+        let recipient = &route.receiver.identity;
+        let bundle = uplink.prekey(recipient.fingerprint(), route.id).await?.ok_or(NoSession::NoPrekey)?;
+        let request = SessionRequest {
+            bundle: &bundle,
+            recipient,
+            sender: &self.identity,
+            route: route.id,
+            suite: route.suite,
+        };
+        let random = Secret::random();
+        let opened = tokio::task::block_in_place(|| SenderSession::open(&request, Timestamp::now(), &random));
+        let session = opened.inspect_err(|error| {
+            warn!(ae = %route.ae, receiver = %route.receiver.name, %error, "prekey refused");
+        })?;
+        debug!(ae = %route.ae, session = %session.id(), "session opened");
+        Ok(session)
+    }
+
+    fn with_open<T>(&self, act: impl FnOnce(&mut HashMap<RouteId, SenderSession>) -> T) -> T {
+        act(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

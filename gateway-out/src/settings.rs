@@ -1,0 +1,143 @@
+//! The checked configuration: files read, names resolved, contradictions refused.
+
+use std::{collections::HashSet, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use base::{AeTitle, AeTitleError};
+use envelope::Padding;
+use identity::{IdentityKey, PeerCard};
+use service::{
+    config::{ConfigError, Loaded},
+    peers::{Relay, load_identity, load_peers, load_relays},
+    telemetry::LogConfig,
+};
+
+use crate::{
+    config::{Config, DicomTable, RetryTable, RouteTable},
+    routes::{Route, Routes},
+};
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Settings {
+    /// Our identity.
+    pub identity: Arc<IdentityKey>,
+    /// The outbox's folder, keys and limits.
+    pub outbox: OutboxSettings,
+    /// The DICOM listener and its limits.
+    pub dicom: DicomTable,
+    /// Pace and limits of deliveries.
+    pub retry: RetryTable,
+    /// Relays, the preferred one first.
+    pub relays: Vec<Relay>,
+    /// One AE title each.
+    pub routes: Routes,
+    /// Admin listener.
+    pub admin: SocketAddr,
+    /// Log lines.
+    pub log: LogConfig,
+}
+
+/// The outbox's folder, keys and limits.
+#[derive(Debug, Clone)]
+pub struct OutboxSettings {
+    /// Sealed bodies and the index.
+    pub dir: PathBuf,
+    /// File of the key that wraps content keys.
+    pub key: PathBuf,
+    /// File of the key of the index's hashes.
+    pub index_key: PathBuf,
+    /// The most sealed bytes.
+    pub bytes_max: u64,
+    /// Free space never used.
+    pub reserve: u64,
+    /// How sealed sizes are blurred.
+    pub padding: Padding,
+}
+
+impl Config {
+    /// Reads the files that the configuration names and checks all of it, before any port opens.
+    pub fn check(loaded: &Loaded<Self>) -> Result<Settings, ConfigError> {
+        let config = &loaded.config;
+        let peers = load_peers(loaded, &config.peers)?;
+        match config.dicom.max_pdu {
+            0 | 4096..=1_048_576 => {}
+            other => {
+                let message =
+                    format!("{other} is out of range; give 4096 to 1048576 bytes, or 0 to announce no limit");
+                return Err(loaded.error("dicom.max_pdu", message));
+            }
+        }
+        Ok(Settings {
+            identity: load_identity(loaded, &config.identity)?,
+            outbox: check_outbox(loaded)?,
+            dicom: config.dicom.clone(),
+            retry: config.retry.clone(),
+            relays: load_relays(loaded, &config.relays)?,
+            routes: Routes::new(check_routes(loaded, &peers)?),
+            admin: config.admin.listen,
+            log: config.log.clone(),
+        })
+    }
+}
+
+fn check_outbox(loaded: &Loaded<Config>) -> Result<OutboxSettings, ConfigError> {
+    let table = &loaded.config.outbox;
+    let dir = loaded.resolve(&table.dir);
+    let (key, index_key) = (loaded.resolve(&table.key), loaded.resolve(&table.index_key));
+    for (name, path) in [("outbox.key", &key), ("outbox.index_key", &index_key)] {
+        if path.starts_with(&dir) {
+            let message = "it lies inside `dir`; keep it elsewhere, so that a stolen outbox is worth nothing";
+            return Err(loaded.error(name, message));
+        }
+    }
+    Ok(OutboxSettings {
+        dir,
+        key,
+        index_key,
+        bytes_max: table.bytes_max.0,
+        reserve: table.reserve.0,
+        padding: table.padding,
+    })
+}
+
+fn check_routes(loaded: &Loaded<Config>, peers: &[PeerCard]) -> Result<Vec<Arc<Route>>, ConfigError> {
+    let (mut ids, mut titles) = (HashSet::new(), HashSet::new());
+    let mut routes = Vec::new();
+    for (i, table) in loaded.config.routes.iter().enumerate() {
+        let refuse = |key: &str, message: String| Err(loaded.error(&format!("route[{i}].{key}"), message));
+        if !ids.insert(table.id) {
+            return refuse("id", format!("two [[route]] tables have the id {}", table.id));
+        }
+        if !titles.insert(&table.ae) {
+            return refuse("ae", format!("two [[route]] tables have the AE title {}", table.ae));
+        }
+        let Some(receiver) = peers.iter().find(|card| card.name == table.to) else {
+            return refuse("to", format!("no [[peer]] is called {}", table.to));
+        };
+        let calling = match calling(table) {
+            Ok(calling) => calling,
+            Err(error) => return refuse("calling", error.to_string()),
+        };
+        routes.push(Arc::new(Route {
+            id: table.id,
+            ae: table.ae.clone(),
+            receiver: receiver.clone(),
+            destination: table.destination.clone(),
+            suite: table.suite,
+            respond: table.respond,
+            calling,
+            sources: table.sources.clone(),
+            private_sop_classes: table.private_sop_classes,
+            changed_content: table.changed_content,
+            prefer: table.prefer.clone(),
+        }));
+    }
+    Ok(routes)
+}
+
+fn calling(table: &RouteTable) -> Result<Option<Vec<AeTitle>>, AeTitleError> {
+    if table.calling.iter().any(|title| title == "*") {
+        return Ok(None);
+    }
+    table.calling.iter().map(|title| AeTitle::parse(title)).collect::<Result<_, _>>().map(Some)
+}

@@ -1,0 +1,286 @@
+//! What the far side answers: verified, recorded, and only then acknowledged. Only a verified receipt
+//! that says stored ends custody.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base::{Attempt, Name, Timestamp};
+use envelope::open_record;
+use ledger::{
+    Class, DeferReason, Deferred, Expectation, NackReason, Outcome, Party, ReceiptFile, RootCache, Settlement,
+};
+use spool::{Deferral, Delivery, DeliveryError, Loss, NewReceipt};
+use tokio::{sync::mpsc, task::JoinSet};
+use tracing::{debug, error, info, warn};
+use transport::{Uplink, UplinkEvent};
+use wire::NoticeKind;
+
+use crate::{app::Shared, dispatch::Sealing, routes::Route, waiting::Verdict};
+
+/// Settlements recorded at one time: they share transactions.
+const AT_ONCE_MAX: usize = 256;
+
+/// Handles the events of one relay until its link has ended.
+pub async fn run(
+    shared: Arc<Shared>,
+    relay: Name,
+    uplink: Uplink,
+    mut events: mpsc::Receiver<UplinkEvent>,
+) -> Result<(), std::io::Error> {
+    let cache = Arc::new(Mutex::new(RootCache::default()));
+    let mut handling = JoinSet::new();
+    while let Some(event) = events.recv().await {
+        while handling.len() >= AT_ONCE_MAX {
+            handling.join_next().await;
+        }
+        while handling.try_join_next().is_some() {}
+        match event {
+            UplinkEvent::Connected { boot } => {
+                info!(%relay, "relay connected");
+                let alive = shared.outbox.relay_lost(&[boot], Timestamp::now()).await;
+                match alive {
+                    Ok(lost) if !lost.is_empty() => {
+                        info!(%relay, instances = lost.len(), "the relay was restarted; its instances are deposited again");
+                    }
+                    Ok(_) => {}
+                    Err(error) => error!(%error, "outbox cannot be written"),
+                }
+                shared.dispatch.wake();
+            }
+            UplinkEvent::Disconnected => warn!(%relay, "relay disconnected; instances wait in the outbox"),
+            event => {
+                let (shared, uplink, cache) = (Arc::clone(&shared), uplink.clone(), Arc::clone(&cache));
+                handling.spawn(async move { handle(&shared, &uplink, &cache, event).await });
+            }
+        }
+    }
+    while handling.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, event: UplinkEvent) {
+    let (delivery, attempt) = match &event {
+        UplinkEvent::Settlement { delivery, attempt, .. }
+        | UplinkEvent::Notice { delivery, attempt, .. }
+        | UplinkEvent::Collected { delivery, attempt } => (*delivery, *attempt),
+        UplinkEvent::Connected { .. } | UplinkEvent::Disconnected => return,
+    };
+    let row = match shared.outbox.delivery(delivery).await {
+        Ok(Some(row)) => row,
+        Ok(None) => {
+            warn!(delivery = %delivery.short(), "an answer for a delivery that this outbox does not know");
+            return;
+        }
+        Err(error) => {
+            error!(%error, "outbox cannot be read; the answer will come again");
+            return;
+        }
+    };
+    let Some(route) = shared.settings.routes.by_id(row.route) else {
+        warn!(delivery = %delivery.short(), route = %row.route, "an answer for a route that is not configured any more");
+        return;
+    };
+    let answer = Answer { shared, route, row: &row, cache };
+    let recorded = match event {
+        UplinkEvent::Settlement { settlement, record, .. } => answer.settlement(&settlement, &record).await,
+        UplinkEvent::Notice { kind, .. } => answer.notice(attempt, kind).await,
+        _ => {
+            let noted = shared.outbox.collected(delivery, attempt, Timestamp::now()).await;
+            if let Err(error) = noted {
+                debug!(%error, "not recorded as collected");
+            }
+            return;
+        }
+    };
+    match recorded {
+        Ok(()) => {
+            let recipient = route.receiver.identity.fingerprint();
+            // Without a connection the relay says it again, and it is recorded as known already.
+            let _ = uplink.ack(recipient, delivery, attempt).await;
+            shared.dispatch.wake();
+        }
+        Err(error) => warn!(delivery = %delivery.short(), attempt = attempt.0, %error, "answer refused"),
+    }
+}
+
+/// Why an answer is not acknowledged.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("settlement is not readable: {0}")]
+    Decode(#[from] ledger::DecodeError),
+    #[error("settlement is not the receiver's: {0}")]
+    Verify(#[from] ledger::VerifyError),
+    #[error("settlement is for another delivery")]
+    OtherDelivery,
+    #[error("sealed record does not open: {0}")]
+    Record(#[from] envelope::RecordError),
+    #[error("record is not the one that the settlement commits to")]
+    OtherRecord,
+    #[error(transparent)]
+    Receipt(#[from] ledger::ReceiptFileError),
+    #[error(transparent)]
+    Key(#[from] spool::BodyError),
+    #[error(transparent)]
+    Outbox(#[from] DeliveryError),
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+/// One answer, and what it is about.
+struct Answer<'a> {
+    shared: &'a Shared,
+    route: &'a Route,
+    row: &'a Delivery,
+    cache: &'a Mutex<RootCache>,
+}
+
+impl Answer<'_> {
+    async fn settlement(&self, bytes: &[u8], record: &[u8]) -> Result<(), Refused> {
+        let settlement = Settlement::decode(bytes)?;
+        if settlement.delivery() != self.row.delivery {
+            return Err(Refused::OtherDelivery);
+        }
+        {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            settlement.verify_cached(&self.route.receiver.identity, &mut cache)?;
+        }
+        let attempt = settlement.attempt();
+        let unknown = matches!(settlement.class(), Class::Nack(reason) if asks_for_new_session(reason));
+        self.shared.sessions.answered(self.route.id, self.row.delivery, attempt, unknown);
+        match settlement.class() {
+            Class::Nack(reason) => self.nack(attempt, reason).await,
+            Class::Deferred(_) => {
+                let deferred = Deferred::decode(&self.open(attempt, record).await?)?;
+                if settlement.class() != Class::Deferred(deferred.digest()) {
+                    return Err(Refused::OtherRecord);
+                }
+                self.deferred(&deferred).await
+            }
+            Class::Final(_) => {
+                if self.row.state.is_ended() && self.row.state != spool::State::Returned {
+                    return Ok(());
+                }
+                let receipt = self.open(attempt, record).await?;
+                let file = ReceiptFile::from_parts(&receipt, bytes)?;
+                self.receipt(&file, receipt, bytes).await
+            }
+        }
+    }
+
+    /// Opens a record under the content key, which the outbox or whoever waits still has.
+    async fn open(&self, attempt: Attempt, record: &[u8]) -> Result<Vec<u8>, Refused> {
+        let sealing = match self.shared.waiting.sealing(self.row.delivery) {
+            Some(sealing) => sealing,
+            None => {
+                let key = self.shared.outbox.content_key(self.row.object).await?;
+                Sealing::of_row(self.row, key)?
+            }
+        };
+        Ok(open_record(&sealing.context, &sealing.content_key, self.row.delivery, attempt, record)?)
+    }
+
+    async fn receipt(&self, file: &ReceiptFile, receipt: Vec<u8>, settlement: &[u8]) -> Result<(), Refused> {
+        let receiver = Party {
+            name: self.route.receiver.name.clone(),
+            fingerprint: self.route.receiver.identity.fingerprint(),
+        };
+        let want = Expectation {
+            delivery: self.row.delivery,
+            object: self.row.object,
+            body_digest: self.row.sealed.body_digest,
+            sender: self.shared.identity().name(),
+            receiver: &receiver,
+            destination: &self.row.destination,
+        };
+        let said = {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            file.verify_for(&want, &self.route.receiver.identity, &mut cache)?.clone()
+        };
+        let now = Timestamp::now();
+        let new = NewReceipt {
+            delivery: said.delivery,
+            attempt: said.attempt,
+            status: said.status,
+            level: said.level.number(),
+            answered_at: said.answered_at,
+            receipt,
+            settlement: settlement.to_vec(),
+        };
+        match said.outcome {
+            Outcome::Stored => {
+                self.shared.outbox.settled_stored(new, now).await?;
+                debug!(delivery = %self.row.delivery.short(), status = %said.status, "receipted");
+            }
+            Outcome::Refused => {
+                let settled = self.shared.outbox.refused(new, now).await?;
+                warn!(
+                    delivery = %self.row.delivery.short(), ae = %self.route.ae, destination = %self.row.destination,
+                    status = %said.status, state = %settled.state,
+                    "the destination refused an instance; `queue show` tells, `queue retry` or `queue discard` ends it"
+                );
+            }
+        }
+        self.shared.waiting.answer(self.row.delivery, Verdict::Answered(said.status));
+        Ok(())
+    }
+
+    async fn deferred(&self, deferred: &Deferred) -> Result<(), Refused> {
+        let permanent = deferred.reason == DeferReason::RejectedPermanent;
+        let reason = defer_text(deferred.reason);
+        if permanent {
+            warn!(ae = %self.route.ae, destination = %self.row.destination, "the destination rejects associations for good: is the gateway's AE title entered there?");
+        }
+        let deferral = Deferral {
+            status: deferred.status,
+            reason: reason.to_owned(),
+            not_before: Some(deferred.not_before),
+            permanent,
+        };
+        debug!(delivery = %self.row.delivery.short(), status = ?deferred.status, reason, "deferred");
+        let (delivery, attempt) = (self.row.delivery, deferred.attempt);
+        self.shared.outbox.deferred(delivery, attempt, deferral, crate::jitter(), Timestamp::now()).await?;
+        self.shared.waiting.answer(delivery, Verdict::NotDelivered);
+        Ok(())
+    }
+
+    async fn nack(&self, attempt: Attempt, reason: NackReason) -> Result<(), Refused> {
+        let text = format!("{reason:?}");
+        let delivery = self.row.delivery;
+        warn!(delivery = %delivery.short(), attempt = attempt.0, reason = text, "the receiver could not use an envelope");
+        self.shared.outbox.nacked(delivery, attempt, &text, crate::jitter(), Timestamp::now()).await?;
+        self.shared.waiting.answer(delivery, Verdict::NotDelivered);
+        Ok(())
+    }
+
+    async fn notice(&self, attempt: Attempt, kind: NoticeKind) -> Result<(), Refused> {
+        let loss = match kind {
+            NoticeKind::Expired => Loss::Expired,
+            NoticeKind::Gone => Loss::Gone,
+        };
+        let delivery = self.row.delivery;
+        info!(delivery = %delivery.short(), attempt = attempt.0, ?kind, "the relay has it no longer; it is deposited again");
+        self.shared.outbox.lost(delivery, attempt, loss, crate::jitter(), Timestamp::now()).await?;
+        self.shared.waiting.answer(delivery, Verdict::NotDelivered);
+        Ok(())
+    }
+}
+
+/// The receiver was restarted, or the session's life is over: nothing is wrong with the body.
+fn asks_for_new_session(reason: NackReason) -> bool {
+    matches!(
+        reason,
+        NackReason::UnknownPrekey | NackReason::PrekeyUsed | NackReason::UnknownSession | NackReason::Expired
+    )
+}
+
+fn defer_text(reason: DeferReason) -> &'static str {
+    match reason {
+        DeferReason::Status => "the destination asks to try again",
+        DeferReason::TimeOut => "the destination did not answer; the instance may be stored",
+        DeferReason::Aborted => "the association broke before the instance was sent",
+        DeferReason::Unreachable => "the destination cannot be reached",
+        DeferReason::RejectedTransient => "the destination rejects associations for now",
+        DeferReason::RejectedPermanent => "the destination rejects associations for good",
+        DeferReason::FolderFailed => "the destination's folder cannot be written",
+        DeferReason::DestinationDown => "the destination is down",
+    }
+}

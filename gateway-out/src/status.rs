@@ -1,0 +1,96 @@
+//! What `/status` and `/readyz` say. No patient data.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base::Timestamp;
+use serde_json::{Value, json};
+use service::admin::Readiness;
+
+use crate::app::Shared;
+
+/// Counts since the start of the process.
+#[derive(Debug, Default)]
+pub struct Counters {
+    associations: AtomicU64,
+    rejected: AtomicU64,
+    accepted: AtomicU64,
+    accepted_bytes: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Counters {
+    /// An association was accepted.
+    pub fn association(&self) {
+        self.associations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An association was rejected or did not come about.
+    pub fn rejected(&self) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An instance of this many bytes is in our custody, or was delivered.
+    pub fn accepted(&self, bytes: u64) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.accepted_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// An instance was refused.
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Ready is: the outbox takes instances. A relay that is away makes them wait and is no reason to refuse them.
+pub fn readiness(shared: &Shared) -> Readiness {
+    match shared.outbox.health() {
+        Ok(()) => Readiness::Ready,
+        Err(error) => Readiness::NotReady(error.to_string()),
+    }
+}
+
+/// The JSON of `/status`.
+pub async fn status(shared: &Shared) -> Value {
+    let relays = shared.settings.relays.iter().zip(&shared.uplinks).map(|(relay, uplink)| {
+        json!({ "name": relay.name, "address": relay.address, "connected": uplink.is_connected() })
+    });
+    let counters = &shared.counters;
+    json!({
+        "role": "gateway-out",
+        "version": env!("CARGO_PKG_VERSION"),
+        "name": shared.identity().name(),
+        "fingerprint": identity::fingerprint_text(&shared.identity().fingerprint()),
+        "dicom": shared.settings.dicom.listen,
+        "relays": relays.collect::<Vec<_>>(),
+        "queue": queue(&shared.outbox, Timestamp::now()).await,
+        "since_start": {
+            "associations": counters.associations.load(Ordering::Relaxed),
+            "associations_rejected": counters.rejected.load(Ordering::Relaxed),
+            "instances_accepted": counters.accepted.load(Ordering::Relaxed),
+            "bytes_accepted": counters.accepted_bytes.load(Ordering::Relaxed),
+            "instances_refused": counters.refused.load(Ordering::Relaxed),
+        },
+    })
+}
+
+/// Counts by route and state, and the age of the oldest that has not ended. Also what `status` shows
+/// when the daemon is not running.
+pub async fn queue(queue: &spool::Queue, now: Timestamp) -> Value {
+    let (counts, oldest) = match (queue.counts().await, queue.oldest().await) {
+        (Ok(counts), Ok(oldest)) => (counts, oldest),
+        (Err(error), _) | (_, Err(error)) => return json!({ "error": error.to_string() }),
+    };
+    let counts = counts.iter().map(|count| {
+        json!({
+            "route": count.route, "receiver": count.receiver, "destination": count.destination,
+            "state": count.state.as_str(), "deliveries": count.deliveries, "bytes": count.bytes,
+        })
+    });
+    let oldest = oldest.iter().map(|oldest| {
+        json!({
+            "route": oldest.route, "destination": oldest.destination, "delivery": oldest.delivery,
+            "age_s": now.since(oldest.received_at).as_secs(),
+        })
+    });
+    json!({ "counts": counts.collect::<Vec<_>>(), "oldest": oldest.collect::<Vec<_>>() })
+}
