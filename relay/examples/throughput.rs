@@ -102,25 +102,21 @@ async fn main() -> anyhow::Result<()> {
     let cpu_before = cpu_seconds();
     let start = Instant::now();
     let places = Arc::new(tokio::sync::Semaphore::new(CONCURRENT));
-    for _ in 0..bodies {
-        let place = places.clone().acquire_owned().await?;
-        let (uplink, body, recipient) = (uplink.clone(), body.clone(), in_key.fingerprint());
+    let depositing = {
+        let (uplink, recipient) = (uplink.clone(), in_key.fingerprint());
         tokio::spawn(async move {
-            let offer = Offer {
-                delivery: DeliveryId(random_bytes()),
-                attempt: Attempt(1),
-                recipient,
-                route: ROUTE,
-                header: vec![1; 600],
-                size: None,
-                digest: None,
-            };
-            if let Err(error) = uplink.deposit(offer, body).await {
-                eprintln!("deposit: {error}");
+            for _ in 0..bodies {
+                let Ok(place) = places.clone().acquire_owned().await else { return };
+                let (uplink, body) = (uplink.clone(), body.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = uplink.deposit(offer(recipient), body).await {
+                        eprintln!("deposit: {error}");
+                    }
+                    drop(place);
+                });
             }
-            drop(place);
-        });
-    }
+        })
+    };
     let mut settled = 0;
     while settled < bodies {
         if let Some(UplinkEvent::Settlement { delivery, attempt, .. }) = events.recv().await {
@@ -128,6 +124,7 @@ async fn main() -> anyhow::Result<()> {
             uplink.ack(in_key.fingerprint(), delivery, attempt).await?;
         }
     }
+    depositing.await?;
     let seconds = start.elapsed().as_secs_f64();
     let megabytes = (bodies * bytes) as f64 / 1e6;
     println!(
@@ -143,6 +140,18 @@ async fn main() -> anyhow::Result<()> {
     shutdown.cancel();
     relay.await??;
     Ok(())
+}
+
+fn offer(recipient: base::Fingerprint) -> Offer {
+    Offer {
+        delivery: DeliveryId(random_bytes()),
+        attempt: Attempt(1),
+        recipient,
+        route: ROUTE,
+        header: vec![1; 600],
+        size: None,
+        digest: None,
+    }
 }
 
 type IncomingOfferId = (base::Fingerprint, DeliveryId, Attempt);

@@ -43,8 +43,13 @@ pub mod limits {
     pub const CONTROL_QUEUE_FRAMES: usize = 2048;
     /// Frames waiting to be written on a relay's control stream; a peer that lets it fill is disconnected.
     pub const RELAY_QUEUE_FRAMES: usize = 8192;
-    /// Events that an owner has not taken yet; when full, the link waits for its owner.
-    pub const EVENT_QUEUE: usize = 256;
+    /// Events of a gateway's link that its owner has not taken yet; when full, the link waits for its owner. It is
+    /// four times what a relay sends without acknowledgement, so that deposits never wait behind it.
+    pub const EVENT_QUEUE: usize = 1024;
+    /// `Collected` is only news: it is dropped when the queue has less room than this.
+    pub const EVENT_QUEUE_SPARE: usize = EVENT_QUEUE / 2;
+    /// Events that a relay has not taken yet, most of them body bytes.
+    pub const RELAY_EVENT_QUEUE: usize = 256;
     /// Deposits of one uplink at once, shared fairly by its routes.
     pub const DEPOSITS_MAX: u64 = 512;
     /// Body streams of one sender at a relay.

@@ -166,7 +166,7 @@ impl RelayListener {
         server.migration(true);
         socket.set_nonblocking(true).map_err(ListenError::Socket)?;
         let endpoint = endpoint(socket, Some(server)).map_err(ListenError::Socket)?;
-        let (events, received) = mpsc::channel(limits::EVENT_QUEUE);
+        let (events, received) = mpsc::channel(limits::RELAY_EVENT_QUEUE);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let shared = Arc::new(Shared {
             config,
@@ -192,6 +192,14 @@ impl RelayListener {
         self.tasks.close();
         self.tasks.wait().await;
         let _ = timeout(limits::CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
+    }
+}
+
+/// A listener that is dropped instead of stopped ends hard, as a crash would end it.
+impl Drop for RelayListener {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.endpoint.close(CloseCode::Stopping.code().into(), CloseCode::Stopping.text().as_bytes());
     }
 }
 

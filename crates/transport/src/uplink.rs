@@ -66,7 +66,7 @@ pub enum UplinkEvent {
         /// Why.
         kind: NoticeKind,
     },
-    /// The recipient has the whole body. Information only.
+    /// The recipient has the whole body. Information only: left out when its owner is slow to take events.
     Collected {
         /// The delivery.
         delivery: DeliveryId,
@@ -103,6 +103,7 @@ pub(crate) struct Live {
 
 impl Uplink {
     /// Starts the link. It connects, and connects again, until its task is stopped or the events are dropped.
+    /// Take the events all the time: nothing but the link's own queue stands between them and the grants.
     pub fn start(config: UplinkConfig) -> (Self, mpsc::Receiver<UplinkEvent>, LinkTask) {
         let (events, received) = mpsc::channel(limits::EVENT_QUEUE);
         let shared = Arc::new(Shared { live: Mutex::new(None), slots: Slots::new(limits::DEPOSITS_MAX) });

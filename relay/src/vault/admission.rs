@@ -253,9 +253,8 @@ impl<C: SettlementCheck> Vault<C> {
     }
 
     fn make_tight(&mut self, key: Key) {
-        let Some(blob) = self.blobs.get_mut(&key) else { return };
-        if !std::mem::replace(&mut blob.tight, true) {
-            self.counters.passed_through += 1;
+        if let Some(blob) = self.blobs.get_mut(&key) {
+            blob.tight = true;
         }
         self.free_taken(key);
     }
@@ -264,9 +263,11 @@ impl<C: SettlementCheck> Vault<C> {
     pub(super) fn free_taken(&mut self, key: Key) {
         let Some(blob) = self.blobs.get_mut(&key) else { return };
         let Some(lease) = blob.lease.as_ref().filter(|_| blob.tight) else { return };
+        let whole = blob.held.base() == 0;
         if blob.held.free_to(lease.outflow.taken()) == 0 {
             return;
         }
+        self.counters.passed_through += u64::from(whole);
         self.shrink(key);
     }
 

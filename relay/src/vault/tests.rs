@@ -1,1 +1,5 @@
+//! The custody rules as tables: each step fails once before and once after its effect.
 
+mod faults;
+mod memory;
+mod world;

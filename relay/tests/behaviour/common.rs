@@ -1,5 +1,5 @@
 //! One relay in this process, with gateways that send random bytes as sealed bodies.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,9 +50,12 @@ pub(crate) struct Running {
 }
 
 impl Bed {
+    pub(crate) fn limits() -> Limits {
+        Limits::new(256 << 20, 64 << 20, Duration::from_secs(900), Duration::from_secs(30))
+    }
+
     pub(crate) async fn new() -> Self {
-        Self::with_limits(Limits::new(256 << 20, 64 << 20, Duration::from_secs(900), Duration::from_secs(30)))
-            .await
+        Self::with_limits(Self::limits()).await
     }
 
     pub(crate) async fn with_limits(limits: Limits) -> Self {
@@ -71,7 +74,16 @@ impl Bed {
 
     /// Starts the relay, at the same address as before.
     pub(crate) async fn start(&mut self) {
-        let quic = UdpSocket::bind(self.address).unwrap();
+        // A relay that was killed lets go of its port a moment later.
+        let quic = soon("the port", async {
+            loop {
+                match UdpSocket::bind(self.address) {
+                    Ok(socket) => return socket,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        })
+        .await;
         let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.address = quic.local_addr().unwrap();
         self.admin = admin.local_addr().unwrap();
@@ -130,6 +142,22 @@ impl Bed {
         .await
     }
 
+    /// Waits until nothing moves any more.
+    pub(crate) async fn at_rest(&self) {
+        soon("rest", async {
+            let mut before = None;
+            loop {
+                let counters = self.status().await.counters;
+                if before == Some((counters.bytes_in, counters.bytes_out)) {
+                    return;
+                }
+                before = Some((counters.bytes_in, counters.bytes_out));
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        })
+        .await;
+    }
+
     pub(crate) fn uplink(&self) -> Sender {
         let card = self.relay_key.card(1, &[]);
         let (link, events, task) =
@@ -157,11 +185,12 @@ impl Sender {
         soon("an uplink event", self.events.recv()).await.unwrap()
     }
 
-    /// The next event that is not `Collected`.
+    /// The next event that is neither `Collected` nor `Disconnected` nor `Connected`.
     pub(crate) async fn answer(&mut self) -> UplinkEvent {
         loop {
             match self.next().await {
-                UplinkEvent::Collected { .. } => {}
+                UplinkEvent::Collected { .. } | UplinkEvent::Disconnected | UplinkEvent::Connected { .. } => {
+                }
                 event => return event,
             }
         }
@@ -293,26 +322,29 @@ pub(crate) async fn take(offer: IncomingOffer, window: u64) -> Result<(u64, bool
 }
 
 /// Takes and settles everything that is offered, until dropped.
-pub(crate) fn settle_all(mut recipient: Recipient, window: u64) -> JoinHandle<HashMap<DeliveryId, u32>> {
+pub(crate) fn settle_all(recipient: Recipient, window: u64) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let mut seen = HashMap::new();
-        while let Some(event) = recipient.events.recv().await {
-            let DownlinkEvent::Offered(offer) = event else { continue };
-            *seen.entry(offer.delivery).or_default() += 1;
-            let (link, key, settling) =
-                (recipient.link.clone(), recipient.key.clone(), Settling::from(&offer));
-            tokio::spawn(async move {
-                let lease = offer.lease();
-                let (_, whole) = take(offer, window).await?;
-                assert!(whole);
-                let settled = settlement(&key, settling.delivery, settling.attempt);
-                let _ = link
-                    .settle(settling.sender, settling.delivery, settling.attempt, settled, Vec::new())
-                    .await;
-                drop(lease);
-                Ok::<_, transport::Lost>(())
-            });
+        // The link lives for as long as its task does.
+        let Recipient { link, mut events, task: _task, key } = recipient;
+        while let Some(event) = events.recv().await {
+            if let DownlinkEvent::Offered(offer) = event {
+                tokio::spawn(take_and_settle(link.clone(), key.clone(), offer, window));
+            }
         }
-        seen
     })
+}
+
+/// Takes a whole body and settles it.
+pub(crate) async fn take_and_settle(
+    link: Downlink,
+    key: Arc<IdentityKey>,
+    offer: IncomingOffer,
+    window: u64,
+) {
+    let (settling, lease) = (Settling::from(&offer), offer.lease());
+    let Ok((_, whole)) = take(offer, window).await else { return };
+    assert!(whole);
+    let settled = settlement(&key, settling.delivery, settling.attempt);
+    let _ = link.settle(settling.sender, settling.delivery, settling.attempt, settled, Vec::new()).await;
+    drop(lease);
 }

@@ -78,3 +78,28 @@ async fn a_sender_that_is_not_admitted_for_a_recipient_is_declined() {
         Err(DepositError::Declined(DeclineCode::NotAdmitted))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prekeys_and_session_ends_pass_through() {
+    let bed = Bed::new().await;
+    let (mut sender, mut recipient) = (bed.uplink(), bed.downlink());
+    recipient.ready(1).await;
+    sender.connected().await;
+    assert_eq!(sender.link.prekey(sender.recipient, ROUTE).await, Ok(None));
+    // As many as do not fit into one frame.
+    let bundles: Vec<Vec<u8>> = (0..40u8).map(|n| vec![n; 5000]).collect();
+    recipient.publish(ROUTE, bundles.clone(), Some(vec![99; 5000])).await;
+    let mut got = Vec::new();
+    while got.len() < 40 {
+        // Published and asked for on two connections: the first answers may be none.
+        match sender.link.prekey(sender.recipient, ROUTE).await.unwrap() {
+            Some(bundle) if bundle.first() != Some(&99) => got.push(bundle),
+            _ => tokio::task::yield_now().await,
+        }
+    }
+    assert_eq!(got, bundles);
+    assert_eq!(sender.link.prekey(sender.recipient, ROUTE).await, Ok(Some(vec![99; 5000])));
+    sender.link.close_session(sender.recipient, ROUTE, vec![1, 2, 3]).await.unwrap();
+    let DownlinkEvent::SessionClosed { bytes, sender: who, .. } = recipient.next().await else { panic!() };
+    assert_eq!((bytes, who), (vec![1, 2, 3], bed.sender_key.fingerprint()));
+}
