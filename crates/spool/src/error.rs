@@ -51,6 +51,16 @@ pub enum OpenError {
         /// The newest format that we know.
         known: i64,
     },
+    /// Written by an older version, which the daemon has not converted yet.
+    #[error(
+        "the index has format {found}, this version needs {known}: start the daemon once, it converts it"
+    )]
+    TooOld {
+        /// The format of the index.
+        found: i64,
+        /// The format that we know.
+        known: i64,
+    },
     /// The file system refuses.
     #[error("{}: {error}", path.display())]
     Io {

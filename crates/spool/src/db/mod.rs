@@ -5,6 +5,7 @@ mod reader;
 mod writer;
 
 use std::{
+    cmp::Ordering,
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
@@ -136,6 +137,19 @@ pub(crate) fn connect(dir: &Path, create: bool) -> Result<Connection, OpenError>
         Ok(connection)
     };
     open().map_err(|error| OpenError::Store(store_error(&error)))
+}
+
+/// For a command beside the daemon: the format must be ours already. Only the daemon changes it.
+pub(crate) fn check_format(connection: &Connection, steps: &[&str]) -> Result<(), OpenError> {
+    let found: i64 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|error| OpenError::Store(store_error(&error)))?;
+    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
+    match found.cmp(&known) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(OpenError::TooNew { found, known }),
+        Ordering::Less => Err(OpenError::TooOld { found, known }),
+    }
 }
 
 /// Brings the tables to the newest format, one step at a time, each in one transaction.

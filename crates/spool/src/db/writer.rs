@@ -24,6 +24,8 @@ const BATCH_MAX: usize = 256;
 const BEGIN_TRIES_MAX: u32 = 3;
 /// How long erased keys may stay readable in the write-ahead log.
 const TRUNCATE_AFTER: Duration = Duration::from_secs(3);
+/// How long one attempt to truncate the log waits for readers.
+const TRUNCATE_WAIT: Duration = Duration::from_millis(20);
 
 /// Why a request did not change anything: its own error, or the store's.
 #[derive(Debug)]
@@ -264,13 +266,16 @@ impl Worker {
     }
 
     /// Moves everything into the index and empties the log, so that no erased key stays in it. When a
-    /// reader is in the way it is tried again later.
+    /// reader of another process is in the way it is tried again later: nobody waits for it.
     fn truncate(&mut self) {
-        let done = self.health.index().is_err()
-            || self
-                .connection
-                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, i64>(0))
-                .is_ok_and(|busy| busy == 0);
+        let truncated = || -> rusqlite::Result<bool> {
+            self.connection.busy_timeout(TRUNCATE_WAIT)?;
+            let busy: i64 =
+                self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
+            Ok(busy == 0)
+        };
+        let done = self.health.index().is_err() || truncated().unwrap_or(false);
+        let _ = self.connection.busy_timeout(super::BUSY_TIMEOUT);
         self.truncate_at = (!done).then(|| Instant::now() + TRUNCATE_AFTER);
     }
 }

@@ -54,8 +54,8 @@ impl Inbound {
 
     /// Opens the ledger for one command of an operator beside the running daemon. It should only look.
     pub fn open_admin(dir: &Path) -> Result<Self, OpenError> {
-        let mut connection = db::connect(dir, false)?;
-        db::migrate(&mut connection, schema::STEPS)?;
+        let connection = db::connect(dir, false)?;
+        db::check_format(&connection, schema::STEPS)?;
         // Not the lock of the daemon: any open file will do in its place.
         let lock = File::open(dir).map_err(db::io_error(dir))?;
         Ok(Self {

@@ -13,6 +13,9 @@ use crate::{
     },
 };
 
+/// Attempts, beside the first, whose steps the history keeps.
+pub(crate) const HISTORY_ATTEMPTS: u32 = 16;
+
 pub(crate) type Change<T> = Result<T, JobError<DeliveryError>>;
 
 pub(crate) fn load(connection: &Connection, delivery: DeliveryId) -> Change<Standing> {
@@ -35,7 +38,22 @@ pub(crate) fn start_attempt(
     (row.state, row.running, row.next_at, row.boot) = (State::Sealed, true, None, None);
     row.save(connection, now)?;
     row.note(connection, now, EventKind::Attempt, None)?;
+    forget_middle_attempts(connection, &row)?;
     Ok(row.attempt)
+}
+
+/// A destination that is down for a month causes thousands of attempts: the history keeps the first one
+/// and the last few.
+fn forget_middle_attempts(connection: &Connection, row: &Standing) -> rusqlite::Result<()> {
+    let Some(until) = row.attempt.0.checked_sub(HISTORY_ATTEMPTS).filter(|until| *until > 1) else {
+        return Ok(());
+    };
+    // The kinds above this one are ends and acts of operators: they stay.
+    let steps = EventKind::RelayLost.code();
+    let sql = "DELETE FROM event WHERE delivery_id = ?1 AND attempt > 1 AND attempt <= ?2
+        AND (kind <= ?3 OR kind = ?4)";
+    let values = (row.id, until, steps, EventKind::Interrupted.code());
+    connection.prepare_cached(sql)?.execute(values).map(drop)
 }
 
 /// The relay has all of it.
@@ -262,7 +280,8 @@ pub(crate) fn park_overdue(
 ) -> Change<Vec<DeliveryId>> {
     let age_ms = u64::try_from(policy.age_max.as_millis()).unwrap_or(u64::MAX);
     let Some(before) = now.0.checked_sub(age_ms) else { return Ok(Vec::new()) };
-    let condition = "WHERE d.next_at IS NOT NULL AND d.age_from <= ?1 ORDER BY d.id LIMIT ?2";
+    // By next_at, so that the index of what waits is walked and not the table.
+    let condition = "WHERE d.next_at IS NOT NULL AND d.age_from <= ?1 ORDER BY d.next_at LIMIT ?2";
     let mut parked = Vec::new();
     for mut row in load::standings(connection, condition, params![millis(Timestamp(before)), limit])? {
         park(connection, &mut row, "older than age_max", now)?;

@@ -1,4 +1,4 @@
-//! Receiving: CUSTODY, "Order of durable writes". fdatasync of the bodies, fsync of their folder, one
+//! Receiving: CUSTODY, "Order of durable writes". fdatasync of the bodies and fsync of their folder, one
 //! transaction, answers. One thread flushes for all callers that wait; while it flushes the next group the
 //! index's thread commits the one before.
 
@@ -95,25 +95,22 @@ fn take_over(inner: &Arc<Inner>, group: Vec<Request>) {
     }
 }
 
-/// Bodies, then their folder. Where one fails the whole group does: the disk is not to be trusted.
+/// Bodies and their folder, all before the transaction. They are flushed side by side: the names are in the
+/// folder since the bodies were begun, and a journalling file system then makes all of it durable with one
+/// commit of its journal. Where one fails the whole group does: the disk is not to be trusted.
 fn flush(bodies: &Bodies, group: &[Request]) -> io::Result<()> {
-    match group {
-        [only] => only.body.sync()?,
-        _ => flush_together(group)?,
-    }
-    bodies.sync_dir()
-}
-
-fn flush_together(group: &[Request]) -> io::Result<()> {
-    let share = group.len().div_ceil(FLUSHES_MAX);
+    let mut shares = group.chunks(group.len().div_ceil(FLUSHES_MAX));
+    let sync = |share: &[Request]| share.iter().try_for_each(|request| request.body.sync());
+    let own = shares.next().unwrap_or_default();
     thread::scope(|scope| {
-        let flushing: Vec<_> = group
-            .chunks(share)
-            .map(|part| scope.spawn(move || part.iter().try_for_each(|request| request.body.sync())))
-            .collect();
-        flushing.into_iter().try_for_each(|one| {
-            one.join().unwrap_or_else(|_| Err(io::Error::other("a flushing thread has ended")))
-        })
+        let folder = scope.spawn(|| bodies.sync_dir());
+        let others: Vec<_> = shares.map(|share| scope.spawn(move || sync(share))).collect();
+        let mut outcome = sync(own);
+        for one in others.into_iter().chain([folder]) {
+            let ended = one.join().unwrap_or_else(|_| Err(io::Error::other("a flushing thread has ended")));
+            outcome = outcome.and(ended);
+        }
+        outcome
     })
 }
 
@@ -138,7 +135,8 @@ fn store(inner: &Arc<Inner>, request: Request) {
                 drop(body);
             }
             Ok(_) => body.keep(),
-            Err(CommitError::Store(StoreError::Failed(_))) => body.leave(),
+            // Whether there is a row is for the next start to see.
+            Err(CommitError::Store(StoreError::Failed(_) | StoreError::Damaged(_))) => body.leave(),
             Err(_) => drop(body),
         }
         let _ = answer.send(outcome);

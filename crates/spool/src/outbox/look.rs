@@ -8,7 +8,7 @@ use rusqlite::{Connection, ToSql, params};
 use crate::{
     Act, Count, Delivery, Event, EventKind, Filter, Found, FoundBy, IndexKey, Oldest, Outcome, Receipt,
     ReceiptId,
-    db::column::{self, length, name, number, time},
+    db::column::{self, length, millis, name, number, time},
     outbox::load,
     record::{self, Identifier},
 };
@@ -16,6 +16,26 @@ use crate::{
 /// What a transaction of another process changes, and one of ours does not.
 pub(crate) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "data_version", |row| row.get(0))
+}
+
+/// What is due on a route. Way by way, each in the order of its index: the limit is met without looking at
+/// all that is due.
+pub(crate) fn due_on(
+    connection: &Connection,
+    route: RouteId,
+    now: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<Vec<Delivery>> {
+    let mut ways = connection.prepare_cached("SELECT id FROM way WHERE route = ?1")?;
+    let ways: Vec<i64> = ways.query_map([route.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let condition = "WHERE d.way_id = ?1 AND d.next_at <= ?2 ORDER BY d.next_at, d.id LIMIT ?3";
+    let mut due = Vec::new();
+    for way in ways {
+        due.extend(load::deliveries(connection, condition, params![way, millis(now), limit])?);
+    }
+    due.sort_by_key(|row| (row.next_at, row.sequence));
+    due.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(due)
 }
 
 /// When the next delivery becomes due.

@@ -115,8 +115,8 @@ impl Outbox {
         if !config.dir.is_dir() {
             return Err(OpenError::NotInitialised(config.dir));
         }
-        let mut connection = db::connect(&config.dir, false)?;
-        db::migrate(&mut connection, schema::STEPS)?;
+        let connection = db::connect(&config.dir, false)?;
+        db::check_format(&connection, schema::STEPS)?;
         schema::check_keys(&connection, &config.dir, &key, &index_key)?;
         start(config, connection, key, index_key, Faults::none())
     }

@@ -22,7 +22,10 @@ use crate::{
     record::Hashes,
 };
 
-pub(crate) const LOOP_REASON: &str = "routing loop or endless re-send?";
+/// Repeats that the history names; the row counts all of them.
+const HISTORY_JOINED: u32 = 16;
+
+const LOOP_REASON: &str = "routing loop or endless re-send?";
 
 /// A new object, sealed and hashed.
 #[derive(Debug)]
@@ -290,11 +293,15 @@ fn way_id(connection: &Connection, delivery: &NewDelivery) -> rusqlite::Result<i
 }
 
 fn join(connection: &Connection, carrier: DeliveryId, now: Timestamp) -> rusqlite::Result<()> {
-    let sql =
-        "UPDATE delivery SET joined = joined + 1, changed_at = ?2 WHERE delivery = ?1 RETURNING id, attempt";
+    let sql = "UPDATE delivery SET joined = joined + 1, changed_at = ?2 WHERE delivery = ?1
+        RETURNING id, attempt, joined";
     let mut statement = connection.prepare_cached(sql)?;
-    let (id, attempt) =
-        statement.query_row((carrier.0, millis(now)), |row| Ok((row.get(0)?, base::Attempt(row.get(1)?))))?;
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, base::Attempt(row.get(1)?), row.get::<_, u32>(2)?));
+    let (id, attempt, joined) = statement.query_row((carrier.0, millis(now)), read)?;
+    // A sender that repeats itself all day is counted, and does not fill the history.
+    if joined > HISTORY_JOINED {
+        return Ok(());
+    }
     NewEvent::plain(now, EventKind::Joined, attempt).write(connection, id)
 }
 

@@ -61,12 +61,7 @@ impl Queue {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let condition = "WHERE d.way_id IN (SELECT id FROM way WHERE route = ?1) AND d.next_at <= ?2
-            ORDER BY d.next_at, d.id LIMIT ?3";
-        self.read(move |connection| {
-            load::deliveries(connection, condition, params![route.0, millis(now), limit])
-        })
-        .await
+        self.read(move |connection| look::due_on(connection, route, now, limit)).await
     }
 
     /// When the next delivery becomes due; in the past where some are due by now.

@@ -138,7 +138,8 @@ pub(crate) fn audit(
 }
 
 fn rewrap(connection: &Connection, old: &OutboxKey, new: &OutboxKey) -> Result<u64, JobError<BodyError>> {
-    let sql = "SELECT id, object, wrapped_key, record FROM object WHERE wrapped_key IS NOT NULL";
+    let sql = "SELECT id, object, wrapped_key, record FROM object
+        WHERE purged_at IS NULL AND wrapped_key IS NOT NULL";
     let read = |row: &rusqlite::Row<'_>| {
         Ok((
             row.get::<_, i64>(0)?,

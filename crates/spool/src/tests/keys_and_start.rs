@@ -66,6 +66,10 @@ fn an_index_of_a_newer_version_is_left_alone() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     let opened = open_with(&place, [7; 32], [8; 32]);
     assert!(matches!(opened, Err(OpenError::TooNew { found: 99, .. })));
+    let admin = || Outbox::open_admin(place.config.clone(), outbox_key(), index_key());
+    assert!(matches!(admin(), Err(OpenError::TooNew { found: 99, .. })));
+    connection.pragma_update(None, "user_version", 0).unwrap();
+    assert!(matches!(admin(), Err(OpenError::TooOld { found: 0, .. })), "a command converts nothing");
 }
 
 #[tokio::test]

@@ -480,3 +480,28 @@ async fn delivered_mode_notices_loops_and_changed_content_too() {
     let refused = outbox.begin_unspooled(refused, T0).await;
     assert!(matches!(refused, Err(CommitError::ChangedContent { .. })));
 }
+
+#[tokio::test]
+async fn the_history_of_a_long_wait_stays_short() {
+    let place = Place::new();
+    let outbox = place.open();
+    let sample = Sample::new(1, 1, 1);
+    sample.commit(&outbox, T0).await;
+    outbox.hold(sample.delivery(), operator(), T0).await.unwrap();
+    outbox.release(sample.delivery(), operator(), T0).await.unwrap();
+    for _ in 0..100 {
+        let attempt = outbox.start_attempt(sample.delivery(), T0).await.unwrap();
+        outbox.relayed(sample.delivery(), attempt, BOOT, T0).await.unwrap();
+        outbox.deferred(sample.delivery(), attempt, Deferral::default(), 0.5, T0).await.unwrap();
+    }
+    for number in 2..=40 {
+        Sample::new(number, 1, 1).commit(&outbox, T0).await;
+    }
+    let events = outbox.history(sample.delivery()).await.unwrap();
+    let of = |attempt: u32| events.iter().filter(|event| event.attempt == Attempt(attempt)).count();
+    assert_eq!((of(1), of(2), of(83), of(84), of(85), of(99)), (3, 0, 0, 0, 3, 3));
+    let count = |kind| events.iter().filter(|event| event.kind == kind).count();
+    assert_eq!(count(EventKind::Joined), 16);
+    assert_eq!(row(&outbox, sample.delivery()).await.joined, 39);
+    assert_eq!((count(EventKind::Received), count(EventKind::Held), count(EventKind::Released)), (1, 1, 1));
+}
