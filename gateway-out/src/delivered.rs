@@ -14,7 +14,7 @@ use transport::BodyPiece;
 use crate::{
     answers::{Answer, Cause},
     dispatch::{self, NotDeposited},
-    pipeline::{Arriving, changed_content, drain, new_delivery, not_committed},
+    pipeline::{Arrived, Arriving, changed_content, drain, new_delivery, not_committed},
     tail::Pipe,
     waiting::Verdict,
 };
@@ -32,7 +32,7 @@ pub(crate) async fn store(
     let mut sealed = Vec::new();
     while let Some(fragment) = association.data().await? {
         // An error above drops the writer: the deposit is abandoned with it.
-        let walked = block_in_place(|| arriving.fragment(&fragment, &mut sealed));
+        let walked = arriving.fragment(&fragment, &mut sealed);
         if let Err(cause) = walked {
             drop(writer);
             drain(association).await?;
@@ -78,10 +78,17 @@ impl Delivering<'_> {
         let (shared, route, meta) = (arriving.shared, arriving.route, arriving.meta);
         let (delivery, received_at) = (arriving.delivery, arriving.received_at);
         let sealing = arriving.sealing.clone();
-        let arrived = match block_in_place(|| arriving.finish(&mut sealed)) {
-            Ok(arrived) => arrived,
+        let (findings, mut tail) = match arriving.finish() {
+            Ok(checked) => checked,
             Err(cause) => return cause.into(),
         };
+        while block_in_place(|| tail.padding(&mut sealed)) {
+            if !write(&writer, &mut sealed).await {
+                return Cause::NotDelivered.into();
+            }
+        }
+        let body = tail.finish(&mut sealed);
+        let arrived = Arrived { findings, body };
         let new = NewUnspooled {
             object: sealing.context.object,
             sealed: arrived.facts(&sealing),

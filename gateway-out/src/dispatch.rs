@@ -19,8 +19,8 @@ use transport::{BodySource, DepositError, Offer, Uplink};
 
 use crate::{app::Shared, routes::Route, sessions::NoSession, tail::Tail};
 
-/// Deliveries asked of the outbox at one time.
-const DUE_MAX: u32 = 256;
+/// A route is given work when this part of its slots is free.
+const REFILL_PART: usize = 4;
 /// How often the outbox is asked without being told: commands of other processes show up by then.
 const POLL: Duration = Duration::from_secs(1);
 /// A route without a prekey, or a deposit that the relay declined, waits this long.
@@ -120,33 +120,39 @@ struct Ended {
 }
 
 impl Dispatcher {
-    /// Starts deposits as far as limits allow.
+    /// Starts deposits as far as limits allow: each route has slots of its own, so that one whose
+    /// receiver is slow hides nothing of another.
     async fn fill(&mut self) {
         if self.shared.uplink().is_none() {
             return;
         }
-        let due = match self.shared.outbox.due(Timestamp::now(), DUE_MAX).await {
-            Ok(due) => due,
-            Err(error) => {
-                error!(%error, "outbox cannot be read");
-                return;
-            }
-        };
         let now = Instant::now();
         self.paused.retain(|_, until| *until > now);
-        let mut busy: HashMap<RouteId, usize> = HashMap::new();
-        for route in self.running.values() {
-            *busy.entry(*route).or_default() += 1;
-        }
-        for row in due {
-            let slots = busy.entry(row.route).or_default();
-            let held = self.running.contains_key(&row.delivery)
-                || self.paused.contains_key(&row.route)
-                || *slots >= self.shared.settings.retry.deposits_per_route;
-            let Some(route) = self.shared.settings.routes.by_id(row.route).filter(|_| !held) else {
+        let shared = Arc::clone(&self.shared);
+        let slots = shared.settings.retry.deposits_per_route;
+        for route in shared.settings.routes.iter() {
+            if self.paused.contains_key(&route.id) {
                 continue;
-            };
-            *slots += 1;
+            }
+            let busy = self.running.values().filter(|id| **id == route.id).count();
+            let free = slots.saturating_sub(busy);
+            // Not before several can start: each look at the outbox costs as much as a deposit's rows.
+            if free * REFILL_PART < slots {
+                continue;
+            }
+            // Those that have just started may not have told the outbox yet.
+            let limit = u32::try_from(slots).unwrap_or(u32::MAX);
+            match shared.outbox.due_on(route.id, Timestamp::now(), limit).await {
+                Ok(due) => self.start(route, due, free),
+                Err(error) => error!(%error, "outbox cannot be read"),
+            }
+        }
+    }
+
+    fn start(&mut self, route: &Arc<Route>, due: Vec<Delivery>, free: usize) {
+        let waiting =
+            due.into_iter().filter(|row| !self.running.contains_key(&row.delivery)).collect::<Vec<_>>();
+        for row in waiting.into_iter().take(free) {
             self.running.insert(row.delivery, row.route);
             self.deposits.spawn(spooled(Arc::clone(&self.shared), Arc::clone(route), row));
         }

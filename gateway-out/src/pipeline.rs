@@ -15,7 +15,7 @@ use base::{DeliveryId, InstanceMeta, ObjectId, Secret, Timestamp, random_bytes};
 use bytes::Bytes;
 use dataset::{Findings, InflateError, TokenError, WalkError, Walker};
 use dimse::{Association, AssociationError, StoreRequest};
-use envelope::{BodyContext, BodyMeta, BodySealer, SealedBody};
+use envelope::{BodyContext, BodyMeta, BodySealer, BodyTail, SealedBody};
 use spool::{
     AppendError, BeginError, BodyFile, CommitError, Decision, InstanceRecord, NewDelivery, NewObject,
     SealedFacts,
@@ -105,8 +105,9 @@ impl<'a> Arriving<'a> {
         Ok(())
     }
 
-    /// Ends the data set: every check that there is, then the rest of the sealed body.
-    pub(crate) fn finish(self, sealed: &mut Vec<u8>) -> Result<Arrived, Cause> {
+    /// Ends the data set: every check that there is. What is left of the sealed body comes out of the
+    /// tail, chunk by chunk: padding can be 64 MiB of a very large one.
+    pub(crate) fn finish(self) -> Result<(Findings, BodyTail), Cause> {
         let walked = self.walker.is_on();
         let findings = self.walker.finish().map_err(|error| refused(&error))?;
         if walked {
@@ -117,8 +118,7 @@ impl<'a> Arriving<'a> {
                 return Err(Cause::InstanceMismatch);
             }
         }
-        let body = self.sealer.finish(sealed);
-        Ok(Arrived { findings, body })
+        Ok((findings, self.sealer.tail()))
     }
 }
 
@@ -215,25 +215,18 @@ impl<'a> Spooling<'a> {
 
     /// Walks, seals and writes one fragment.
     fn fragment(&mut self, fragment: &Bytes) -> Result<(), Cause> {
-        // Up to a PDU of cipher and page cache work: other tasks go on elsewhere meanwhile.
-        block_in_place(|| {
-            self.arriving.fragment(fragment, &mut self.sealed)?;
-            self.write()
-        })?;
+        self.arriving.fragment(fragment, &mut self.sealed)?;
+        if self.sealed.is_empty() {
+            return Ok(());
+        }
+        // Only a write can block for long, when the disk is slower than the PACS; sealing a chunk takes
+        // 0.1 ms, less than handing the thread over would.
+        block_in_place(|| write(&mut self.file, &mut self.sealed))?;
         self.progress.send_replace(Progress::Growing(self.file.len()));
         if !self.live && self.file.len() >= CUT_THROUGH_BYTES {
             self.go_live();
         }
         Ok(())
-    }
-
-    fn write(&mut self) -> Result<(), Cause> {
-        let written = self.file.append(&self.sealed);
-        self.sealed.clear();
-        written.map_err(|error: AppendError| {
-            warn!(%error, "instance refused: the outbox cannot be written");
-            Cause::OutboxFull
-        })
     }
 
     /// Lets the uplink follow the file while it grows.
@@ -252,13 +245,16 @@ impl<'a> Spooling<'a> {
     async fn finish(mut self) -> Cause {
         let Arriving { shared, route, meta, received_at, delivery, .. } = self.arriving;
         let sealing = self.arriving.sealing.clone();
+        let arriving = self.arriving;
+        let (file, sealed) = (&mut self.file, &mut self.sealed);
         let arrived = match block_in_place(|| {
-            let arrived = self.arriving.finish(&mut self.sealed)?;
-            let written = self.file.append(&self.sealed);
-            written.map(|()| arrived).map_err(|error| {
-                warn!(%error, "instance refused: the outbox cannot be written");
-                Cause::OutboxFull
-            })
+            let (findings, mut tail) = arriving.finish()?;
+            while tail.padding(sealed) {
+                write(file, sealed)?;
+            }
+            let body = tail.finish(sealed);
+            write(file, sealed)?;
+            Ok(Arrived { findings, body })
         }) {
             Ok(arrived) => arrived,
             Err(cause) => {
@@ -295,6 +291,15 @@ impl<'a> Spooling<'a> {
             }
         }
     }
+}
+
+fn write(file: &mut BodyFile, sealed: &mut Vec<u8>) -> Result<(), Cause> {
+    let written = file.append(sealed);
+    sealed.clear();
+    written.map_err(|error: AppendError| {
+        warn!(%error, "instance refused: the outbox cannot be written");
+        Cause::OutboxFull
+    })
 }
 
 pub(crate) fn new_delivery(route: &Route, delivery: DeliveryId, cut_through: bool) -> NewDelivery {
