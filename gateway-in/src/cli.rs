@@ -149,6 +149,9 @@ fn initialise(args: &InitArgs) -> Result<()> {
 fn check(arg: &ConfigArg) -> Result<()> {
     let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
     let settings = Config::check(&loaded)?;
+    for value in loaded.effective()? {
+        println!("{value}");
+    }
     println!("{}: good", arg.config.display());
     println!(
         "name {}, fingerprint {}",

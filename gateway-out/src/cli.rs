@@ -275,6 +275,9 @@ fn check(arg: &ConfigArg) -> Result<()> {
     let loaded = load(arg)?;
     let settings = Config::check(&loaded)?;
     app::outbox_keys(&settings.outbox)?;
+    for value in loaded.effective()? {
+        println!("{value}");
+    }
     println!("{}: good", arg.config.display());
     println!(
         "name {}, fingerprint {}",
