@@ -276,10 +276,7 @@ impl Link {
             | AssociationError::Closed
             | AssociationError::Io(_)
             | AssociationError::Ended => {
-                if self.state == Writing::Torn {
-                    self.socket.reset_on_close();
-                }
-                self.state = Writing::Ended;
+                self.forsake();
                 return error;
             }
         };
@@ -287,15 +284,19 @@ impl Link {
         error
     }
 
+    /// Ends the association without a word: the peer has left it.
+    pub(crate) fn forsake(&mut self) {
+        if self.state == Writing::Torn {
+            self.socket.reset_on_close();
+        }
+        self.state = Writing::Ended;
+    }
+
     /// Sends a last PDU, then waits a moment for the peer to close: closing at once with unread bytes would
     /// be a reset, which could overtake that PDU.
     pub(crate) async fn end_with(&mut self, pdu: Vec<u8>) {
         if self.state != Writing::Clean {
-            if self.state == Writing::Torn {
-                self.socket.reset_on_close();
-            }
-            self.state = Writing::Ended;
-            return;
+            return self.forsake();
         }
         self.state = Writing::Ended;
         let farewell = async {

@@ -212,9 +212,12 @@ impl Requestor {
     }
 
     /// As far as can be seen without waiting, the peer has not aborted, released or closed: to be asked
-    /// before an association that has been idle is used again.
+    /// before an association that has been idle is used again. Once it says no, the association is over.
     pub fn is_open(&mut self) -> bool {
-        self.link.is_usable() && matches!(self.link.frame_now(), Ok(None))
+        if self.link.is_usable() && !matches!(self.link.frame_now(), Ok(None)) {
+            self.link.forsake();
+        }
+        self.link.is_usable()
     }
 
     /// C-ECHO. After an error the association is over.
