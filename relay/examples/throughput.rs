@@ -65,6 +65,7 @@ async fn main() -> anyhow::Result<()> {
         let (downlink, in_key) = (downlink.clone(), in_key.clone());
         tokio::spawn(async move {
             let mut batch: Vec<(IncomingOfferId, SettlementCore)> = Vec::new();
+            let mut tick = tokio::time::interval(Duration::from_millis(50));
             let (done, mut finished) =
                 tokio::sync::mpsc::channel::<(IncomingOfferId, transport::Lease)>(1024);
             loop {
@@ -84,12 +85,13 @@ async fn main() -> anyhow::Result<()> {
                     },
                     Some((id, _lease)) = finished.recv() => {
                         batch.push((id, SettlementCore::nack(id.1, id.2, NackReason::Internal)));
-                        while let Ok((id, _lease)) = finished.try_recv() {
-                            batch.push((id, SettlementCore::nack(id.1, id.2, NackReason::Internal)));
-                        }
-                        let cores: Vec<_> = batch.iter().map(|(_, core)| core.clone()).collect();
+                    }
+                    // As a gateway signs: what came within 50 ms, at most 256.
+                    _ = tick.tick(), if !batch.is_empty() => {
+                        let now: Vec<_> = batch.drain(..batch.len().min(256)).collect();
+                        let cores: Vec<_> = now.iter().map(|(_, core)| core.clone()).collect();
                         let Ok(signed) = sign_batch(&in_key, &cores) else { return };
-                        for ((id, _), settlement) in batch.drain(..).zip(signed) {
+                        for ((id, _), settlement) in now.into_iter().zip(signed) {
                             let _ = downlink.settle(id.0, id.1, id.2, settlement.encode(), Vec::new()).await;
                         }
                     }

@@ -22,6 +22,8 @@ mod quic;
 mod relay_link;
 mod segment;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod uplink;
 

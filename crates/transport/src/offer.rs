@@ -165,8 +165,8 @@ enum Source {
 }
 
 impl IncomingBody {
-    /// Lets the body come up to this absolute offset. Grant ahead of what was received: where the size is not
-    /// known, the end of a body is seen only when there is room for one more byte.
+    /// Lets the body come up to this absolute offset. Grant well ahead of what was received (64 KiB at the least): the
+    /// last 32 bytes seen are held back, because they may be the digest.
     pub async fn grant(&mut self, up_to: u64) -> Result<(), Lost> {
         self.wanted = self.wanted.max(up_to).min(self.size.unwrap_or(u64::MAX));
         self.extend().await.map(|_| ())

@@ -337,9 +337,8 @@ impl World {
             Command::ToSender(connection, frame) if connection == self.sender => self.tell(frame),
             Command::ToRecipient(connection, frame) if connection == self.recipient => self.hear(frame),
             Command::Stop(connection, transfer) if connection == self.sender => {
-                if self.uploads.remove(&transfer).is_some_and(|upload| !upload.ended) {
-                    self.told.push(Told::Stopped);
-                }
+                let stopped = self.uploads.remove(&transfer).filter(|upload| !upload.ended);
+                self.told.extend(stopped.map(|_| Told::Stopped));
             }
             Command::Open(connection, transfer) if connection == self.recipient => {
                 assert!(self.downloads.contains_key(&transfer), "opened without a lease");
@@ -351,9 +350,7 @@ impl World {
                 self.complete(connection, transfer, digest);
             }
             Command::Reset(connection, transfer) if connection == self.recipient => {
-                if self.downloads.remove(&transfer).is_some() {
-                    self.heard.push(Heard::Reset);
-                }
+                self.heard.extend(self.downloads.remove(&transfer).map(|_| Heard::Reset));
             }
             Command::Close(connection, code) => self.closed.push((connection, code)),
             _ => {}
