@@ -197,11 +197,9 @@ impl BodyFile {
         BodyReader { shared: Arc::clone(&self.shared) }
     }
 
-    /// fdatasync: content and length are durable afterwards, the name is not.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.bodies.faults.before(Point::BodySync)?;
-        self.shared.file.sync_data()?;
-        self.bodies.faults.after(Point::BodySync)
+    /// What another thread needs to make it durable.
+    pub(crate) fn to_sync(&self) -> BodySync {
+        BodySync { shared: Arc::clone(&self.shared), bodies: Arc::clone(&self.bodies) }
     }
 
     /// The row is durable: the outbox owns the file now.
@@ -212,6 +210,22 @@ impl BodyFile {
     /// A failed write left open whether there is a row.
     pub(crate) fn leave(mut self) {
         self.fate = Fate::Unknown;
+    }
+}
+
+/// A body to be flushed.
+#[derive(Debug)]
+pub(crate) struct BodySync {
+    shared: Arc<Shared>,
+    bodies: Arc<Bodies>,
+}
+
+impl BodySync {
+    /// fdatasync: content and length are durable afterwards, the name is not.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.bodies.faults.before(Point::BodySync)?;
+        self.shared.file.sync_data()?;
+        self.bodies.faults.after(Point::BodySync)
     }
 }
 

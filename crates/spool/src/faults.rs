@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Purged,
     /// Any other change of a delivery.
     Change,
+    /// How far a deposit is: nothing that custody rests on.
+    Progress,
     /// gateway-in: attempt row.
     InboundAttempt,
     /// gateway-in: status row.
@@ -37,6 +39,16 @@ pub(crate) enum Kind {
     InboundSigned,
     /// gateway-in: the sender has the receipt.
     InboundAcked,
+}
+
+impl Kind {
+    /// Whether its answer says that it survives a power failure. What does not is in the log's page cache:
+    /// a killed process loses none of it, and what a power failure takes back is found and repaired at the
+    /// next start (a deposit is made again under the same number, an ended body removed again, an
+    /// acknowledged receipt settled again).
+    pub(crate) const fn is_durable(self) -> bool {
+        !matches!(self, Self::Progress | Self::Purged | Self::InboundAcked)
+    }
 }
 
 #[cfg(not(test))]

@@ -72,7 +72,9 @@ impl std::fmt::Debug for Job {
 impl Writer {
     pub(crate) fn start(connection: Connection, health: Health, faults: Faults) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
-        let mut worker = Worker { connection, queue, health: health.clone(), faults, truncate_at: None };
+        let health_of_worker = health.clone();
+        let mut worker =
+            Worker { connection, queue, health: health_of_worker, faults, truncate_at: None, durable: true };
         let thread = thread::Builder::new().name("spool-write".to_owned()).spawn(move || worker.run())?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), health })
     }
@@ -148,6 +150,8 @@ struct Worker {
     health: Health,
     faults: Faults,
     truncate_at: Option<Instant>,
+    /// As the connection is set: whether a commit waits for the disk.
+    durable: bool,
 }
 
 impl Worker {
@@ -194,7 +198,9 @@ impl Worker {
     /// One transaction. Every request hands over its answer, whether it ran or not.
     fn transaction(&mut self, jobs: Vec<Job>, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
         let mut kinds: Vec<Kind> = Vec::new();
-        let mut outcome = self.health.index().and_then(|()| self.begin());
+        let durable = jobs.iter().any(|job| job.kind.is_durable());
+        let mut outcome =
+            self.health.index().and_then(|()| self.wait_for_disk(durable)).and_then(|()| self.begin());
         for job in jobs {
             if outcome.is_err() {
                 answers.push((job.run)(None).1);
@@ -210,6 +216,16 @@ impl Worker {
             self.roll_back();
         }
         outcome
+    }
+
+    /// A commit that waits for the disk takes all before it along, whether they waited or not.
+    fn wait_for_disk(&mut self, durable: bool) -> Result<(), StoreError> {
+        if self.durable != durable {
+            let level = if durable { "FULL" } else { "NORMAL" };
+            self.connection.pragma_update(None, "synchronous", level).map_err(|error| store_error(&error))?;
+            self.durable = durable;
+        }
+        Ok(())
     }
 
     fn begin(&self) -> Result<(), StoreError> {

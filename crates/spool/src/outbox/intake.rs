@@ -13,10 +13,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     BodyFile, CommitError, Committed, Decision, IndexKey, NewObject, NewUnspooled, StoreError,
-    body::Bodies,
     db::JobError,
     faults::Kind,
     outbox::{
+        flush::Flushers,
         place::{self, HeldParts, Prepared},
         shared::{Context, Inner},
     },
@@ -24,8 +24,6 @@ use crate::{
 
 /// The most objects whose flushes share a folder flush.
 const GROUP_MAX: usize = 128;
-/// Flushes under way at one time: more of them share a journal commit of the file system.
-const FLUSHES_MAX: usize = 4;
 
 type Outcome = Result<Committed, CommitError>;
 
@@ -46,12 +44,13 @@ pub(crate) struct Intake {
 
 impl Intake {
     pub(crate) fn start(inner: Arc<Inner>) -> io::Result<Self> {
+        let flushers = Flushers::start()?;
         let (requests, queue) = mpsc::channel::<Request>();
         let thread = thread::Builder::new().name("spool-flush".to_owned()).spawn(move || {
             while let Ok(first) = queue.recv() {
                 let mut group = vec![first];
                 group.extend(queue.try_iter().take(GROUP_MAX - 1));
-                take_over(&inner, group);
+                take_over(&inner, &flushers, group);
             }
         })?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
@@ -75,9 +74,10 @@ impl Drop for Intake {
     }
 }
 
-fn take_over(inner: &Arc<Inner>, group: Vec<Request>) {
+fn take_over(inner: &Arc<Inner>, flushers: &Flushers, group: Vec<Request>) {
     let flushed = inner.db.health.intake().and_then(|()| {
-        flush(&inner.bodies, &group).map_err(|error| {
+        let bodies = group.iter().map(|request| request.body.to_sync()).collect();
+        flushers.flush(&inner.bodies, bodies).map_err(|error| {
             let why = format!("a body could not be flushed: {error}");
             inner.db.health.fail_intake(why.clone());
             StoreError::Failed(why)
@@ -93,25 +93,6 @@ fn take_over(inner: &Arc<Inner>, group: Vec<Request>) {
             }
         }
     }
-}
-
-/// Bodies and their folder, all before the transaction. They are flushed side by side: the names are in the
-/// folder since the bodies were begun, and a journalling file system then makes all of it durable with one
-/// commit of its journal. Where one fails the whole group does: the disk is not to be trusted.
-fn flush(bodies: &Bodies, group: &[Request]) -> io::Result<()> {
-    let mut shares = group.chunks(group.len().div_ceil(FLUSHES_MAX));
-    let sync = |share: &[Request]| share.iter().try_for_each(|request| request.body.sync());
-    let own = shares.next().unwrap_or_default();
-    thread::scope(|scope| {
-        let folder = scope.spawn(|| bodies.sync_dir());
-        let others: Vec<_> = shares.map(|share| scope.spawn(move || sync(share))).collect();
-        let mut outcome = sync(own);
-        for one in others.into_iter().chain([folder]) {
-            let ended = one.join().unwrap_or_else(|_| Err(io::Error::other("a flushing thread has ended")));
-            outcome = outcome.and(ended);
-        }
-        outcome
-    })
 }
 
 fn store(inner: &Arc<Inner>, request: Request) {

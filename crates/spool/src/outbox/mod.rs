@@ -3,6 +3,7 @@
 
 mod act;
 mod deliver;
+mod flush;
 mod intake;
 mod load;
 mod look;
@@ -252,13 +253,14 @@ impl Outbox {
         self.queue.inner().db.writer.call(kind, run).await
     }
 
-    /// Counts the next attempt, durably; deposit with the number it answers.
+    /// Counts the next attempt; deposit with the number it answers. A power failure may take the number back:
+    /// the same attempt is then deposited again, which the relay answers with its state.
     pub async fn start_attempt(
         &self,
         delivery: DeliveryId,
         now: Timestamp,
     ) -> Result<Attempt, DeliveryError> {
-        self.change(Kind::Change, move |connection| deliver::start_attempt(connection, delivery, now)).await
+        self.change(Kind::Progress, move |connection| deliver::start_attempt(connection, delivery, now)).await
     }
 
     /// The relay process `boot` has all of it.
@@ -269,7 +271,7 @@ impl Outbox {
         boot: BootId,
         now: Timestamp,
     ) -> Result<Applied, DeliveryError> {
-        self.change(Kind::Change, move |connection| {
+        self.change(Kind::Progress, move |connection| {
             deliver::relayed(connection, delivery, attempt, boot, now)
         })
         .await
@@ -282,7 +284,7 @@ impl Outbox {
         attempt: Attempt,
         now: Timestamp,
     ) -> Result<Applied, DeliveryError> {
-        self.change(Kind::Change, move |connection| deliver::collected(connection, delivery, attempt, now))
+        self.change(Kind::Progress, move |connection| deliver::collected(connection, delivery, attempt, now))
             .await
     }
 
@@ -300,7 +302,7 @@ impl Outbox {
         let run = move |connection: &Connection| {
             deliver::deposit_failed(connection, delivery, attempt, &reason, again_at, now)
         };
-        self.change(Kind::Change, run).await
+        self.change(Kind::Progress, run).await
     }
 
     /// A verified deferral: due again after a growing wait, parked beyond `age_max`. `jitter` is a random

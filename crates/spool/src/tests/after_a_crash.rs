@@ -152,6 +152,7 @@ async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
         let mut child = child.spawn().unwrap();
         // Not a wait for something to happen: the moment is arbitrary on purpose, and differs with the seed.
         while acknowledged(&log).len() < 5 + 17 * seed as usize {
+            assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
             std::thread::yield_now();
         }
         child.kill().unwrap();
