@@ -260,3 +260,62 @@ impl Default for CommandWriter {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let uid = Uid::parse("1.2.840.10008.5.1.4.1.1.2").unwrap();
+        let bytes = CommandWriter::new()
+            .uid(element::AFFECTED_SOP_CLASS, &uid)
+            .us(element::COMMAND_FIELD, field::C_STORE_RQ)
+            .us(element::MESSAGE_ID, 0xABCD)
+            .data_set(true)
+            .us(element::STATUS, 0xA700)
+            .comment(Some("odd"))
+            .finish();
+        assert_eq!(bytes.len() % 2, 0);
+        assert_eq!(bytes[8..12], (bytes.len() as u32 - 12).to_le_bytes());
+        let command = CommandSet::parse(bytes.into()).unwrap();
+        assert_eq!(command.uid(element::AFFECTED_SOP_CLASS), Some(uid));
+        assert_eq!(command.command_field(), Ok(1));
+        assert_eq!(command.message_id(), Ok(0xABCD));
+        assert_eq!(command.has_data_set(), Ok(true));
+        assert_eq!(command.status(), Ok(Status::OUT_OF_RESOURCES));
+        assert_eq!(command.error_comment(), Some(Phi::new("odd".to_owned())));
+        assert_eq!(command.us(element::PRIORITY), None);
+    }
+
+    #[test]
+    fn a_command_set_prints_no_values() {
+        let command = CommandWriter::new().text(element::AFFECTED_SOP_INSTANCE, "1.2.3.4").finish();
+        let text = format!("{:?}", CommandSet::parse(command.into()).unwrap());
+        assert_eq!(text, r#"{"(0000,0000)": 4, "(0000,1000)": 8}"#);
+    }
+
+    #[test]
+    fn an_element_of_the_wrong_size_is_as_good_as_missing() {
+        let command = CommandWriter::new().text(element::COMMAND_FIELD, "four").finish();
+        let command = CommandSet::parse(command.into()).unwrap();
+        assert_eq!(command.command_field(), Err(CommandError::Missing(element::COMMAND_FIELD)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_command_set_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = CommandSet::parse(bytes.into());
+        }
+
+        #[test]
+        fn a_command_set_that_is_cut_off_within_an_element_is_refused(cut in 0usize..60) {
+            let bytes = CommandWriter::new().us(0x0100, 1).us(0x0110, 1).data_set(false).us(0x0900, 0).finish();
+            let is_boundary = cut == 0 || (cut >= 12 && (cut - 12) % 10 == 0);
+            let cut_off = Bytes::copy_from_slice(&bytes[..cut.min(bytes.len())]);
+            prop_assert_eq!(CommandSet::parse(cut_off).is_ok(), is_boundary || cut >= bytes.len());
+        }
+    }
+}

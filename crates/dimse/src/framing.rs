@@ -240,3 +240,135 @@ impl Framer {
         Some(Pdv { context, is_command: control & 1 != 0, is_last: is_end && control & 2 != 0, bytes })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pdv(context: u8, control: u8, value: &[u8]) -> Vec<u8> {
+        let mut pdv = (value.len() as u32 + 2).to_be_bytes().to_vec();
+        pdv.extend_from_slice(&[context, control]);
+        pdv.extend_from_slice(value);
+        pdv
+    }
+
+    fn p_data(pdvs: &[u8]) -> Vec<u8> {
+        let mut pdu = vec![4, 0];
+        pdu.extend_from_slice(&(pdvs.len() as u32).to_be_bytes());
+        pdu.extend_from_slice(pdvs);
+        pdu
+    }
+
+    fn frames(framer: &mut Framer, bytes: &[u8]) -> Result<Vec<Frame>, Violation> {
+        framer.room().extend_from_slice(bytes);
+        let mut frames = Vec::new();
+        while let Some(frame) = framer.poll()? {
+            frames.push(frame);
+        }
+        Ok(frames)
+    }
+
+    #[test]
+    fn a_length_is_judged_before_anything_is_buffered_under_it() {
+        let cases: [(Phase, &[u8], Violation); 6] = [
+            (Phase::Request, b"P", Violation::UnknownPdu(b'P')),
+            (Phase::Request, &[4], Violation::UnexpectedPdu(4)),
+            (
+                Phase::Request,
+                &[1, 0, 0x7F, 0xFF, 0xFF, 0xFF],
+                Violation::PduTooLong { pdu_type: 1, length: i32::MAX as u32, max: ASSOCIATE_BYTES_MAX },
+            ),
+            (
+                Phase::Established,
+                &[4, 0, 0, 0, 0x10, 1],
+                Violation::PduTooLong { pdu_type: 4, length: 4097, max: 4096 },
+            ),
+            (Phase::Established, &[4, 0, 0, 0, 0, 5], Violation::PduTooShort { pdu_type: 4, length: 5 }),
+            (
+                Phase::Established,
+                &[4, 0, 0, 0, 0, 6, 0, 0, 0, 3],
+                Violation::PdvLength { length: 3, left: 2 },
+            ),
+        ];
+        for (phase, bytes, want) in cases {
+            let mut framer = Framer::new(phase, 4096);
+            assert_eq!(frames(&mut framer, bytes), Err(want));
+        }
+    }
+
+    #[test]
+    fn a_long_pdv_is_handed_on_in_pieces_and_only_its_last_one_is_last() {
+        let value = vec![7; 300_000];
+        let bytes = p_data(&pdv(1, 2, &value));
+        let mut framer = Framer::new(Phase::Established, 0);
+        let (mut pieces, mut buffered) = (Vec::new(), 0);
+        for chunk in bytes.chunks(1448) {
+            for frame in frames(&mut framer, chunk).unwrap() {
+                let Frame::Pdv(pdv) = frame else { panic!("{frame:?}") };
+                pieces.push((pdv.bytes.len(), pdv.is_last));
+            }
+            buffered = framer.buffer.len().max(buffered);
+        }
+        assert!(buffered < PIECE_BYTES);
+        assert_eq!(pieces.iter().map(|piece| piece.0).sum::<usize>(), value.len());
+        let (last, others) = pieces.split_last().unwrap();
+        assert!(last.1 && others.iter().all(|piece| piece.0 >= PIECE_BYTES && !piece.1));
+    }
+
+    #[test]
+    fn progress_is_a_pdu_that_brought_something_or_a_part_of_a_long_one() {
+        let mut framer = Framer::new(Phase::Established, 0);
+        frames(&mut framer, &p_data(&pdv(1, 0, &[]))).unwrap();
+        assert_eq!(framer.milestone(), 0);
+        frames(&mut framer, &p_data(&pdv(1, 0, &[1]))).unwrap();
+        assert_eq!(framer.milestone(), 1);
+        let long = p_data(&pdv(1, 0, &vec![0; 3 << 20]));
+        frames(&mut framer, &long[..long.len() - 1]).unwrap();
+        assert!(framer.milestone() >= 3 && framer.is_inside_pdu());
+        frames(&mut framer, &long[long.len() - 1..]).unwrap();
+        assert!(!framer.is_inside_pdu());
+    }
+
+    proptest! {
+        /// Whatever comes: no panic, and no more buffered than a piece.
+        #[test]
+        fn any_bytes_are_frames_or_a_violation(
+            bytes in proptest::collection::vec(any::<u8>(), 0..2000),
+            head in 0usize..5,
+        ) {
+            let heads: [&[u8]; 5] = [&[], &[4, 0, 0, 0, 1], &[4, 0, 0, 0, 0, 200, 0, 0, 0], &[1, 0, 0, 0], &[7, 0, 0, 0, 0, 4]];
+            for phase in [Phase::Request, Phase::Answer, Phase::Established, Phase::Releasing] {
+                let mut framer = Framer::new(phase, 1 << 20);
+                let input = [heads[head], &bytes].concat();
+                let _ = frames(&mut framer, &input);
+            }
+        }
+
+        /// Where the stream is cut means nothing.
+        #[test]
+        fn frames_do_not_depend_on_how_the_bytes_arrive(
+            values in proptest::collection::vec((any::<u8>(), 0u8..4, 0usize..300), 1..12),
+            cuts in proptest::collection::vec(1usize..500, 1..40),
+        ) {
+            let mut bytes = Vec::new();
+            for (context, control, length) in &values {
+                bytes.extend(p_data(&pdv(*context, *control, &vec![*context; *length])));
+            }
+            let whole = frames(&mut Framer::new(Phase::Established, 4096), &bytes).unwrap();
+            let mut framer = Framer::new(Phase::Established, 4096);
+            let (mut pieces, mut rest) = (Vec::new(), &bytes[..]);
+            for cut in cuts.iter().cycle() {
+                let (head, tail) = rest.split_at((*cut).min(rest.len()));
+                pieces.extend(frames(&mut framer, head).unwrap());
+                rest = tail;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(whole, pieces);
+            prop_assert!(!framer.is_inside_pdu());
+        }
+    }
+}

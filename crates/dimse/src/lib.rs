@@ -22,6 +22,8 @@ mod link;
 pub mod message;
 mod requestor;
 mod sop_class;
+#[cfg(test)]
+mod timing;
 mod transfer_syntax;
 mod violation;
 

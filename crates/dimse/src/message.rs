@@ -155,3 +155,139 @@ fn has_data_set(command: &CommandSet) -> Result<bool, CommandError> {
     command.command_field()?;
     command.has_data_set()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        command::CommandWriter,
+        framing::{Frame, Framer, Phase},
+    };
+
+    /// A command or data set that a peer sends, and how it cuts it.
+    #[derive(Debug, Clone)]
+    struct Part {
+        context: u8,
+        is_command: bool,
+        bytes: Vec<u8>,
+        cuts: Vec<usize>,
+    }
+
+    impl Part {
+        fn pdvs(&self) -> Vec<Pdv> {
+            let mut cuts: Vec<usize> = self.cuts.iter().map(|cut| cut % (self.bytes.len() + 1)).collect();
+            cuts.extend([0, self.bytes.len()]);
+            cuts.sort_unstable();
+            let pdv = |range: &[usize]| Pdv {
+                context: self.context,
+                is_command: self.is_command,
+                is_last: false,
+                bytes: Bytes::copy_from_slice(&self.bytes[range[0]..range[1]]),
+            };
+            let mut pdvs: Vec<Pdv> = cuts.windows(2).map(pdv).collect();
+            pdvs.last_mut().unwrap().is_last = true;
+            pdvs
+        }
+    }
+
+    /// The events of these PDVs, with neighbouring fragments joined.
+    fn events(pdvs: impl IntoIterator<Item = Pdv>) -> Result<Vec<Event>, Violation> {
+        let mut assembler = Assembler::new([1, 2, 255].into_iter().collect());
+        let mut events = Vec::new();
+        for pdv in pdvs {
+            assembler.handle(pdv)?;
+            while let Some(event) = assembler.poll() {
+                match (events.last_mut(), event) {
+                    (Some(Event::DataFragment(so_far)), Event::DataFragment(more)) => {
+                        *so_far = [&so_far[..], &more].concat().into();
+                    }
+                    (_, event) => events.push(event),
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    fn parts() -> impl Strategy<Value = Vec<Part>> {
+        let context = prop_oneof![Just(1u8), Just(2), Just(255)];
+        let cuts = || proptest::collection::vec(0usize..5000, 0..5);
+        let data = proptest::option::of((proptest::collection::vec(any::<u8>(), 0..3000), cuts()));
+        let message = (context, any::<u16>(), cuts(), data).prop_map(|(context, id, cuts, data)| {
+            let command = CommandWriter::new().us(0x0100, 1).us(0x0110, id).data_set(data.is_some()).finish();
+            let mut parts = vec![Part { context, is_command: true, bytes: command, cuts }];
+            parts.extend(data.map(|(bytes, cuts)| Part { context, is_command: false, bytes, cuts }));
+            parts
+        });
+        proptest::collection::vec(message, 1..6).prop_map(|messages| messages.concat())
+    }
+
+    /// PDUs with so many PDVs each, in turn.
+    fn pack(pdvs: &[Pdv], counts: &[usize]) -> Vec<u8> {
+        let (mut bytes, mut rest) = (Vec::new(), pdvs);
+        for count in counts.iter().cycle() {
+            let (now, later) = rest.split_at((*count).min(rest.len()));
+            let mut body = Vec::new();
+            for pdv in now {
+                body.extend_from_slice(&(pdv.bytes.len() as u32 + 2).to_be_bytes());
+                body.extend_from_slice(&[pdv.context, u8::from(pdv.is_command) | u8::from(pdv.is_last) << 1]);
+                body.extend_from_slice(&pdv.bytes);
+            }
+            bytes.extend_from_slice(&[4, 0]);
+            bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(&body);
+            rest = later;
+            if rest.is_empty() {
+                return bytes;
+            }
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn events_depend_neither_on_pdvs_nor_on_pdus_nor_on_reads(
+            parts in parts(),
+            counts in proptest::collection::vec(1usize..6, 1..6),
+            reads in proptest::collection::vec(1usize..4000, 1..6),
+        ) {
+            let whole = parts.iter().flat_map(|part| Part { cuts: Vec::new(), ..part.clone() }.pdvs());
+            let want = events(whole).unwrap();
+            let cut: Vec<Pdv> = parts.iter().flat_map(Part::pdvs).collect();
+            let bytes = pack(&cut, &counts);
+            let mut framer = Framer::new(Phase::Established, 0);
+            let (mut pdvs, mut rest) = (Vec::new(), &bytes[..]);
+            for read in reads.iter().cycle() {
+                let (now, later) = rest.split_at((*read).min(rest.len()));
+                framer.room().extend_from_slice(now);
+                while let Some(frame) = framer.poll().unwrap() {
+                    let Frame::Pdv(pdv) = frame else { panic!("{frame:?}") };
+                    pdvs.push(pdv);
+                }
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(events(pdvs).unwrap(), want);
+        }
+
+        #[test]
+        fn a_message_that_is_cut_off_never_ends(parts in parts(), keep in any::<prop::sample::Index>()) {
+            let pdvs: Vec<Pdv> = parts.iter().flat_map(Part::pdvs).collect();
+            let kept = keep.index(pdvs.len());
+            let ends = pdvs.iter().take(kept).filter(|pdv| pdv.is_last && !pdv.is_command).count();
+            let events = events(pdvs.into_iter().take(kept)).unwrap();
+            prop_assert_eq!(events.iter().filter(|event| **event == Event::DataEnd).count(), ends);
+        }
+    }
+
+    #[test]
+    fn context_ids_are_a_set_of_256() {
+        let mut ids = ContextIds::default();
+        for id in 0..=u8::MAX {
+            assert!(!ids.contains(id) && ids.insert(id) && !ids.insert(id) && ids.contains(id));
+        }
+    }
+}

@@ -1,10 +1,8 @@
 //! A data set that did not come, or go, as a whole never looks like one that did.
 
-mod common;
-
 use std::{net::SocketAddr, time::Duration};
 
-use common::*;
+use crate::peer::*;
 use dimse::{AcceptorConfig, AssociationError, Requestor, RequestorConfig, StoreError};
 use tokio::{io::AsyncReadExt, net::TcpListener, sync::oneshot, task::JoinHandle};
 
@@ -13,7 +11,7 @@ async fn whatever_ends_an_association_within_a_data_set_is_an_error_there() {
     let begin = [pdv(1, COMMAND | LAST, &store_rq(1)), pdv(1, DATA, b"begun")];
     let released = "peer released the association in the middle of a message";
     // Name, what follows the beginning, whether the peer then closes, what the acceptor says and sends.
-    let cases: [(&str, Vec<u8>, &str, Option<(u8, u8, u8, u8)>); 7] = [
+    let cases: [(&str, Vec<u8>, &str, Option<Codes>); 7] = [
         ("release", RELEASE_RQ.to_vec(), released, Some((7, 0, 2, 2))),
         ("abort", ABORT.to_vec(), "peer aborted the association (source 0, reason 0)", None),
         ("close", Vec::new(), "peer closed the connection without a release", None),

@@ -1,21 +1,19 @@
 //! What no peer should send, and what becomes of it: the association ends at once and in order, and what is
 //! buffered stays small.
 
-mod common;
-
-use common::*;
+use crate::peer::*;
 use dimse::AcceptorConfig;
 
-const UNKNOWN: (u8, u8, u8, u8) = (7, 0, 2, 1);
-const UNEXPECTED: (u8, u8, u8, u8) = (7, 0, 2, 2);
-const INVALID: (u8, u8, u8, u8) = (7, 0, 2, 6);
+const UNKNOWN: Codes = (7, 0, 2, 1);
+const UNEXPECTED: Codes = (7, 0, 2, 2);
+const INVALID: Codes = (7, 0, 2, 6);
 
 #[tokio::test]
 async fn what_is_no_association_request_ends_at_once() {
     let good = AssociatePdu::request(&[proposed(1, CT, &[EXPLICIT])]);
     let with_items = |items: Vec<u8>| AssociatePdu { items, ..good.clone() }.bytes();
     let context = || item(0x10, APPLICATION_CONTEXT.as_bytes());
-    let cases: Vec<(&str, Vec<u8>, (u8, u8, u8, u8))> = vec![
+    let cases: Vec<(&str, Vec<u8>, Codes)> = vec![
         ("HTTP", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), UNKNOWN),
         ("one byte of HTTP", b"G".to_vec(), UNKNOWN),
         ("TLS", vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3], UNKNOWN),
@@ -87,7 +85,7 @@ async fn what_breaks_the_protocol_within_an_association_ends_it() {
     let group_8 = [8, 0, 0x16, 0, 2, 0, 0, 0, b'1', 0];
     let twice = [element(0x0100, 2, &[1, 0]), element(0x0100, 2, &[1, 0])].concat();
     let long_pdv = [&0xFFFF_FFFFu32.to_be_bytes()[..], &[1, 3]].concat();
-    let cases: Vec<(&str, Vec<u8>, (u8, u8, u8, u8), &str)> = vec![
+    let cases: Vec<(&str, Vec<u8>, Codes, &str)> = vec![
         (
             "unknown PDU type",
             pdu(0x42, &[0; 4]),

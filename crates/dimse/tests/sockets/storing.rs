@@ -1,9 +1,7 @@
 //! Instances go from a requestor to an acceptor byte for byte.
 
-mod common;
-
+use crate::peer::*;
 use base::{Phi, Status};
-use common::*;
 use dimse::{
     AcceptorConfig, ConnectError, EchoError, Incoming, Requestor, RequestorConfig, StoreError, accept,
     command::{CommandWriter, element},

@@ -1,10 +1,8 @@
 //! A-ASSOCIATE in both directions: what is proposed, decided, answered, rejected.
 
-mod common;
-
 use std::sync::{Arc, Mutex};
 
-use common::*;
+use crate::peer::*;
 use dicom_ul::pdu::{
     AssociationAC, Pdu, PresentationContextResultReason as Reason, UserVariableItem, read_pdu,
 };

@@ -1,12 +1,11 @@
 //! A peer that can say anything, and an acceptor that keeps what it gets.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use base::{AeTitle, InstanceMeta, MoveOriginator, Phi, Priority, Status, Uid};
 use dimse::{
     AcceptError, AcceptorConfig, Admission, Incoming, Proposal, RequestorConfig, StoragePolicy, StoreRequest,
-    Timers, Verdict, accept,
+    Verdict, accept,
     command::{CommandWriter, element, field},
 };
 use tokio::{
@@ -15,27 +14,27 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
-pub const MR: &str = "1.2.840.10008.5.1.4.1.1.4";
-pub const VERIFICATION: &str = "1.2.840.10008.1.1";
-pub const IMPLICIT: &str = "1.2.840.10008.1.2";
-pub const EXPLICIT: &str = "1.2.840.10008.1.2.1";
-pub const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
+pub(crate) const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+pub(crate) const MR: &str = "1.2.840.10008.5.1.4.1.1.4";
+pub(crate) const VERIFICATION: &str = "1.2.840.10008.1.1";
+pub(crate) const IMPLICIT: &str = "1.2.840.10008.1.2";
+pub(crate) const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+pub(crate) const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
 
-pub fn uid(text: &str) -> Uid {
+pub(crate) fn uid(text: &str) -> Uid {
     Uid::parse(text).unwrap()
 }
 
-pub fn ae(text: &str) -> AeTitle {
+pub(crate) fn ae(text: &str) -> AeTitle {
     AeTitle::parse(text).unwrap()
 }
 
 /// Bytes that differ from place to place.
-pub fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
-pub fn meta(class: &str, syntax: &str) -> InstanceMeta {
+pub(crate) fn meta(class: &str, syntax: &str) -> InstanceMeta {
     InstanceMeta {
         sop_class: uid(class),
         sop_instance: Phi::new(uid("1.2.3.4.5")),
@@ -47,37 +46,31 @@ pub fn meta(class: &str, syntax: &str) -> InstanceMeta {
     }
 }
 
-pub fn requestor_config(contexts: &[(&str, &str)]) -> RequestorConfig {
+pub(crate) fn requestor_config(contexts: &[(&str, &str)]) -> RequestorConfig {
     let contexts = contexts.iter().map(|(class, syntax)| (uid(class), uid(syntax))).collect();
     RequestorConfig::new(ae("MODALITY"), ae("STORE"), contexts)
 }
 
-/// Timers so short that a test with a real socket may wait for them.
-pub fn short_timers(milliseconds: u64) -> Timers {
-    let short = Duration::from_millis(milliseconds);
-    Timers { handshake: short, idle: short, progress: short }
-}
-
-pub fn storage_policy() -> Arc<dyn Admission> {
+pub(crate) fn storage_policy() -> Arc<dyn Admission> {
     let policy = StoragePolicy { private_sop_classes: true, prefer: Vec::new() };
     Arc::new(move |proposal: &Proposal| Verdict::Accept(policy.decide(proposal)))
 }
 
 /// What one association brought.
 #[derive(Debug, Default)]
-pub struct Served {
-    pub echoes: usize,
+pub(crate) struct Served {
+    pub(crate) echoes: usize,
     /// Complete data sets only.
-    pub stored: Vec<(StoreRequest, Vec<u8>)>,
+    pub(crate) stored: Vec<(StoreRequest, Vec<u8>)>,
     /// Bytes of a data set that did not become complete.
-    pub partial: usize,
-    pub others: Vec<u16>,
+    pub(crate) partial: usize,
+    pub(crate) others: Vec<u16>,
     /// How it ended, when not by a release.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// Listens, accepts one association, keeps what it brings and answers 0000.
-pub async fn serve_one(
+pub(crate) async fn serve_one(
     config: AcceptorConfig,
     admission: Arc<dyn Admission>,
 ) -> (SocketAddr, JoinHandle<Served>) {
@@ -90,7 +83,7 @@ pub async fn serve_one(
     (address, serving)
 }
 
-pub async fn serve_stream(
+pub(crate) async fn serve_stream(
     stream: TcpStream,
     config: AcceptorConfig,
     admission: Arc<dyn Admission>,
@@ -146,35 +139,35 @@ pub async fn serve_stream(
 
 /// An A-ASSOCIATE-RQ or -AC made by hand.
 #[derive(Debug, Clone)]
-pub struct AssociatePdu {
-    pub pdu_type: u8,
-    pub version: u16,
-    pub called: [u8; 16],
-    pub calling: [u8; 16],
-    pub items: Vec<u8>,
+pub(crate) struct AssociatePdu {
+    pub(crate) pdu_type: u8,
+    pub(crate) version: u16,
+    pub(crate) called: [u8; 16],
+    pub(crate) calling: [u8; 16],
+    pub(crate) items: Vec<u8>,
 }
 
-pub fn title(text: &str) -> [u8; 16] {
+pub(crate) fn title(text: &str) -> [u8; 16] {
     let mut title = [b' '; 16];
     title[..text.len()].copy_from_slice(text.as_bytes());
     title
 }
 
-pub fn item(item_type: u8, value: &[u8]) -> Vec<u8> {
+pub(crate) fn item(item_type: u8, value: &[u8]) -> Vec<u8> {
     let mut item = vec![item_type, 0];
     item.extend_from_slice(&u16::try_from(value.len()).unwrap().to_be_bytes());
     item.extend_from_slice(value);
     item
 }
 
-pub fn proposed(id: u8, class: &str, syntaxes: &[&str]) -> Vec<u8> {
+pub(crate) fn proposed(id: u8, class: &str, syntaxes: &[&str]) -> Vec<u8> {
     let mut value = vec![id, 0, 0, 0];
     value.extend(item(0x30, class.as_bytes()));
     syntaxes.iter().for_each(|syntax| value.extend(item(0x40, syntax.as_bytes())));
     item(0x20, &value)
 }
 
-pub fn user_information(max_pdu: u32, more: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn user_information(max_pdu: u32, more: &[Vec<u8>]) -> Vec<u8> {
     let mut value = item(0x51, &max_pdu.to_be_bytes());
     value.extend(item(0x52, b"1.2.3.99"));
     more.iter().for_each(|item| value.extend_from_slice(item));
@@ -183,14 +176,14 @@ pub fn user_information(max_pdu: u32, more: &[Vec<u8>]) -> Vec<u8> {
 
 impl AssociatePdu {
     /// A request as it should be.
-    pub fn request(contexts: &[Vec<u8>]) -> Self {
+    pub(crate) fn request(contexts: &[Vec<u8>]) -> Self {
         let mut items = item(0x10, APPLICATION_CONTEXT.as_bytes());
         contexts.iter().for_each(|context| items.extend_from_slice(context));
         items.extend(user_information(16384, &[]));
         Self { pdu_type: 1, version: 1, called: title("STORE"), calling: title("MODALITY"), items }
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut body = self.version.to_be_bytes().to_vec();
         body.extend_from_slice(&[0, 0]);
         body.extend_from_slice(&self.called);
@@ -201,32 +194,32 @@ impl AssociatePdu {
     }
 }
 
-pub fn pdu(pdu_type: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn pdu(pdu_type: u8, body: &[u8]) -> Vec<u8> {
     let mut pdu = vec![pdu_type, 0];
     pdu.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
     pdu.extend_from_slice(body);
     pdu
 }
 
-pub const COMMAND: u8 = 1;
-pub const DATA: u8 = 0;
-pub const LAST: u8 = 2;
+pub(crate) const COMMAND: u8 = 1;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const LAST: u8 = 2;
 
-pub fn pdv(context: u8, control: u8, value: &[u8]) -> Vec<u8> {
+pub(crate) fn pdv(context: u8, control: u8, value: &[u8]) -> Vec<u8> {
     let mut pdv = u32::try_from(value.len() + 2).unwrap().to_be_bytes().to_vec();
     pdv.extend_from_slice(&[context, control]);
     pdv.extend_from_slice(value);
     pdv
 }
 
-pub fn p_data(pdvs: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn p_data(pdvs: &[Vec<u8>]) -> Vec<u8> {
     pdu(4, &pdvs.concat())
 }
 
-pub const RELEASE_RQ: [u8; 10] = [5, 0, 0, 0, 0, 4, 0, 0, 0, 0];
-pub const ABORT: [u8; 10] = [7, 0, 0, 0, 0, 4, 0, 0, 0, 0];
+pub(crate) const RELEASE_RQ: [u8; 10] = [5, 0, 0, 0, 0, 4, 0, 0, 0, 0];
+pub(crate) const ABORT: [u8; 10] = [7, 0, 0, 0, 0, 4, 0, 0, 0, 0];
 
-pub fn store_rq(message_id: u16) -> Vec<u8> {
+pub(crate) fn store_rq(message_id: u16) -> Vec<u8> {
     CommandWriter::new()
         .uid(element::AFFECTED_SOP_CLASS, &uid(CT))
         .us(element::COMMAND_FIELD, field::C_STORE_RQ)
@@ -237,7 +230,7 @@ pub fn store_rq(message_id: u16) -> Vec<u8> {
         .finish()
 }
 
-pub fn echo_rq(message_id: u16) -> Vec<u8> {
+pub(crate) fn echo_rq(message_id: u16) -> Vec<u8> {
     CommandWriter::new()
         .uid(element::AFFECTED_SOP_CLASS, &uid(VERIFICATION))
         .us(element::COMMAND_FIELD, field::C_ECHO_RQ)
@@ -246,7 +239,7 @@ pub fn echo_rq(message_id: u16) -> Vec<u8> {
         .finish()
 }
 
-pub fn store_rsp(message_id: u16, status: u16) -> Vec<u8> {
+pub(crate) fn store_rsp(message_id: u16, status: u16) -> Vec<u8> {
     CommandWriter::new()
         .us(element::COMMAND_FIELD, field::C_STORE_RQ | field::RESPONSE)
         .us(element::MESSAGE_ID_RESPONDED_TO, message_id)
@@ -256,17 +249,17 @@ pub fn store_rsp(message_id: u16, status: u16) -> Vec<u8> {
 }
 
 /// A raw connection.
-pub struct Peer {
-    pub stream: TcpStream,
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
 }
 
 impl Peer {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self { stream: TcpStream::connect(address).await.unwrap() }
     }
 
     /// Connects with context 1 for CT and 3 for verification.
-    pub async fn associated(address: SocketAddr) -> Self {
+    pub(crate) async fn associated(address: SocketAddr) -> Self {
         let mut peer = Self::connect(address).await;
         let contexts = [proposed(1, CT, &[EXPLICIT]), proposed(3, VERIFICATION, &[IMPLICIT])];
         peer.send(&AssociatePdu::request(&contexts).bytes()).await;
@@ -275,12 +268,12 @@ impl Peer {
     }
 
     /// Errors are for the reading side to notice: the other end may have closed.
-    pub async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
     }
 
     /// The next PDU; `None` when the connection ends.
-    pub async fn pdu(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub(crate) async fn pdu(&mut self) -> Option<(u8, Vec<u8>)> {
         let mut header = [0; 6];
         self.stream.read_exact(&mut header).await.ok()?;
         let mut body = vec![0; u32::from_be_bytes([header[2], header[3], header[4], header[5]]) as usize];
@@ -289,14 +282,17 @@ impl Peer {
     }
 
     /// The command set of the next PDU, which must be a P-DATA-TF with one complete command.
-    pub async fn command(&mut self) -> dimse::command::CommandSet {
+    pub(crate) async fn command(&mut self) -> dimse::command::CommandSet {
         let (pdu_type, body) = self.pdu().await.expect("a PDU");
         assert_eq!((pdu_type, body[5]), (4, 3));
         dimse::command::CommandSet::parse(body[6..].to_vec().into()).unwrap()
     }
 }
 
-/// Result, source and reason, or whatever stands there, of a PDU with a body of four bytes.
-pub fn codes(pdu: &(u8, Vec<u8>)) -> (u8, u8, u8, u8) {
+/// PDU type, then result, source and reason, or whatever stands there.
+pub(crate) type Codes = (u8, u8, u8, u8);
+
+/// Of a PDU with a body of four bytes.
+pub(crate) fn codes(pdu: &(u8, Vec<u8>)) -> Codes {
     (pdu.0, pdu.1[1], pdu.1[2], pdu.1[3])
 }
