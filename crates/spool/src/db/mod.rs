@@ -26,6 +26,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pages of the write-ahead log after which SQLite copies them into the index by itself.
 const CHECKPOINT_PAGES: u32 = 4000;
 
+/// Memory for pages of one connection. Keyed hashes fall on random pages of their indices.
+const CACHE_KIB: i64 = 4096;
+
 const INDEX_FILE: &str = "index.db";
 const LOCK_FILE: &str = "lock";
 
@@ -134,6 +137,7 @@ pub(crate) fn connect(dir: &Path, create: bool) -> Result<Connection, OpenError>
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         Ok(connection)
     };
     open().map_err(|error| OpenError::Store(store_error(&error)))

@@ -79,7 +79,7 @@ impl Writer {
         Ok(Self { jobs: Some(jobs), thread: Some(thread), health })
     }
 
-    /// Queues a request; `then` gets its result after the commit, on the writing thread: it must not block
+    /// Queues a request (as many wait as there are callers: each awaits its answer); `then` gets its result after the commit, on the writing thread: it must not block
     /// for long.
     pub(crate) fn submit<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
