@@ -34,6 +34,7 @@ pub use listener::{Admission, ListenError, RelayConfig, RelayEvent, RelayListene
 pub use offer::{IncomingBody, IncomingOffer, Lease, Lost, Piece};
 pub use quic::Timing;
 pub use relay_link::{ConnectionId, LinkClosed, RelayLink};
+pub use segment::wiping;
 pub use tls::{TlsError, TlsIdentity};
 pub use uplink::{Uplink, UplinkConfig, UplinkEvent};
 

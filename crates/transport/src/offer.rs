@@ -13,7 +13,6 @@ use wire::{Collect, RecipientFrame, StreamCode, Transfer};
 use crate::downlink::Leases;
 use crate::grants::GrantPool;
 use crate::limits;
-use crate::segment::wiping;
 
 /// Stream chunks taken at once: about one piece at the usual packet size.
 const CHUNKS: usize = 48;
@@ -254,7 +253,7 @@ impl IncomingBody {
             warn!(%violation, "relay broke the protocol");
             return Err(Lost::Violation);
         }
-        Ok((!bytes.is_empty()).then(|| Piece::Data(wiping(bytes))))
+        Ok((!bytes.is_empty()).then(|| Piece::Data(bytes.into())))
     }
 
     fn end(&mut self) -> Result<Piece, Lost> {

@@ -16,6 +16,8 @@ use super::{Blob, Command, End, Flow, Key, Offered, Phase, SettlementCheck, Time
 const FIRST_GRANT_BYTES: u64 = 256 * 1024;
 /// A grant is not raised by less, unless that reaches the body's end.
 const RAISE_BYTES_MIN: u64 = 128 * 1024;
+/// The most that one body is granted ahead of what came, where there is plenty: what fills a long fat line.
+const GRANT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// What a body in pass-through may hold where there is plenty.
 const PASS_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -198,7 +200,7 @@ impl<C: SettlementCheck> Vault<C> {
             Some(size) if size <= BODY_WINDOW_BYTES => size,
             _ => inflow
                 .received()
-                .saturating_add(inflow.received().clamp(FIRST_GRANT_BYTES, BODY_WINDOW_BYTES))
+                .saturating_add(inflow.received().clamp(FIRST_GRANT_BYTES, GRANT_BYTES_MAX))
                 .min(end),
         };
         let enough = wish < inflow.granted() + RAISE_BYTES_MIN

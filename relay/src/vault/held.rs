@@ -1,7 +1,6 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use zeroize::Zeroize;
 
 /// Segments of a body are merged up to this size.
 const SEGMENT_BYTES: usize = 64 * 1024;
@@ -83,22 +82,7 @@ impl Held {
         }
         // A merged run that is still small stays part of the next one.
         self.small_run = usize::from(merged.len() < SEGMENT_BYTES / 2);
-        self.segments.push_back((start, Bytes::from_owner(Wiped(merged))));
-    }
-}
-
-/// Ciphertext lingers no longer than its last reader.
-struct Wiped(Vec<u8>);
-
-impl AsRef<[u8]> for Wiped {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Wiped {
-    fn drop(&mut self) {
-        self.0.zeroize();
+        self.segments.push_back((start, transport::wiping(merged)));
     }
 }
 
