@@ -245,7 +245,7 @@ pub(crate) struct Pace<'a> {
 }
 
 /// It goes back to the queue; or, without a body, back to the PACS: it had one attempt.
-fn again(
+pub(crate) fn again(
     connection: &Connection,
     row: &mut Standing,
     at: Timestamp,
@@ -263,7 +263,12 @@ fn again(
 }
 
 /// It goes no further by itself. Key and body stay.
-fn park(connection: &Connection, row: &mut Standing, reason: &str, now: Timestamp) -> rusqlite::Result<()> {
+pub(crate) fn park(
+    connection: &Connection,
+    row: &mut Standing,
+    reason: &str,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     (row.state, row.alarm, row.reason) = (State::Parked, true, Some(reason.to_owned()));
     (row.running, row.boot, row.next_at) = (false, None, None);
     row.save(connection, now)?;
@@ -300,6 +305,13 @@ pub(crate) fn returned(
     let mut row = load(connection, delivery)?;
     match row.state {
         State::Returned => return Ok(Applied::Already),
+        // The receipt came while the PACS was being answered without it: to the PACS it is a late one.
+        State::Receipted | State::Refused if !row.spooled => {
+            let sql = "UPDATE receipt SET late = 1 WHERE delivery_id = ?1";
+            connection.prepare_cached(sql)?.execute([row.id])?;
+            row.note(connection, now, EventKind::LateReceipt, Some(reason))?;
+            return Ok(Applied::Stale);
+        }
         state if state.is_ended() => return Ok(Applied::Stale),
         state if row.spooled => {
             let remedy = "only what was never spooled can be returned";
@@ -310,7 +322,7 @@ pub(crate) fn returned(
     Ok(Applied::Yes)
 }
 
-fn give_back(
+pub(crate) fn give_back(
     connection: &Connection,
     row: &mut Standing,
     reason: &str,
@@ -468,35 +480,4 @@ fn release_waiting(
         row.save(connection, now)?;
     }
     Ok(released)
-}
-
-/// At start: nothing that an earlier process began is still running.
-pub(crate) fn interrupt(connection: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
-    let mut count = 0;
-    for mut row in load::standings(connection, "WHERE d.running = 1 AND d.ended_at IS NULL", &[])? {
-        row.note(connection, now, EventKind::Interrupted, None)?;
-        again(connection, &mut row, now, Some("we were stopped during the deposit"), now)?;
-        count += 1;
-    }
-    let condition = "WHERE d.ended_at IS NULL AND NOT o.spooled";
-    for mut row in load::standings(connection, condition, &[])? {
-        give_back(connection, &mut row, "we were stopped before the answer came", now)?;
-        count += 1;
-    }
-    Ok(count)
-}
-
-/// A row whose body is not in the folder: somebody removed it, or restored only the index.
-pub(crate) fn body_missing(
-    connection: &Connection,
-    object: ObjectId,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
-    let condition = "WHERE o.object = ?1 AND d.ended_at IS NULL";
-    for mut row in load::standings(connection, condition, &[&object.0])? {
-        if row.state != State::Parked {
-            park(connection, &mut row, "its body is missing from the outbox", now)?;
-        }
-    }
-    Ok(())
 }

@@ -10,11 +10,12 @@ mod look;
 mod place;
 mod purge;
 mod queue;
+mod recover;
 mod schema;
 mod shared;
 mod types;
 
-use std::{collections::HashSet, fs::File, ops::Deref, path::Path, sync::Arc};
+use std::{fs::File, ops::Deref, path::Path, sync::Arc};
 
 use base::{Attempt, BootId, DeliveryId, ObjectId, Timestamp};
 use rusqlite::Connection;
@@ -103,7 +104,7 @@ impl Outbox {
         let mut connection = db::connect(&config.dir, false)?;
         db::migrate(&mut connection, schema::STEPS)?;
         schema::check_keys(&connection, &config.dir, &key, &index_key)?;
-        recover(&mut connection, &config.dir.join(BODIES_DIR), now)?;
+        recover::recover(&mut connection, &config.dir.join(BODIES_DIR), now)?;
         let queue = start(config, connection, key, index_key, faults)?;
         let intake =
             Intake::start(Arc::clone(queue.inner())).map_err(db::io_error(Path::new("spool thread")))?;
@@ -146,33 +147,6 @@ fn start(
     let purger = Purger::start(Arc::clone(&db), Arc::clone(&bodies)).map_err(db::io_error(&path))?;
     let context = Context { config, keys: KeyRing::new(key), index_key };
     Ok(Queue::new(Inner { purger, db, bodies, context: Arc::new(context), version: version.into() }))
-}
-
-/// After a crash: bodies without a row go; ended objects lose their body; nothing is running; and what
-/// has a row but no body needs an operator.
-fn recover(connection: &mut Connection, bodies: &Path, now: Timestamp) -> Result<(), OpenError> {
-    let sql = |error: rusqlite::Error| OpenError::Store(db::store_error(&error));
-    let held: HashSet<ObjectId> = look::held_objects(connection).map_err(sql)?;
-    let removed = Bodies::remove_orphans(bodies, &held).map_err(db::io_error(bodies))?;
-    if removed > 0 {
-        tracing::info!(removed, "bodies without a row removed");
-    }
-    let mut missing = Vec::new();
-    for object in held {
-        if !bodies.join(object.to_string()).exists() {
-            missing.push(object);
-        }
-    }
-    let transaction = connection.transaction().map_err(sql)?;
-    let purged = purge::mark_all_ended(&transaction, now).map_err(sql)?;
-    let interrupted = deliver::interrupt(&transaction, now).map_err(sql)?;
-    for object in missing {
-        tracing::error!(%object, "its body is missing; discard it and ask for it again, or restore the folder");
-        deliver::body_missing(&transaction, object, now).map_err(sql)?;
-    }
-    transaction.commit().map_err(sql)?;
-    tracing::debug!(purged, interrupted, "outbox recovered");
-    Ok(())
 }
 
 /// Receiving.

@@ -242,7 +242,8 @@ fn insert_delivery(
     };
     let running = state == State::Sealed && delivery.cut_through;
     let due = state == State::Sealed && !running;
-    let attempt = base::Attempt(u32::from(running));
+    // Where attempt 1 is abandoned its number is used up all the same: the relay has seen it.
+    let attempt = base::Attempt(u32::from(delivery.cut_through));
     let sql = "INSERT INTO delivery(delivery, object_id, way_id, state, attempt, running, next_at, waits_for,
         changed_content, alarm, reason, received_at, age_from, changed_at)
         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13)";

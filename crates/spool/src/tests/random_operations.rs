@@ -140,7 +140,7 @@ impl Model {
         self.known.push(Known {
             sample: sample.clone(),
             state,
-            attempt: u32::from(running),
+            attempt: u32::from(sample.cut_through),
             running,
             boot: None,
             next_s: (state == State::Sealed && !running).then_some(self.now_s),

@@ -149,7 +149,8 @@ async fn the_same_content_more_than_five_times_in_a_day_is_held() {
     let sixth = Sample::new(11, 1, 1).along(&[11]).cut_through();
     assert_eq!(sixth.commit(&outbox, at(70)).await, [Decision::HeldLoop { count: 5 }]);
     let row = row(&outbox, sixth.delivery()).await;
-    assert_eq!((row.state, row.alarm, row.attempt), (State::Held, true, Attempt(0)));
+    assert_eq!((row.state, row.alarm, row.running), (State::Held, true, false));
+    assert_eq!(row.attempt, Attempt(1), "its number was seen by the relay");
     assert_eq!(row.reason.as_deref(), Some("routing loop or endless re-send?"));
     assert!(has_key(&outbox, &sixth).await, "it is in our custody all the same");
     assert!(!due(&outbox, at(70)).await.contains(&sixth.delivery()));

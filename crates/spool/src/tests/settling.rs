@@ -455,6 +455,23 @@ async fn a_receipt_that_comes_too_late_answers_the_same_content_for_an_hour() {
 }
 
 #[tokio::test]
+async fn a_receipt_that_crosses_the_answer_to_the_pacs_counts_as_late() {
+    let place = Place::new();
+    let outbox = place.open();
+    let (sample, again) = (Sample::new(1, 1, 1), Sample::new(2, 1, 1));
+    outbox.begin_unspooled(sample.new_unspooled(T0), T0).await.unwrap();
+    outbox.settled_stored(sample.receipt(1, 0), at(25)).await.unwrap();
+    assert_eq!(outbox.returned(sample.delivery(), "no answer within 25 s", at(25)).await, Ok(Applied::Stale));
+    assert_eq!(state(&outbox, sample.delivery()).await, State::Receipted);
+    let answer = UnspooledDecision::AnswerFrom {
+        delivery: sample.delivery(),
+        outcome: Outcome::Stored,
+        status: Status::SUCCESS,
+    };
+    assert_eq!(outbox.begin_unspooled(again.new_unspooled(at(60)), at(60)).await, Ok(answer));
+}
+
+#[tokio::test]
 async fn delivered_mode_notices_loops_and_changed_content_too() {
     let place = Place::new();
     let outbox = place.open();
