@@ -95,7 +95,11 @@ impl RelayLink {
         self.outgoing.insert(transfer, pieces);
         let (id, connection, events) = (self.id, self.connection.clone(), self.events.clone());
         self.tasks.spawn(async move {
-            let end = send_body(&connection, id, transfer, queue, &events).await;
+            // A body that waits for more bytes must not outlive its connection: whoever would end it waits for it.
+            let end = tokio::select! {
+                end = send_body(&connection, id, transfer, queue, &events) => end,
+                _ = connection.closed() => None,
+            };
             if let Some(event) = end {
                 let _ = events.send(event).await;
             }
