@@ -14,8 +14,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from pynetdicom import AE, _config, evt
-from pynetdicom.sop_class import Verification
+from pynetdicom import ALL_TRANSFER_SYNTAXES, AE, _config, evt
+from pynetdicom.sop_class import _NON_PATIENT_OBJECT_CLASSES, Verification
 
 from . import part10
 from .processes import HOST, Daemon, free_ports, tail, tcp_listens, wait_until
@@ -23,6 +23,7 @@ from .processes import HOST, Daemon, free_ports, tail, tcp_listens, wait_until
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 # Any storage class, private ones too, in whatever single syntax a context proposes.
 _config.UNRESTRICTED_STORAGE_SERVICE = True
+NON_PATIENT_CLASSES = sorted(set(_NON_PATIENT_OBJECT_CLASSES.values()))
 
 
 class Absent(Exception):
@@ -113,6 +114,9 @@ class PynetdicomScp:
     def start(self) -> "PynetdicomScp":
         entity = AE(ae_title=self.ae)
         entity.add_supported_context(Verification)
+        # Unrestricted storage leaves out what is stored without a patient: palettes, hanging protocols, templates, ...
+        for name in NON_PATIENT_CLASSES:
+            entity.add_supported_context(name, ALL_TRANSFER_SYNTAXES)
         entity.maximum_pdu_size = self._max_pdu
         entity.network_timeout = 120
         self._server = entity.start_server((HOST, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])

@@ -14,8 +14,10 @@ IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
+# Data sets of these are deflated as a whole: Deflated Explicit VR, JPIP Referenced Deflate, JPIP HTJ2K Referenced Deflate.
+DEFLATING = {DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 # What this file knows to be native; everything else, private ones too, is written as encapsulated explicit little endian.
-NATIVE = {IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN}
+NATIVE = {IMPLICIT, EXPLICIT, BIG_ENDIAN, *DEFLATING}
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LONG = {b"OB", b"OW", b"SQ", b"UN", b"UT"}
@@ -108,14 +110,14 @@ def data_set(
 ) -> bytes:
     """A 16 bit grey image of side x side with noise for pixels."""
     encapsulated = syntax not in NATIVE
-    encoding = EXPLICIT if encapsulated or syntax == DEFLATED else syntax
+    encoding = EXPLICIT if encapsulated or syntax in DEFLATING else syntax
     encoded = header(sop_class, sop_instance, study, series, encoding, number, side, side, 1, patient, seed)
     pixels = random.Random(seed + 1).randbytes(side * side * 2)
     if encapsulated:
         encoded += element(0x7FE0_0010, b"OB", _encapsulated(pixels), encoding, undefined=True)
     else:
         encoded += element(0x7FE0_0010, b"OW", pixels, encoding)
-    if syntax == DEFLATED:
+    if syntax in DEFLATING:
         packer = zlib.compressobj(wbits=-15)
         encoded = packer.compress(encoded) + packer.flush()
         encoded += b"\0" * (len(encoded) % 2)
