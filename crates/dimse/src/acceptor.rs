@@ -4,7 +4,6 @@ use std::{net::SocketAddr, time::Duration};
 
 use base::{AeTitle, InstanceMeta, MoveOriginator, Phi, Priority, Status, Uid};
 use bytes::Bytes;
-use thiserror::Error;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -16,10 +15,11 @@ use crate::{
     admission::{AcceptedContext, Admission, Implementation, RejectReason, Verdict},
     associate::{self, Request, RequestError},
     command::{CommandSet, CommandWriter, element, field},
+    failure::{AcceptError, AssociationError, TimedOut},
     fragment::command_pdus,
     framing::{Frame, Phase, pdu_type},
     limits::{MAX_PDU_DEFAULT, MAX_PDU_MAX, MAX_PDU_MIN},
-    link::{AssociationError, Link, Outgoing, Patience, Socket, TimedOut},
+    link::{Link, Outgoing, Patience, Socket},
     message::{Assembler, ContextIds, Event},
     sop_class::VERIFICATION,
 };
@@ -62,20 +62,6 @@ impl Default for Timers {
     }
 }
 
-/// Why no association came about.
-#[derive(Debug, Error)]
-pub enum AcceptError {
-    /// It was rejected, by the caller's decision or for a fault of the request.
-    #[error("association rejected: {}", .0.rejection())]
-    Rejected(RejectReason),
-    /// The handshake took too long.
-    #[error("no association within {0:?} (handshake time-out)")]
-    TimedOut(Duration),
-    /// The peer broke the protocol, aborted or went away.
-    #[error(transparent)]
-    Failed(#[from] AssociationError),
-}
-
 /// Accepts or rejects an association on a new connection.
 pub async fn accept(
     stream: TcpStream,
@@ -94,15 +80,15 @@ pub(crate) async fn accept_on(
     admission: &dyn Admission,
 ) -> Result<Association, AcceptError> {
     let max_pdu = if config.max_pdu == 0 { 0 } else { config.max_pdu.clamp(MAX_PDU_MIN, MAX_PDU_MAX) };
-    let mut link = Link::new(socket, Phase::Request, max_pdu, config.timers.progress);
     let limit = config.timers.handshake;
+    let mut link = Link::new(socket, Phase::Request, max_pdu, limit);
     let end = match timeout(limit, negotiate(&mut link, peer, max_pdu, admission)).await {
         Ok(Ok((request, contexts))) => {
-            link.enter(Phase::Established);
+            link.establish(config.timers.progress);
             return Ok(Association::new(link, request, contexts, config.timers));
         }
+        Err(_) | Ok(Err(End::Failed(AssociationError::TimedOut(_)))) => End::TimedOut,
         Ok(Err(end)) => end,
-        Err(_) => End::TimedOut,
     };
     Err(match end {
         End::Reject(reason) => {
@@ -136,7 +122,6 @@ async fn negotiate(
     max_pdu: u32,
     admission: &dyn Admission,
 ) -> Result<(Request, Vec<AcceptedContext>), End> {
-    // The handshake's own timer counts, not the progress of the PDU.
     let body = match link.frame(Patience::Progress, true).await? {
         Frame::Control { pdu_type: pdu_type::ASSOCIATE_RQ, body } => body,
         Frame::Control { pdu_type, .. } => return Err(Violation::UnexpectedPdu(pdu_type).into()),

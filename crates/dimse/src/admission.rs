@@ -222,7 +222,7 @@ pub struct StoragePolicy {
     /// Accept SOP classes that are in no table too: private ones, and those newer than the tables.
     pub private_sop_classes: bool,
     /// Transfer syntaxes to take first where a context offers several; see
-    /// [`choose_transfer_syntax`](crate::choose_transfer_syntax).
+    /// [`choose_transfer_syntax`].
     pub prefer: Vec<Uid>,
 }
 

@@ -15,6 +15,7 @@ mod acceptor;
 mod admission;
 mod associate;
 pub mod command;
+mod failure;
 mod fragment;
 pub mod framing;
 pub mod limits;
@@ -30,15 +31,14 @@ mod violation;
 use base::Uid;
 
 pub use acceptor::{
-    AcceptError, AcceptorConfig, Association, EchoRequest, Incoming, OtherRequest, StoreRequest, Timers,
-    accept,
+    AcceptorConfig, Association, EchoRequest, Incoming, OtherRequest, StoreRequest, Timers, accept,
 };
 pub use admission::{
     AcceptedContext, Admission, ContextChoice, ContextDecision, ContextRejection, Implementation, Proposal,
     ProposedContext, RejectReason, Rejection, RoleSelection, StoragePolicy, Verdict,
 };
-pub use link::{AssociationError, TimedOut};
-pub use requestor::{ConnectError, EchoError, Requestor, RequestorConfig, StoreError, StoreResponse};
+pub use failure::{AcceptError, AssociationError, ConnectError, EchoError, StoreError, TimedOut};
+pub use requestor::{Requestor, RequestorConfig, StoreResponse};
 pub use sop_class::{NOT_STORAGE_SOP_CLASSES, STORAGE_SOP_CLASSES, SopClass, SopClassKind, VERIFICATION};
 pub use transfer_syntax::{
     EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, TRANSFER_SYNTAXES, TransferSyntax,

@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -17,58 +16,11 @@ use tokio::{
 use tracing::trace;
 
 use crate::{
-    Violation, associate,
+    associate,
+    failure::{AssociationError, TimedOut},
     framing::{Frame, Framer, Phase, pdu_type},
     limits::{LINGER, LINGER_BYTES_MAX},
 };
-
-/// Why a running association cannot go on.
-#[derive(Debug, Error)]
-pub enum AssociationError {
-    /// The peer broke the protocol; it was sent an A-ABORT.
-    #[error("peer broke the protocol: {0}")]
-    Violation(#[from] Violation),
-    /// The peer sent an A-ABORT.
-    #[error("peer aborted the association (source {origin}, reason {reason})")]
-    Aborted {
-        /// 0 service user, 2 service provider.
-        origin: u8,
-        /// Meaningful for the service provider only.
-        reason: u8,
-    },
-    /// The peer sent an A-RELEASE-RQ while a message was not complete; it was sent an A-ABORT.
-    #[error("peer released the association in the middle of a message")]
-    ReleasedInMessage,
-    /// The peer closed the connection without a release.
-    #[error("peer closed the connection without a release")]
-    Closed,
-    /// The peer was too slow; it was sent an A-ABORT.
-    #[error("{0}")]
-    TimedOut(#[from] TimedOut),
-    /// The connection failed.
-    #[error("connection failed: {0}")]
-    Io(#[from] io::Error),
-    /// The association has ended before, by an error, an abort or a call that was cancelled half-way.
-    #[error("association has ended already")]
-    Ended,
-}
-
-/// Which timer ran out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum TimedOut {
-    /// No message came.
-    #[error("no message within {0:?} (idle time-out)")]
-    Idle(Duration),
-    /// A PDU, or a command set, did not become complete.
-    #[error("message did not progress within {0:?} (progress time-out)")]
-    Progress(Duration),
-    /// The peer took nothing of what we write.
-    #[error("peer took no bytes within {0:?} (write time-out)")]
-    Write(Duration),
-    /// No answer came.
-    #[error("no answer within {0:?} (response time-out)")]
-    Response(Duration),
-}
 
 /// A byte stream and the few things about it that differ between a TCP connection and a test's pipe.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {
@@ -163,6 +115,12 @@ impl Link {
 
     pub(crate) fn enter(&mut self, phase: Phase) {
         self.framer.enter(phase);
+    }
+
+    /// The handshake is over: messages may come, at this pace.
+    pub(crate) fn establish(&mut self, progress: Duration) {
+        self.framer.enter(Phase::Established);
+        (self.progress, self.budget) = (progress, progress);
     }
 
     /// It can be read from and written to.

@@ -1,10 +1,9 @@
 //! The SCU side: proposing an association and sending instances over it.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use base::{AeTitle, InstanceMeta, Phi, Status, Uid};
 use bytes::Bytes;
-use thiserror::Error;
 use tokio::{
     net::{TcpStream, ToSocketAddrs},
     time::{Instant, timeout},
@@ -15,10 +14,11 @@ use crate::{
     admission::{AcceptedContext, Implementation, Rejection},
     associate::{self, Acceptance},
     command::{CommandSet, CommandWriter, element, field},
+    failure::{AssociationError, ConnectError, EchoError, StoreError, TimedOut},
     fragment::{Fragmenter, command_pdus, pdu_length},
     framing::{Frame, Phase, pdu_type},
     limits::{CONTEXTS_MAX, MAX_PDU_DEFAULT, RELEASE_TIMEOUT, WRITE_BATCH_BYTES},
-    link::{AssociationError, Link, Outgoing, Patience, Socket, TimedOut},
+    link::{Link, Outgoing, Patience, Socket},
     message::{Assembler, Event},
     sop_class::VERIFICATION,
 };
@@ -59,64 +59,7 @@ impl RequestorConfig {
     }
 }
 
-/// Why there is no association.
-#[derive(Debug, Error)]
-pub enum ConnectError {
-    /// The peer rejected it.
-    #[error("association rejected: {0}")]
-    Rejected(Rejection),
-    /// No TCP connection.
-    #[error("no connection: {0}")]
-    Unreachable(io::Error),
-    /// Neither connection nor answer came in time.
-    #[error("no association within {0:?} (connect time-out)")]
-    TimedOut(Duration),
-    /// The peer aborted, closed or broke the protocol instead of answering.
-    #[error("association negotiation failed: {0}")]
-    Failed(#[from] AssociationError),
-    /// Nothing, or too much, was to be proposed.
-    #[error("{0} presentation contexts to propose; give 1 to 128")]
-    Contexts(usize),
-}
-
-/// Why an instance was not stored, or perhaps was.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// The peer did not accept a presentation context for this SOP class and transfer syntax. Nothing was
-    /// sent; the association is good for others.
-    #[error(
-        "no accepted presentation context for SOP class {sop_class} in transfer syntax {transfer_syntax}"
-    )]
-    NotAccepted {
-        /// SOP class.
-        sop_class: Uid,
-        /// Transfer syntax.
-        transfer_syntax: Uid,
-    },
-    /// The data set has no bytes. Nothing was sent; the association is good for others.
-    #[error("data set is empty; nothing was sent")]
-    Empty,
-    /// No store is running, or another one is: a fault of the caller.
-    #[error("{0} was called out of order")]
-    OutOfOrder(&'static str),
-    /// It failed before the last byte of the data set had left, so that the peer cannot have stored it. The
-    /// association is over.
-    #[error("failed before the data set was complete: {0}")]
-    BeforeLast(#[source] AssociationError),
-    /// It failed after the last byte had left: the peer may have stored the instance, or not. The
-    /// association is over.
-    #[error("outcome unknown, the data set was sent whole: {0}")]
-    OutcomeUnknown(#[source] AssociationError),
-}
-
-impl StoreError {
-    /// The peer cannot have stored the instance.
-    pub fn is_before_last(&self) -> bool {
-        !matches!(self, Self::OutcomeUnknown(_))
-    }
-}
-
-/// What the peer answered to a C-STORE-RQ.
+/// What the peer answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreResponse {
     /// Status (0000,0900).
@@ -139,6 +82,9 @@ pub struct Requestor {
     response_timeout: Duration,
     message_id: u16,
     store: Option<Storing>,
+    /// A response is due. It stays so when the wait for it is cancelled: what came then would be taken for
+    /// the next request's.
+    is_waiting: bool,
 }
 
 /// A C-STORE that is under way.
@@ -171,10 +117,10 @@ impl Requestor {
         socket: Box<dyn Socket>,
         config: RequestorConfig,
     ) -> Result<Self, ConnectError> {
-        let mut link = Link::new(socket, Phase::Answer, MAX_PDU_DEFAULT, config.progress_timeout);
+        let mut link = Link::new(socket, Phase::Answer, MAX_PDU_DEFAULT, config.connect_timeout);
         match negotiate(&mut link, &config).await {
             Ok(acceptance) => {
-                link.enter(Phase::Established);
+                link.establish(config.progress_timeout);
                 let ids = acceptance.contexts.iter().map(|context| context.id).collect();
                 Ok(Self {
                     link,
@@ -186,13 +132,17 @@ impl Requestor {
                     response_timeout: config.response_timeout,
                     message_id: 0,
                     store: None,
+                    is_waiting: false,
                 })
             }
             Err(Refused::Rejected(rejection)) => {
                 link.close(None).await;
                 Err(ConnectError::Rejected(rejection))
             }
-            Err(Refused::Failed(error)) => Err(link.fail(error).await.into()),
+            Err(Refused::Failed(error)) => Err(match link.fail(error).await {
+                AssociationError::TimedOut(_) => ConnectError::TimedOut(config.connect_timeout),
+                error => error.into(),
+            }),
         }
     }
 
@@ -214,16 +164,19 @@ impl Requestor {
     /// As far as can be seen without waiting, the peer has not aborted, released or closed: to be asked
     /// before an association that has been idle is used again. Once it says no, the association is over.
     pub fn is_open(&mut self) -> bool {
-        if self.link.is_usable() && !matches!(self.link.frame_now(), Ok(None)) {
+        if self.is_usable() && !matches!(self.link.frame_now(), Ok(None)) {
             self.link.forsake();
         }
-        self.link.is_usable()
+        self.is_usable()
     }
 
     /// C-ECHO. After an error the association is over.
     pub async fn echo(&mut self) -> Result<Status, EchoError> {
         if self.store.is_some() {
             return Err(EchoError::OutOfOrder);
+        }
+        if !self.is_usable() {
+            return Err(AssociationError::Ended.into());
         }
         let verification =
             self.contexts.iter().find(|context| context.abstract_syntax.as_str() == VERIFICATION);
@@ -241,9 +194,7 @@ impl Requestor {
             return Err(self.link.fail(error).await.into());
         }
         match self.response(context, message_id, field::C_ECHO_RQ).await {
-            Ok(command) => {
-                Ok(command.status().map_err(|error| AssociationError::from(Violation::from(error)))?)
-            }
+            Ok(response) => Ok(response.status),
             Err(error) => Err(self.link.fail(error).await.into()),
         }
     }
@@ -305,12 +256,7 @@ impl Requestor {
         if let Err(error) = self.link.write(&mut store.out).await {
             return Err(StoreError::BeforeLast(self.link.fail(error).await));
         }
-        let response = self.response(store.context, store.message_id, field::C_STORE_RQ).await;
-        let answered = response.and_then(|command| {
-            let status = command.status().map_err(Violation::from)?;
-            Ok(StoreResponse { status, comment: command.error_comment() })
-        });
-        match answered {
+        match self.response(store.context, store.message_id, field::C_STORE_RQ).await {
             Ok(response) => Ok(response),
             Err(error) => Err(StoreError::OutcomeUnknown(self.link.fail(error).await)),
         }
@@ -318,7 +264,7 @@ impl Requestor {
 
     /// Releases the association and closes; a running C-STORE is aborted instead.
     pub async fn release(mut self) {
-        if self.store.is_some() {
+        if self.store.is_some() || self.is_waiting {
             return self.abort().await;
         }
         let Ok(pdu) = associate::release_request() else { return };
@@ -369,7 +315,7 @@ impl Requestor {
 
     /// Finds an abort or a close that has come already. A response cannot have.
     async fn look_before(&mut self) -> Result<(), StoreError> {
-        if !self.link.is_usable() {
+        if !self.is_usable() {
             return Err(StoreError::BeforeLast(AssociationError::Ended));
         }
         let error = match self.link.frame_now() {
@@ -388,29 +334,30 @@ impl Requestor {
         Err(StoreError::BeforeLast(self.link.fail(error).await))
     }
 
+    fn is_usable(&self) -> bool {
+        self.link.is_usable() && !self.is_waiting
+    }
+
     /// Waits for the response to one request.
     async fn response(
         &mut self,
         context: u8,
         message_id: u16,
         request: u16,
-    ) -> Result<CommandSet, AssociationError> {
+    ) -> Result<StoreResponse, AssociationError> {
         let deadline = Instant::now() + self.response_timeout;
         let patience = Patience::Until(deadline, TimedOut::Response(self.response_timeout));
         self.link.refill();
+        self.is_waiting = true;
         loop {
             match self.assembler.poll() {
                 Some(Event::Command { context: answered, command }) => {
-                    if command.command_field().map_err(Violation::from)? != request | field::RESPONSE {
-                        return Err(Violation::Response("another command field").into());
+                    let response = answer(&command, message_id, request)?;
+                    if answered != context {
+                        return Err(Violation::Response("another presentation context").into());
                     }
-                    if command.us(element::MESSAGE_ID_RESPONDED_TO) != Some(message_id) {
-                        return Err(Violation::Response("another message id").into());
-                    }
-                    if answered != context || command.has_data_set().map_err(Violation::from)? {
-                        return Err(Violation::Response("another presentation context, or a data set").into());
-                    }
-                    return Ok(command);
+                    self.is_waiting = false;
+                    return Ok(response);
                 }
                 Some(_) => return Err(Violation::DataUnexpected.into()),
                 None => {}
@@ -426,18 +373,18 @@ impl Requestor {
     }
 }
 
-/// Why a C-ECHO has no answer.
-#[derive(Debug, Error)]
-pub enum EchoError {
-    /// The peer did not accept a presentation context for verification.
-    #[error("no accepted presentation context for verification")]
-    NotAccepted,
-    /// A C-STORE is under way: a fault of the caller.
-    #[error("echo was called while a store is running")]
-    OutOfOrder,
-    /// The association failed and is over.
-    #[error(transparent)]
-    Failed(#[from] AssociationError),
+/// Reads the response to this request, which has no data set.
+fn answer(command: &CommandSet, message_id: u16, request: u16) -> Result<StoreResponse, Violation> {
+    if command.command_field()? != request | field::RESPONSE {
+        return Err(Violation::Response("another command field"));
+    }
+    if command.us(element::MESSAGE_ID_RESPONDED_TO) != Some(message_id) {
+        return Err(Violation::Response("another message id"));
+    }
+    if command.has_data_set()? {
+        return Err(Violation::Response("a data set comes with it"));
+    }
+    Ok(StoreResponse { status: command.status()?, comment: command.error_comment() })
 }
 
 enum Refused {

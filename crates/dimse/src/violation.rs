@@ -6,7 +6,7 @@ use crate::command::CommandError;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Violation {
     /// A PDU type that does not exist: the first bytes of something else, mostly.
-    #[error("PDU type 0x{0:02X} does not exist; is the peer speaking DICOM without TLS?")]
+    #[error("PDU type 0x{0:02X} does not exist; does the peer speak DICOM, and without TLS?")]
     UnknownPdu(u8),
     /// A PDU type that may not come now.
     #[error("PDU type 0x{0:02X} is out of place")]

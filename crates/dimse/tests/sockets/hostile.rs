@@ -90,7 +90,7 @@ async fn what_breaks_the_protocol_within_an_association_ends_it() {
             "unknown PDU type",
             pdu(0x42, &[0; 4]),
             UNKNOWN,
-            "PDU type 0x42 does not exist; is the peer speaking DICOM without TLS?",
+            "PDU type 0x42 does not exist; does the peer speak DICOM, and without TLS?",
         ),
         ("second request", AssociatePdu::request(&[]).bytes(), UNEXPECTED, "PDU type 0x01 is out of place"),
         ("release response", pdu(6, &[0; 4]), UNEXPECTED, "PDU type 0x06 is out of place"),

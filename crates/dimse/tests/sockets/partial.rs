@@ -36,7 +36,7 @@ async fn whatever_ends_an_association_within_a_data_set_is_an_error_there() {
         (
             "garbage",
             b"GET / HTTP/1.1\r\n".to_vec(),
-            "peer broke the protocol: PDU type 0x47 does not exist; is the peer speaking DICOM without TLS?",
+            "peer broke the protocol: PDU type 0x47 does not exist; does the peer speak DICOM, and without TLS?",
             Some((7, 0, 2, 1)),
         ),
     ];
@@ -310,4 +310,41 @@ async fn a_peer_that_takes_nothing_is_given_up_within_the_progress_time() {
         "failed before the data set was complete: peer took no bytes within 100ms (write time-out)"
     );
     holding.abort();
+}
+
+#[tokio::test]
+async fn an_association_that_the_acceptor_drops_is_aborted() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut association =
+            dimse::accept(stream, &AcceptorConfig::default(), &*storage_policy()).await.unwrap();
+        association.receive().await.unwrap();
+        while association.data().await.unwrap().is_some() {}
+    });
+    let mut requestor = Requestor::connect(address, requestor_config(&[(CT, EXPLICIT)])).await.unwrap();
+    requestor.store_begin(&meta(CT, EXPLICIT)).await.unwrap();
+    requestor.store_data(noise(10)).await.unwrap();
+    let error = requestor.store_finish().await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::OutcomeUnknown(AssociationError::Aborted { origin: 0, reason: 0 })),
+        "{error}"
+    );
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_late_answer_is_never_taken_for_the_next_ones() {
+    let (address, _acted, script) = scp(2, Then::Silence).await;
+    let mut requestor = Requestor::connect(address, requestor_config(&[(CT, EXPLICIT)])).await.unwrap();
+    requestor.store_begin(&meta(CT, EXPLICIT)).await.unwrap();
+    requestor.store_data(noise(10)).await.unwrap();
+    let cancelled = tokio::time::timeout(Duration::from_millis(20), requestor.store_finish()).await;
+    assert!(cancelled.is_err());
+    assert!(!requestor.is_open());
+    let error = requestor.store_begin(&meta(CT, EXPLICIT)).await.unwrap_err();
+    assert!(matches!(error, StoreError::BeforeLast(AssociationError::Ended)), "{error}");
+    requestor.release().await;
+    script.await.unwrap();
 }
