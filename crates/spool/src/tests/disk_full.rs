@@ -177,3 +177,51 @@ async fn one_request_that_fails_takes_nothing_of_the_others_with_it() {
     assert!(matches!(b, Err(CommitError::ChangedContent { .. })));
     assert_eq!(place.bodies().len(), 3);
 }
+
+/// Sets the size beyond which SQLite itself says "full".
+async fn limit_pages(outbox: &Outbox, more: Option<i64>) {
+    let run = move |connection: &rusqlite::Connection| {
+        let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let limit = more.map_or(1_000_000, |more| pages + more);
+        let sql = format!("PRAGMA max_page_count = {limit}");
+        Ok::<_, db::JobError<StoreError>>(connection.query_row(&sql, (), |row| row.get::<_, i64>(0))?)
+    };
+    outbox.inner().db.writer.call(Kind::Change, run).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_index_that_is_really_full_loses_nothing_that_was_acknowledged() {
+    let place = Place::new();
+    let outbox = std::sync::Arc::new(place.open());
+    limit_pages(&outbox, Some(12)).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..200u32 {
+        let outbox = outbox.clone();
+        tasks.spawn(async move {
+            let sample = Sample::new(number, number, 1);
+            (sample.try_commit(&outbox, T0).await, sample)
+        });
+    }
+    let (mut accepted, mut full) = (Vec::new(), Vec::new());
+    while let Some(done) = tasks.join_next().await {
+        match done.unwrap() {
+            (Ok(_), sample) => accepted.push(sample),
+            (Err(CommitError::Store(StoreError::Full)), sample) => full.push(sample),
+            (Err(other), _) => panic!("{other}"),
+        }
+    }
+    assert!(!full.is_empty(), "the limit was met");
+    assert_eq!(outbox.list(Filter::default()).await.unwrap().len(), accepted.len());
+    let mut want: Vec<_> = accepted.iter().map(|sample| sample.object.to_string()).collect();
+    want.sort();
+    assert_eq!(place.bodies(), want);
+    // With room again everything goes on.
+    limit_pages(&outbox, None).await;
+    for sample in &full {
+        sample.commit(&outbox, at(1)).await;
+    }
+    assert_eq!(outbox.list(Filter::default()).await.unwrap().len(), 200);
+    for sample in accepted.iter().chain(&full) {
+        assert!(has_key(&outbox, sample).await);
+    }
+}
