@@ -22,7 +22,7 @@ def stack(make_stack):
         out["route"][0]["calling"] = ["MODALITY", "PACS 1"]
         out["route"][0]["sources"] = [f"{HOST}/32"]
         out["dicom"]["associations_max"] = 3
-    stack.start("gateway-out", "relay")
+    stack.start("relay", "gateway-out")
     return stack
 
 

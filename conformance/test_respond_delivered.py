@@ -6,11 +6,12 @@ import time
 
 import pytest
 
-from harness import senders
+from harness import generate, senders
 from harness.destinations import PynetdicomScp, wait_for_arrivals
-from harness.processes import free_ports
+from harness.part10 import Instance
+from harness.processes import free_ports, wait_until
 from harness.rawul import Acceptor, Behaviour
-from harness.stack import Stack, one_receipt_each
+from harness.stack import Stack
 
 
 def delivered(make_stack, address: str) -> Stack:
@@ -20,6 +21,13 @@ def delivered(make_stack, address: str) -> Stack:
     return stack
 
 
+def warm(stack: Stack, directory) -> Instance:
+    """A first instance, sent until it passes: the receiver publishes its prekeys a moment after it has connected."""
+    first = generate.study(directory / "warm", 1, seed=99)[0]
+    wait_until("a first instance to pass", lambda: 0 in senders.pynetdicom_send(stack.listen, stack.ae, [first]).values(), 10, stack.logs)
+    return first
+
+
 def bodies(stack: Stack) -> int:
     """Bytes of files in the outbox other than the index."""
     outbox = stack.directory / "outbox"
@@ -27,21 +35,27 @@ def bodies(stack: Stack) -> int:
     return sum(path.stat().st_size for path in candidates if "sqlite" not in path.name and ".db" not in path.name)
 
 
-def test_success_means_the_destination_has_it(make_stack, few):
+def test_success_means_the_destination_has_it(make_stack, tmp_path, few):
     with Acceptor() as destination, delivered(make_stack, destination.address) as stack:
+        first = warm(stack, tmp_path)
         for one in few:
             assert senders.pynetdicom_send(stack.listen, stack.ae, [one]) == {one.sop_instance: 0}
             assert destination.arrivals[-1].sop_instance == one.sop_instance, "0000H before the destination had it"
             assert destination.arrivals[-1].digest == one.digest()
-        one_receipt_each(stack, few)
+        receipts = [row for row in stack.receipts() if row["outcome"] == "stored"]
+        assert len(receipts) == len(few) + 1
+        for row in receipts:
+            assert stack.verify_receipt(stack.receipt_file(row["delivery"])).returncode == 0
+        assert stack.why(first.sop_instance)
         assert bodies(stack) == 0
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0xC123, 0xB000, 0x0122])
-def test_the_destinations_status_is_passed_on(make_stack, few, status):
+def test_the_destinations_status_is_passed_on(make_stack, tmp_path, few, status):
     odd = few[1].sop_instance
     with PynetdicomScp(behave=lambda name, _seen: status if name == odd else 0) as destination:
         with delivered(make_stack, destination.address) as stack:
+            warm(stack, tmp_path)
             answers = senders.pynetdicom_send(stack.listen, stack.ae, few)
             assert answers == {one.sop_instance: status if one.sop_instance == odd else 0 for one in few}
             assert stack.queue() == [], "the PACS got the refusal itself: nothing is parked"
@@ -49,10 +63,11 @@ def test_the_destinations_status_is_passed_on(make_stack, few, status):
 
 
 @pytest.mark.parametrize("status", [0xA700, 0x0110])
-def test_a_deferral_is_answered_a700_and_is_not_tried_again(make_stack, few, status):
+def test_a_deferral_is_answered_a700_and_is_not_tried_again(make_stack, tmp_path, few, status):
     odd = few[1].sop_instance
     with PynetdicomScp(behave=lambda name, seen: status if name == odd and seen == 0 else 0) as destination:
         with delivered(make_stack, destination.address) as stack:
+            warm(stack, tmp_path)
             answers = senders.pynetdicom_send(stack.listen, stack.ae, few)
             assert answers == {one.sop_instance: 0xA700 if one.sop_instance == odd else 0 for one in few}
             assert stack.queue() == []
@@ -72,12 +87,23 @@ def test_a_destination_that_is_off_is_answered_a700_in_time(make_stack, few):
         assert stack.queue() == [] and bodies(stack) == 0
 
 
-def test_a_silent_destination_is_answered_a700_in_time(make_stack, few):
-    with Acceptor(behave=lambda _name, seen: Behaviour(silent=seen == 0)) as destination:
+def test_a_silent_destination_is_answered_a700_in_time(make_stack, tmp_path, few):
+    silent = few[0].sop_instance
+    with Acceptor(behave=lambda name, seen: Behaviour(silent=name == silent and seen == 0)) as destination:
         stack = delivered(make_stack, destination.address)
         with stack.edit("gateway-out") as out:
             out["retry"]["delivered_timeout"] = "3s"
         with stack:
+            warm(stack, tmp_path)
             began = time.monotonic()
             assert senders.pynetdicom_send(stack.listen, stack.ae, few[:1]) == {few[0].sop_instance: 0xA700}
             assert 2 < time.monotonic() - began < 15
+
+
+def test_the_first_instance_after_a_start_waits_for_the_link(make_stack, few):
+    """Only a deferral, a nack, `gone` or the time-out may be answered A700: a link that comes a moment later is none of them."""
+    with Acceptor() as destination:
+        stack = delivered(make_stack, destination.address)
+        for role in ("gateway-in", "gateway-out", "relay"):
+            stack[role].start()
+        assert senders.pynetdicom_send(stack.listen, stack.ae, few[:1]) == {few[0].sop_instance: 0}

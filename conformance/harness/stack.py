@@ -93,8 +93,8 @@ class Stack:
         assert found, f"no destination {name}"
         return found[0]
 
-    def add_route(self, ae: str, destination: str, respond: str | None = None, **table: object) -> None:
-        """Another AE title of gateway-out to another destination of gateway-in, described like the first one's TOML."""
+    def add_route(self, title: str, destination: str, respond: str | None = None, **table: object) -> None:
+        """Another AE title of gateway-out and another destination of gateway-in, with that [[destination]] table."""
         identifier = secrets.token_hex(16)
         with self.edit("gateway-in") as receiving:
             added = tomlkit.table()
@@ -105,14 +105,14 @@ class Stack:
             receiving["route"].append(route)
         with self.edit("gateway-out") as sending:
             route = tomlkit.table()
-            route.update({**sending["route"][0].unwrap(), "id": identifier, "ae": ae, "destination": destination})
+            route.update({**sending["route"][0].unwrap(), "id": identifier, "ae": title, "destination": destination})
             if respond:
                 route["respond"] = respond
             sending["route"].append(route)
 
-    def add_dicom_route(self, ae: str, destination: str, address: str, respond: str | None = None) -> None:
+    def add_dicom_route(self, title: str, destination: str, address: str, respond: str | None = None) -> None:
         called, _, place = address.partition("@")
-        self.add_route(ae, destination, respond, kind="dicom", ae=called, address=place, calling="SLUISIN")
+        self.add_route(title, destination, respond, kind="dicom", ae=called, address=place, calling="SLUISIN")
 
     def respond_when_delivered(self) -> None:
         with self.edit("gateway-out") as sending:
@@ -137,10 +137,22 @@ class Stack:
             self[role].await_ready()
         for role in roles or ROLES:
             self.await_ready(role)
+        if self["relay"].alive():
+            for role in roles or ROLES:
+                if role != "relay":
+                    self.await_connected(role)
         return self
 
     def await_ready(self, role: str, seconds: float = 30.0) -> None:
         wait_until(f"{role} to answer /readyz", lambda: self.answers(role, "/readyz"), seconds, self.logs)
+
+    def await_connected(self, role: str, seconds: float = 30.0) -> None:
+        """Waits until a gateway's link to the relay stands."""
+
+        def connected() -> bool:
+            return all(relay["connected"] for relay in self.status(role)["relays"])
+
+        wait_until(f"{role} to be connected to the relay", connected, seconds, self.logs)
 
     def answers(self, role: str, path: str) -> bool:
         try:
