@@ -226,14 +226,17 @@ async fn send(
     }
     let mut sent = 0u64;
     loop {
-        let mut piece = match body.next(limits::PIECE_BYTES_MAX).await {
-            BodyPiece::Data(piece) => piece,
-            BodyPiece::Abandon => return Err(DepositError::Abandoned),
-            BodyPiece::End(digest) => {
-                let end = stream.write(Bytes::copy_from_slice(digest.as_bytes())).await?;
-                return Ok(end.unwrap_or_else(|| stream.finish()));
-            }
-        };
+        // A stuck body holds no more than a small piece that nobody wants yet.
+        let credit = usize::try_from(news.borrow().credit(sent)).unwrap_or(usize::MAX);
+        let mut piece =
+            match body.next(credit.clamp(limits::PIECE_AHEAD_BYTES, limits::PIECE_BYTES_MAX)).await {
+                BodyPiece::Data(piece) => piece,
+                BodyPiece::Abandon => return Err(DepositError::Abandoned),
+                BodyPiece::End(digest) => {
+                    let end = stream.write(Bytes::copy_from_slice(digest.as_bytes())).await?;
+                    return Ok(end.unwrap_or_else(|| stream.finish()));
+                }
+            };
         while !piece.is_empty() {
             let credit = until(news, |deposit| deposit.credit(sent) > 0).await?.credit(sent);
             let now = piece.split_to(piece.len().min(usize::try_from(credit).unwrap_or(usize::MAX)));

@@ -71,6 +71,8 @@ pub mod limits {
     pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
     /// The largest piece of a body that is read or written at once.
     pub const PIECE_BYTES_MAX: usize = 64 * 1024;
+    /// The piece that is read ahead of a grant, to see whether it is the last.
+    pub const PIECE_AHEAD_BYTES: usize = 4 * 1024;
     /// From the first packet to the greeting.
     pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
     /// Handshakes that a relay runs at once; more are ignored.

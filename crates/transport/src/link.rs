@@ -15,7 +15,7 @@ use wire::{CloseCode, Greeting, Hello, Role};
 
 use crate::backoff::Backoff;
 use crate::control::{ControlReader, write_frame};
-use crate::quic::{Duty, any_port, bind, endpoint, transport_config};
+use crate::quic::{Duty, any_port, bind, client_endpoint, transport_config};
 use crate::{Timing, TlsError, TlsIdentity, limits, tls};
 
 /// The relay cannot be asked at the moment: not connected, or the connection was lost meanwhile.
@@ -145,7 +145,7 @@ impl Remote {
     ) -> Result<Established<T>, ConnectError> {
         let address = self.resolve().await?;
         let socket = bind(any_port(address)).map_err(ConnectError::Socket)?;
-        let endpoint = endpoint(socket, None).map_err(ConnectError::Socket)?;
+        let endpoint = client_endpoint(socket).map_err(ConnectError::Socket)?;
         let tls = tls::client_config(&self.identity, &self.card, provider)?;
         let quic = QuicClientConfig::try_from(tls).map_err(|_| TlsError::Suite)?;
         let mut config = quinn::ClientConfig::new(Arc::new(quic));

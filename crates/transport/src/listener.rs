@@ -21,7 +21,7 @@ use wire::{
 };
 
 use crate::control::{ControlReader, write_frame, write_queue};
-use crate::quic::{Duty, endpoint, transport_config};
+use crate::quic::{Duty, server_endpoint, transport_config};
 use crate::relay_link::{ConnectionId, Incoming, RelayLink};
 use crate::segment::wiping;
 use crate::{Timing, TlsError, TlsIdentity, limits, tls};
@@ -165,7 +165,7 @@ impl RelayListener {
         server.transport_config(transport_config(config.timing, Duty::Relays));
         server.migration(true);
         socket.set_nonblocking(true).map_err(ListenError::Socket)?;
-        let endpoint = endpoint(socket, Some(server)).map_err(ListenError::Socket)?;
+        let endpoint = server_endpoint(socket, server, &config.identity).map_err(ListenError::Socket)?;
         let (events, received) = mpsc::channel(limits::RELAY_EVENT_QUEUE);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let shared = Arc::new(Shared {

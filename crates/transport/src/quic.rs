@@ -3,10 +3,20 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Endpoint, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
+use base::{Digest, Secret, random_bytes};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use quinn::crypto::{CryptoError, HmacKey};
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, TokioRuntime,
+    TransportConfig, VarInt,
+};
+use sha2::Sha256;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::limits;
+use crate::{TlsIdentity, limits};
+
+/// Of a relay.
+const CONNECTION_ID_BYTES: usize = 8;
 
 /// The clocks of a connection. The default is for every real use; tests shorten it.
 #[derive(Clone, Copy, Debug)]
@@ -73,10 +83,80 @@ pub(crate) fn any_port(remote: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Wraps a bound socket.
-pub(crate) fn endpoint(socket: UdpSocket, server: Option<quinn::ServerConfig>) -> io::Result<Endpoint> {
+/// Wraps a bound socket of a gateway.
+pub(crate) fn client_endpoint(socket: UdpSocket) -> io::Result<Endpoint> {
+    endpoint(socket, EndpointConfig::default(), None)
+}
+
+/// Wraps a bound socket of a relay.
+///
+/// Its reset key is the same in each run: so a relay that was killed and came back can tell its gateways at
+/// their next packet that it knows nothing of their connection (RFC 9000 §10.3), and they need not wait for
+/// their idle time-out. That takes connection ids which any run accepts as possible.
+pub(crate) fn server_endpoint(
+    socket: UdpSocket,
+    server: quinn::ServerConfig,
+    identity: &TlsIdentity,
+) -> io::Result<Endpoint> {
+    let mut config = EndpointConfig::new(Arc::new(ResetKey(identity.derived("sluis/1 stateless reset"))));
+    config.cid_generator(|| Box::new(RandomIds));
+    endpoint(socket, config, Some(server))
+}
+
+fn endpoint(
+    socket: UdpSocket,
+    config: EndpointConfig,
+    server: Option<quinn::ServerConfig>,
+) -> io::Result<Endpoint> {
     let tuned = socket2::SockRef::from(&socket);
     tuned.set_recv_buffer_size(limits::SOCKET_BUFFER_BYTES)?;
     tuned.set_send_buffer_size(limits::SOCKET_BUFFER_BYTES)?;
-    Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
+    Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
+}
+
+/// Connection ids that say nothing, so that every run takes those of an earlier one for possible.
+struct RandomIds;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&random_bytes::<CONNECTION_ID_BYTES>())
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// HMAC-SHA-256 for stateless reset tokens.
+struct ResetKey(Secret<[u8; 32]>);
+
+impl ResetKey {
+    fn mac(&self, data: &[u8]) -> Hmac<Sha256> {
+        #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.0.expose()).expect("HMAC takes a key of any length");
+        mac.update(data);
+        mac
+    }
+}
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        let tag = self.mac(data).finalize().into_bytes();
+        for (out, byte) in signature_out.iter_mut().zip(tag) {
+            *out = byte;
+        }
+    }
+
+    fn signature_len(&self) -> usize {
+        Digest::LEN
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        self.mac(data).verify_slice(signature).map_err(|_| CryptoError)
+    }
 }

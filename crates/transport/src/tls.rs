@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use base::{Fingerprint, Secret};
+use base::{Fingerprint, Hasher, Secret};
 use identity::{IdentityKey, PeerCard};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
@@ -48,6 +48,13 @@ impl TlsIdentity {
     /// The TLS key of an identity.
     pub fn of(identity: &IdentityKey) -> Self {
         Self { pkcs8: identity.tls_pkcs8(), spki: identity.tls_spki() }
+    }
+
+    /// A key of this identity for something else than TLS, the same in each run.
+    pub(crate) fn derived(&self, purpose: &str) -> Secret<[u8; 32]> {
+        let mut hasher = Hasher::new(purpose.as_bytes());
+        hasher.field(self.pkcs8.expose());
+        Secret::new(hasher.finish().0)
     }
 
     fn certified(&self) -> Result<Arc<CertifiedKey>, TlsError> {

@@ -162,6 +162,9 @@ impl<C: SettlementCheck> Vault<C> {
         let (flow, size, sequence) = (blob.flow, blob.size, blob.sequence);
         let header = u64::try_from(blob.header.len()).unwrap_or(0);
         let window = floor(size);
+        if self.is_closed(&flow) {
+            return false;
+        }
         if self.memory.room(&key.sender, window + header) < window + header {
             return false;
         }

@@ -9,7 +9,7 @@ use tracing::debug;
 use transport::ConnectionId;
 use wire::{Outflow, ToRecipient, ToSender, Transfer};
 
-use super::{Blob, Command, End, Key, Lease, Phase, RELEASE_PAUSE, SettlementCheck, Timer, Vault};
+use super::{Blob, Command, End, Flow, Key, Lease, Phase, RELEASE_PAUSE, SettlementCheck, Timer, Vault};
 
 /// Bytes handed to one stream before it has taken them.
 const IN_FLIGHT_BYTES: u64 = BODY_WINDOW_BYTES;
@@ -30,6 +30,9 @@ pub(super) struct Recipient {
 struct Route {
     /// The most leases at once; belongs to the connection.
     window: u32,
+    /// Its recipient has said that the destination is down: nothing is admitted for it, so that a dead
+    /// destination holds no memory here. Belongs to the connection.
+    closed: bool,
     leased: u32,
     /// Unleased blobs in the order they were offered to the relay.
     waiting: BTreeMap<u64, Key>,
@@ -47,7 +50,7 @@ impl<C: SettlementCheck> Vault<C> {
         let recipient = self.recipients.entry(peer).or_default();
         recipient.connection = Some(connection);
         for route in recipient.routes.values_mut() {
-            route.window = 0;
+            (route.window, route.closed) = (0, false);
         }
     }
 
@@ -55,8 +58,9 @@ impl<C: SettlementCheck> Vault<C> {
     pub(super) fn recipient_disconnected(&mut self, peer: Fingerprint, now: Instant) {
         let Some(recipient) = self.recipients.get_mut(&peer) else { return };
         recipient.connection = None;
+        self.freed = true;
         for route in recipient.routes.values_mut() {
-            route.window = 0;
+            (route.window, route.closed) = (0, false);
         }
         let leases: Vec<_> = recipient.leases.keys().copied().collect();
         for transfer in leases {
@@ -77,11 +81,21 @@ impl<C: SettlementCheck> Vault<C> {
         if recipient.routes.len() >= routes_max && !recipient.routes.contains_key(&route) {
             return;
         }
-        recipient.routes.entry(route).or_default().window = deliveries;
+        let books = recipient.routes.entry(route).or_default();
+        // What waited outside because of it is looked at again.
+        self.freed |= books.closed && deliveries > 0;
+        (books.window, books.closed) = (deliveries, deliveries == 0);
         if deliveries > 0 {
             self.tell_prekeys_low(connection, peer, route);
         }
         self.offer_waiting(peer, route, now);
+    }
+
+    /// Whether a flow's recipient is here and its destination is down.
+    pub(super) fn is_closed(&self, flow: &Flow) -> bool {
+        let recipient =
+            self.recipients.get(&flow.recipient).filter(|recipient| recipient.connection.is_some());
+        recipient.and_then(|recipient| recipient.routes.get(&flow.route)).is_some_and(|route| route.closed)
     }
 
     /// Puts an admitted, unleased blob among those to be offered.

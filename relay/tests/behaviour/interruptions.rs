@@ -286,3 +286,56 @@ async fn a_forged_settlement_burns_nothing() {
     recipient.link.settle(offer.sender, delivery, Attempt(1), genuine, Vec::new()).await.unwrap();
     assert!(matches!(sender.answer().await, UplinkEvent::Settlement { .. }));
 }
+
+/// The real process, killed: nobody closes the connection, and its gateways must not wait for their idle time-out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_relay_that_comes_back_is_noticed_at_the_next_packet() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay_key =
+        relay::init::create_keys(&dir.path().join("keys"), &base::Name::parse("relay").unwrap()).unwrap();
+    let (out, receiving) = (key("out"), key("in"));
+    let card = |key: &identity::IdentityKey| {
+        let file = std::path::PathBuf::from(format!("{}.card", key.name()));
+        std::fs::write(dir.path().join(&file), key.card(1, &[]).to_line()).unwrap();
+        file
+    };
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let tenants = vec![
+        relay::init::TenantOptions {
+            name: out.name().clone(),
+            card: card(&out),
+            deposit_for: vec![receiving.name().clone()],
+        },
+        relay::init::TenantOptions {
+            name: receiving.name().clone(),
+            card: card(&receiving),
+            deposit_for: vec![],
+        },
+    ];
+    let admin = ([127, 0, 0, 1], 0).into();
+    let options = relay::init::Options { listen: free, admin, keys: "keys".into(), tenants };
+    let config = dir.path().join("relay.toml");
+    std::fs::write(&config, relay::init::config_text(&options)).unwrap();
+    let start = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_relay"));
+        command.arg("run").arg("--config").arg(&config).stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+
+    let mut process = start();
+    let mut link = transport::UplinkConfig::new(free.to_string(), relay_key.card(1, &[]), &out);
+    link.timing.keep_alive = Duration::from_millis(200);
+    let (_uplink, mut events, task) = transport::Uplink::start(link);
+    let first = soon("connected", events.recv()).await;
+    assert!(matches!(first, Some(UplinkEvent::Connected { .. })));
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let mut process = start();
+    let lost = tokio::time::timeout(Duration::from_secs(15), events.recv()).await;
+    assert_eq!(lost.unwrap(), Some(UplinkEvent::Disconnected));
+    let second = soon("connected again", events.recv()).await;
+    assert!(matches!(second, Some(UplinkEvent::Connected { .. })));
+    assert_ne!(first, second);
+    task.stop().await;
+    process.kill().unwrap();
+    process.wait().unwrap();
+}

@@ -210,3 +210,28 @@ proptest! {
         prop_assert_eq!(world.vault.deadline(), None);
     }
 }
+
+#[test]
+fn a_dead_destination_holds_no_memory_and_stops_nobody_else() {
+    let mut world = World::connected(limits());
+    world.window(OTHER_ROUTE, 8);
+    world.window(ROUTE, 0);
+    let waits = world.deposit(1, 1, 300);
+    assert_eq!((world.sent(waits), world.status().bytes_reserved), (0, 0));
+    let other = world.deposit_up_to(OTHER_ROUTE, 2, 1, 300, Some(300), 301);
+    assert_eq!(world.sent(other), 300);
+    world.window(ROUTE, 8);
+    world.resume(waits);
+    assert_eq!(world.sent(waits), 300);
+}
+
+#[test]
+fn a_recipient_that_goes_away_while_its_destination_is_down_is_waited_for_as_any_other() {
+    let mut world = World::connected(limits());
+    world.window(ROUTE, 0);
+    let waits = world.deposit(1, 1, 300);
+    assert_eq!(world.sent(waits), 0);
+    world.lose_recipient();
+    world.resume(waits);
+    assert_eq!(world.sent(waits), 300);
+}

@@ -173,7 +173,10 @@ impl World {
         self.downloads.clear();
         self.recipient = self.connection();
         self.input(Input::Connected { connection: self.recipient, peer: RECIPIENT, role: Role::Recipient });
-        self.window(ROUTE, window);
+        // A closed window says more than none: that the destination is down.
+        if window > 0 {
+            self.window(ROUTE, window);
+        }
     }
 
     pub(super) fn window(&mut self, route: RouteId, deliveries: u32) {
