@@ -12,7 +12,7 @@ use std::{
 
 use base::{Attempt, DeliveryId, Fingerprint, Name, RouteId, Timestamp};
 use envelope::{OpenedHeader, Pinned, ReceiverSessions};
-use ledger::{NackReason, Party};
+use ledger::{NackReason, Party, Receipt};
 use spool::{Answer, Inbound, InboundRow, InboundState, Outcome};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -276,20 +276,17 @@ async fn admit_one(
 ) -> Option<Collecting> {
     let (offer, cancel) = inbox.join(&downlink, offer)?;
     let asker = Asker::of(&downlink, &offer);
-    match inbox.inbound.lookup(offer.delivery).await {
-        Ok(Some(row)) if answers(&row, offer.attempt) => {
-            let (settlement, record) = (row.settlement.unwrap_or_default(), row.record.unwrap_or_default());
-            for asker in std::iter::once(asker).chain(inbox.leave(offer.delivery)) {
-                asker.settle(settlement.clone(), record.clone()).await;
-            }
-            return None;
-        }
-        Ok(_) => {}
+    let settled = match inbox.inbound.lookup(offer.delivery).await {
+        Ok(row) => row.filter(|row| answers(row, offer.attempt)),
         Err(error) => {
             warn!(%error, "settled ledger cannot be read; the delivery waits at its sender");
             refuse(inbox, asker, NackReason::Internal).await;
             return None;
         }
+    };
+    if let Some(row) = settled {
+        answer_from_ledger(inbox, asker, &offer, row).await;
+        return None;
     }
     let now = Timestamp::now();
     match inbox.open_header(&offer, now) {
@@ -314,6 +311,32 @@ async fn admit_one(
     }
 }
 
+/// A repeat of what is settled is never opened: on its header alone it gets the receipt again.
+async fn answer_from_ledger(inbox: &Arc<Inbox>, asker: Asker, offer: &IncomingOffer, row: InboundRow) {
+    let InboundRow { arrival, receipt, record, settlement, .. } = row;
+    let (settlement, record) = (settlement.unwrap_or_default(), record.unwrap_or_default());
+    let askers = std::iter::once(asker).chain(inbox.leave(offer.delivery)).collect::<Vec<_>>();
+    if askers.iter().all(|asker| asker.attempt == arrival.attempt) {
+        for asker in askers {
+            asker.settle(settlement.clone(), record.clone()).await;
+        }
+        return;
+    }
+    // A later deposit of it: the relay burns that one only on a settlement that names it.
+    let receipt = receipt.as_deref().and_then(|bytes| Receipt::decode(bytes).ok());
+    let header = inbox.open_header(offer, Timestamp::now());
+    let (ending, header) = match (receipt, &header) {
+        (Some(receipt), Ok((_, header))) => (Ending::Final(Box::new(receipt)), Some(header)),
+        (_, Err(reason)) => (nack(offer, *reason), None),
+        (None, Ok(_)) => (nack(offer, NackReason::Internal), None),
+    };
+    settle(inbox, &ending, header, None, askers).await;
+}
+
+fn nack(offer: &IncomingOffer, reason: NackReason) -> Ending {
+    Ending::Nack { delivery: offer.delivery, attempt: offer.attempt, reason }
+}
+
 /// Whether the ledger's receipt is the answer to this attempt: stored is stored, and a refusal holds
 /// until an operator has the sender try again.
 fn answers(row: &InboundRow, attempt: Attempt) -> bool {
@@ -336,16 +359,23 @@ pub(crate) async fn settle(
     answer: Option<Answer>,
     askers: Vec<Asker>,
 ) {
-    if let Ending::Final(_) = ending {
-        let record = answer.as_ref().map(|answer| answer.record.clone()).unwrap_or_default();
-        let Some(settlement) = inbox.signer.sign(outcome::core(ending), answer).await else { return };
-        for asker in askers {
+    let mut answer = answer;
+    let attempt = ending.attempt();
+    // The attempt itself first: what the ledger keeps is its settlement.
+    let (own, others): (Vec<_>, Vec<_>) = askers.into_iter().partition(|asker| asker.attempt == attempt);
+    if answer.is_some() || !own.is_empty() {
+        let record = match (&answer, sealing) {
+            (Some(answer), _) => answer.record.clone(),
+            (None, Some(header)) => ending.sealed(header),
+            (None, None) => Vec::new(),
+        };
+        let Some(settlement) = inbox.signer.sign(outcome::core(ending), answer.take()).await else { return };
+        for asker in own {
             asker.settle(settlement.clone(), record.clone()).await;
         }
-        return;
     }
-    for asker in askers {
-        // Deferrals and nacks are about one deposit each.
+    for asker in others {
+        // Another deposit of the same delivery: the relay burns it on a settlement that names it.
         let ending = ending.for_attempt(asker.attempt());
         let record = sealing.map(|header| ending.sealed(header)).unwrap_or_default();
         if let Some(settlement) = inbox.signer.sign(outcome::core(&ending), None).await {

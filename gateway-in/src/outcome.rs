@@ -37,11 +37,20 @@ impl Ending {
     /// The same for another deposit of the delivery.
     pub fn for_attempt(&self, attempt: Attempt) -> Self {
         match self {
-            Self::Final(receipt) => Self::Final(receipt.clone()),
+            Self::Final(receipt) => Self::Final(Box::new(Receipt { attempt, ..receipt.as_ref().clone() })),
             Self::Deferred(deferred) => Self::Deferred(Deferred { attempt, ..deferred.clone() }),
             Self::Nack { delivery, reason, .. } => {
                 Self::Nack { delivery: *delivery, attempt, reason: *reason }
             }
+        }
+    }
+
+    /// The deposit that it ends.
+    pub fn attempt(&self) -> Attempt {
+        match self {
+            Self::Final(receipt) => receipt.attempt,
+            Self::Deferred(deferred) => deferred.attempt,
+            Self::Nack { attempt, .. } => *attempt,
         }
     }
 

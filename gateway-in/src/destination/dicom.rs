@@ -236,11 +236,13 @@ impl Worker {
     async fn ensure(&mut self, instance: &Instance, alone: bool) -> Result<(), NotAnswered> {
         let calling = self.target.calling.clone().unwrap_or_else(|| instance.meta.calling.clone());
         let wanted = (instance.meta.sop_class.clone(), instance.meta.transfer_syntax.clone());
-        let fits = self.open.as_ref().is_some_and(|open| {
+        // Many close an idle association long before we do: then another is opened at once.
+        let fits = self.open.as_mut().is_some_and(|open| {
             !alone
                 && open.sender == instance.sender
                 && open.calling == calling
                 && open.proposed.contains(&wanted)
+                && open.association.is_open()
         });
         if fits {
             return Ok(());

@@ -105,16 +105,8 @@ impl Answers {
 impl<C: SettlementCheck> Vault<C> {
     /// Keeps an answer until it is acknowledged, and sends it as soon as its sender has room for it.
     pub(super) fn answer(&mut self, key: Key, flow: Flow, attempt: Attempt, kind: Kind) {
-        let deliveries = self.policy.limits.deliveries;
         let sender = self.sender(key.sender);
         if sender.answers.of(&key.delivery).is_some_and(|(answered, _)| answered > attempt) {
-            return;
-        }
-        // A blob that ended has just given its place back. An answer to a delivery that this vault does not know
-        // may find none: then it is dropped, since its recipient keeps it and says it again.
-        let full = sender.places.used() >= deliveries && sender.answers.of(&key.delivery).is_none();
-        if full {
-            self.counters.settlements_dropped += 1;
             return;
         }
         self.drop_answer(key);
@@ -122,6 +114,16 @@ impl<C: SettlementCheck> Vault<C> {
         self.charge_answer(key.sender, &flow, answer.bytes());
         self.sender(key.sender).answers.insert(answer);
         self.send_answers(key.sender);
+    }
+
+    /// Whether an answer about a delivery that is not here may be kept. (One whose blob has just ended takes the place
+    /// that the blob gives back.)
+    pub(super) fn has_room_for_answer(&mut self, key: &Key, flow: &Flow, bytes: usize) -> bool {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let whole = self.memory.room(&key.sender, bytes) == bytes;
+        let sender = self.sender(key.sender);
+        let replaces = sender.answers.of(&key.delivery).is_some();
+        replaces || (whole && sender.memory.room(flow, bytes) == bytes && sender.places.room(flow, 1) == 1)
     }
 
     pub(super) fn send_answers(&mut self, sender: Fingerprint) {

@@ -38,6 +38,13 @@ struct Route {
     waiting: BTreeMap<u64, Key>,
 }
 
+impl Route {
+    /// Nothing to remember: senders choose route ids, and may not fill this map with them.
+    fn is_empty(&self) -> bool {
+        self.window == 0 && !self.closed && self.leased == 0 && self.waiting.is_empty()
+    }
+}
+
 impl Recipient {
     /// Leases at this moment.
     pub(super) fn leases(&self) -> usize {
@@ -292,13 +299,19 @@ impl<C: SettlementCheck> Vault<C> {
             && route.waiting.get(&blob.sequence) == Some(&key)
         {
             route.waiting.remove(&blob.sequence);
+            self.offers_due.insert((peer, route_id));
         }
     }
 
-    /// Routes whose window has room again.
+    /// Routes whose window has room again, or that ended with their last blob.
     pub(super) fn offer_due(&mut self, now: Instant) {
         for (peer, route) in std::mem::take(&mut self.offers_due) {
             self.offer_waiting(peer, route, now);
+            if let Some(recipient) = self.recipients.get_mut(&peer)
+                && recipient.routes.get(&route).is_some_and(Route::is_empty)
+            {
+                recipient.routes.remove(&route);
+            }
         }
     }
 
