@@ -12,31 +12,34 @@ mod admission;
 mod answers;
 mod collection;
 mod held;
+mod messages;
 mod policy;
 mod prekeys;
+mod state;
 mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
 
-use base::{Attempt, DeliveryId, Digest, Fingerprint, RouteId};
-use bytes::Bytes;
+use base::{Attempt, DeliveryId, Fingerprint, RouteId};
 use tracing::debug;
 use transport::ConnectionId;
 use wire::{
-    CloseCode, DeclineCode, Inflow, NoticeKind, Octets, Outflow, RecipientFrame, RelayState, Role,
-    SenderFrame, Shares, ToRecipient, ToSender, Transfer,
+    CloseCode, DeclineCode, RecipientFrame, RelayState, Role, SenderFrame, Shares, ToRecipient, ToSender,
+    Transfer,
 };
 
+pub use messages::{Command, Input};
 pub use policy::{Limits, Policy, Tenant};
 pub use status::{Counters, Status, TenantStatus};
 
-use answers::Answers;
 use collection::Recipient;
-use held::Held;
 use prekeys::Prekeys;
+use state::{
+    Blob, End, Flow, Key, Lease, Offered, Phase, RELEASE_PAUSE, Sender, Settled, Timer, stop_expiry,
+};
 
 /// Whether a settlement is the recipient's own.
 pub trait SettlementCheck {
@@ -48,224 +51,6 @@ pub trait SettlementCheck {
         attempt: Attempt,
         settlement: &[u8],
     ) -> bool;
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Input {
-    /// A pinned peer is there. An older connection of the same peer and role is replaced.
-    Connected {
-        /// Where.
-        connection: ConnectionId,
-        /// Who.
-        peer: Fingerprint,
-        /// As what.
-        role: Role,
-    },
-    /// A connection is gone.
-    Disconnected {
-        /// Which.
-        connection: ConnectionId,
-    },
-    /// A sender said something.
-    FromSender {
-        /// Where.
-        connection: ConnectionId,
-        /// What.
-        frame: SenderFrame,
-    },
-    /// A recipient said something.
-    FromRecipient {
-        /// Where.
-        connection: ConnectionId,
-        /// What.
-        frame: RecipientFrame,
-    },
-    /// Bytes of a body on its way in.
-    Body {
-        /// Where.
-        connection: ConnectionId,
-        /// Which.
-        transfer: Transfer,
-        /// In order.
-        bytes: Bytes,
-    },
-    /// A body on its way in is complete.
-    BodyEnd {
-        /// Where.
-        connection: ConnectionId,
-        /// Which.
-        transfer: Transfer,
-        /// As its sender says.
-        digest: Digest,
-    },
-    /// A body on its way in was abandoned.
-    BodyReset {
-        /// Where.
-        connection: ConnectionId,
-        /// Which.
-        transfer: Transfer,
-    },
-    /// The stream of a lease has taken one piece.
-    Written {
-        /// Where.
-        connection: ConnectionId,
-        /// Which.
-        transfer: Transfer,
-        /// Of how many bytes.
-        bytes: u64,
-    },
-    /// The recipient's transport has all of a lease's body.
-    Delivered {
-        /// Where.
-        connection: ConnectionId,
-        /// Which.
-        transfer: Transfer,
-    },
-    /// The recipient wants no more bytes of a lease.
-    Refused {
-        /// Where.
-        connection: ConnectionId,
-        /// Which.
-        transfer: Transfer,
-    },
-    /// A deadline may have passed.
-    Tick,
-}
-
-/// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Say this to a sender.
-    ToSender(ConnectionId, ToSender),
-    /// Say this to a recipient.
-    ToRecipient(ConnectionId, ToRecipient),
-    /// Want no more of a body on its way in.
-    Stop(ConnectionId, Transfer),
-    /// Open the stream of a lease.
-    Open(ConnectionId, Transfer),
-    /// Hand a piece to it; its `Written` is awaited.
-    Write(ConnectionId, Transfer, Bytes),
-    /// Finish it.
-    Finish(ConnectionId, Transfer, Digest),
-    /// Reset it.
-    Reset(ConnectionId, Transfer),
-    /// Close a connection.
-    Close(ConnectionId, CloseCode),
-}
-
-/// One delivery of one sender. Two senders that name the same delivery never meet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Key {
-    sender: Fingerprint,
-    delivery: DeliveryId,
-}
-
-/// What shares are counted by, within one sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Flow {
-    recipient: Fingerprint,
-    route: RouteId,
-}
-
-/// One offered, arriving or held body.
-#[derive(Debug)]
-struct Blob {
-    attempt: Attempt,
-    flow: Flow,
-    header: Octets,
-    size: Option<u64>,
-    announced: Option<Digest>,
-    /// Order of arrival, kept over every lease.
-    sequence: u64,
-    phase: Phase,
-    held: Held,
-    /// Body bytes that this blob has a place for.
-    reserved: u64,
-    /// True: bytes that the recipient has taken are freed at once (pass-through).
-    tight: bool,
-    lease: Option<Lease>,
-    /// The timer of its time to live, while it is unleased.
-    expiry: Option<Instant>,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// Offered; no place for it yet.
-    Pending { connection: ConnectionId, transfer: Transfer },
-    /// Admitted.
-    Receiving { connection: ConnectionId, inflow: Inflow },
-    /// All of it came.
-    Complete { digest: Digest },
-}
-
-#[derive(Debug)]
-struct Lease {
-    connection: ConnectionId,
-    transfer: Transfer,
-    outflow: Outflow,
-    /// Handed to the stream, not yet taken by it.
-    pieces: u32,
-    /// Renewed up to here.
-    until: Instant,
-    /// Its timer, which may be earlier.
-    timer: Instant,
-    finished: bool,
-    collected: bool,
-    /// The recipient stopped the stream; its settlement is awaited.
-    refused: bool,
-}
-
-/// A sender as the vault sees it.
-#[derive(Debug)]
-struct Sender {
-    connection: Option<ConnectionId>,
-    /// Bodies of this connection that are not complete.
-    transfers: HashMap<Transfer, DeliveryId>,
-    /// Offers without a place, per flow in their order.
-    pending: BTreeMap<Flow, BTreeMap<u64, DeliveryId>>,
-    pending_count: usize,
-    /// Bodies that could not be granted what they could use.
-    starved: BTreeSet<DeliveryId>,
-    /// Bytes.
-    memory: Shares<Flow>,
-    /// Blobs and unacknowledged answers.
-    places: Shares<Flow>,
-    /// Bodies that are arriving.
-    streams: Shares<Flow>,
-    /// Bytes granted and not yet here, on this connection.
-    outstanding: Shares<Flow>,
-    answers: Answers,
-}
-
-/// Why a blob ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// Its recipient settled it.
-    Settled,
-    /// Its sender called it off.
-    Cancelled,
-    /// A higher attempt is here.
-    Replaced,
-    /// Its sender gave up, or is gone, in the middle.
-    Abandoned,
-    /// Its body is not the one that was announced.
-    OtherBody,
-    /// Nobody had it within its time to live.
-    Expired,
-    /// Its recipient went away after part of it was freed.
-    Gone,
-}
-
-/// A deadline. Whether it still means anything is seen when it is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    /// An unleased blob expires.
-    Expiry(Key),
-    /// A lease lapses.
-    Lease(Fingerprint, Transfer),
-    /// A blob that was given back may be offered again.
-    Again(Key),
 }
 
 /// The relay's custody, as a value. See the module.
@@ -493,7 +278,13 @@ impl<C: SettlementCheck> Vault<C> {
             // Burned, expired or lost with an earlier run: the answer counts all the same.
             None if self.policy.may_deposit(&key.sender, &recipient) => {
                 self.counters.settlements_unknown += 1;
-                Flow { recipient, route: answers::NO_ROUTE }
+                let flow = Flow { recipient, route: answers::NO_ROUTE };
+                if !self.has_room_for_answer(&key, &flow, settlement.len() + record.len()) {
+                    // Its recipient keeps it until it is acknowledged, and says it again.
+                    self.counters.settlements_dropped += 1;
+                    return;
+                }
+                flow
             }
             None => return,
         };
@@ -605,83 +396,3 @@ impl<C: SettlementCheck> Vault<C> {
         }
     }
 }
-
-/// An offer as it came.
-struct Offered {
-    transfer: Transfer,
-    attempt: Attempt,
-    flow: Flow,
-    header: Octets,
-    size: Option<u64>,
-    announced: Option<Digest>,
-}
-
-/// A settlement as it came.
-struct Settled {
-    attempt: Attempt,
-    settlement: Octets,
-    record: Octets,
-}
-
-/// A deadline is forgotten with its cause: at hundreds of bodies a second they would pile up.
-fn stop_expiry(timers: &mut BTreeSet<(Instant, Timer)>, key: Key, blob: &mut Blob) {
-    if let Some(at) = blob.expiry.take() {
-        timers.remove(&(at, Timer::Expiry(key)));
-    }
-}
-
-impl End {
-    fn notice(self) -> Option<NoticeKind> {
-        match self {
-            Self::Expired => Some(NoticeKind::Expired),
-            Self::Gone => Some(NoticeKind::Gone),
-            Self::Settled | Self::Cancelled | Self::Replaced | Self::Abandoned | Self::OtherBody => None,
-        }
-    }
-}
-
-impl Blob {
-    /// The offset up to which there is a place for its bytes.
-    fn limit(&self) -> u64 {
-        self.held.base() + self.reserved
-    }
-
-    /// What it costs beside its body.
-    fn overhead(&self) -> u64 {
-        match self.phase {
-            Phase::Pending { .. } => 0,
-            _ => u64::try_from(self.header.len()).unwrap_or(0),
-        }
-    }
-}
-
-impl Sender {
-    fn new(limits: &Limits, budget: u64) -> Self {
-        Self {
-            connection: None,
-            transfers: HashMap::new(),
-            pending: BTreeMap::new(),
-            pending_count: 0,
-            starved: BTreeSet::new(),
-            memory: Shares::new(budget),
-            places: Shares::new(limits.deliveries),
-            streams: Shares::new(limits.streams),
-            outstanding: Shares::new(limits.outstanding),
-            answers: Answers::default(),
-        }
-    }
-
-    fn drop_pending(&mut self, flow: &Flow, sequence: u64) {
-        if let Some(queue) = self.pending.get_mut(flow) {
-            if queue.remove(&sequence).is_some() {
-                self.pending_count -= 1;
-            }
-            if queue.is_empty() {
-                self.pending.remove(flow);
-            }
-        }
-    }
-}
-
-/// How long after being given back a blob is offered again.
-const RELEASE_PAUSE: Duration = Duration::from_secs(2);

@@ -21,13 +21,13 @@ const IN_FLIGHT_PIECES: u32 = 120;
 pub(super) struct Recipient {
     pub(super) connection: Option<ConnectionId>,
     next_transfer: Transfer,
-    routes: BTreeMap<RouteId, Route>,
+    pub(super) routes: BTreeMap<RouteId, Route>,
     /// Of this connection.
     leases: HashMap<Transfer, Key>,
 }
 
 #[derive(Debug, Default)]
-struct Route {
+pub(super) struct Route {
     /// The most leases at once; belongs to the connection.
     window: u32,
     /// Its recipient has said that the destination is down: nothing is admitted for it, so that a dead

@@ -235,3 +235,25 @@ fn a_recipient_that_goes_away_while_its_destination_is_down_is_waited_for_as_any
     world.resume(waits);
     assert_eq!(world.sent(waits), 300);
 }
+
+#[test]
+fn settlements_of_unknown_deliveries_are_bounded_too() {
+    let mut world = World::connected(Limits { deliveries: 10, ..limits() });
+    world.lose_sender();
+    for n in 0..100 {
+        world.settle(n, 1);
+    }
+    let status = world.status();
+    assert!((5..=10).contains(&status.settlements_waiting), "{status:?}");
+    assert_eq!(status.settlements_waiting + status.counters.settlements_dropped, 100);
+}
+
+#[test]
+fn route_ids_that_a_sender_makes_up_leave_nothing_behind() {
+    let mut world = World::connected(limits());
+    for n in 0..100 {
+        world.deposit_up_to(base::RouteId([n; 16]), n, 1, 1000, Some(1000), 1001);
+        world.cancel(n, 1);
+    }
+    assert!(world.vault.recipients.values().all(|recipient| recipient.routes.len() <= 2));
+}
