@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 use transport::{BodySource, DepositError, Offer, Uplink};
 
 use crate::{app::Shared, routes::Route, sessions::NoSession, tail::Tail};
@@ -25,6 +25,10 @@ const REFILL_PART: usize = 4;
 const POLL: Duration = Duration::from_secs(1);
 /// A route without a prekey, or a deposit that the relay declined, waits this long.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Deliveries that one look parks for their age.
+const PARKED_AT_ONCE: u32 = 1000;
+/// How long the key of a `respond = "delivered"` instance is kept for a receipt that comes late.
+const LATE_RECEIPT_MS: u64 = 3_600_000;
 /// Cut-through bodies that wait for the dispatcher; beyond it they go after their commit.
 const LIVE_MAX: usize = 64;
 
@@ -90,7 +94,12 @@ pub async fn run(shared: Arc<Shared>, orders: Orders, stop: CancellationToken) -
     let Orders { mut live, wake } = orders;
     let mut dispatcher =
         Dispatcher { shared, deposits: JoinSet::new(), running: HashMap::new(), paused: HashMap::new() };
+    let mut housekeeping = Instant::now();
     loop {
+        if Instant::now() >= housekeeping {
+            housekeeping = Instant::now() + POLL;
+            dispatcher.keep_house().await;
+        }
         dispatcher.fill().await;
         let next = dispatcher.next_wake().await;
         tokio::select! {
@@ -120,6 +129,22 @@ struct Ended {
 }
 
 impl Dispatcher {
+    /// What nobody asks for: changes by other processes are taken over, what is too old is parked, keys
+    /// of deliveries that the PACS owns again are forgotten.
+    async fn keep_house(&self) {
+        let now = Timestamp::now();
+        let outbox = &self.shared.outbox;
+        if let Err(error) = outbox.changed(now).await {
+            error!(%error, "outbox cannot be read");
+        }
+        match outbox.park_overdue(PARKED_AT_ONCE, now).await {
+            Ok(parked) if parked.is_empty() => {}
+            Ok(parked) => warn!(instances = parked.len(), "older than age_max and parked; `queue ls --state parked` lists them"),
+            Err(error) => error!(%error, "outbox cannot be written"),
+        }
+        self.shared.waiting.expire(Timestamp(now.0.saturating_sub(LATE_RECEIPT_MS)));
+    }
+
     /// Starts deposits as far as limits allow: each route has slots of its own, so that one whose
     /// receiver is slow hides nothing of another.
     async fn fill(&mut self) {

@@ -41,6 +41,15 @@ pub struct Sessions {
     sent: Mutex<HashMap<(DeliveryId, Attempt), SessionId>>,
 }
 
+/// What a session gives.
+enum Next {
+    Header(SealedHeader),
+    /// There is no session.
+    None,
+    /// There was one; what tells the receiver that it is over.
+    Spent(Vec<u8>),
+}
+
 /// Attempts whose session is remembered.
 const SENT_MAX: usize = 65_536;
 
@@ -63,12 +72,21 @@ impl Sessions {
             Some(lock) => Some(lock.lock().await),
             None => None,
         };
-        if let Some(header) = self.next_header(route.id, fields, content_key)? {
-            return Ok(header);
+        match self.next_header(route.id, fields, content_key)? {
+            Next::Header(header) => return Ok(header),
+            Next::None => {}
+            Next::Spent(close) => {
+                // Lets the receiver wipe its secret early; without it, it does at the end of the session's life.
+                let recipient = route.receiver.identity.fingerprint();
+                let _ = uplink.close_session(recipient, route.id, close).await;
+            }
         }
         let session = self.open(uplink, route).await?;
         self.with_open(|open| open.insert(route.id, session));
-        self.next_header(route.id, fields, content_key)?.ok_or(NoSession::Spent(SessionSpent::Expired))
+        match self.next_header(route.id, fields, content_key)? {
+            Next::Header(header) => Ok(header),
+            Next::None | Next::Spent(_) => Err(NoSession::Spent(SessionSpent::Expired)),
+        }
     }
 
     /// Remembers in which session an attempt was addressed.
@@ -97,22 +115,21 @@ impl Sessions {
         });
     }
 
-    /// The next header of the running session; `None` where there is none that can carry it.
+    /// The next header of the running session, if there is one that can carry it.
     fn next_header(
         &self,
         route: RouteId,
         fields: &HeaderFields,
         content_key: &Secret<[u8; 32]>,
-    ) -> Result<Option<SealedHeader>, SessionSpent> {
+    ) -> Result<Next, SessionSpent> {
         self.with_open(|open| {
-            let Some(session) = open.get_mut(&route) else { return Ok(None) };
+            let Some(session) = open.get_mut(&route) else { return Ok(Next::None) };
             match session.next_header(fields, content_key, Timestamp::now()) {
-                Ok(header) => Ok(Some(header)),
+                Ok(header) => Ok(Next::Header(header)),
                 Err(error @ SessionSpent::Suite { .. }) => Err(error),
                 Err(spent) => {
                     debug!(%route, %spent, "session ends");
-                    open.remove(&route);
-                    Ok(None)
+                    Ok(open.remove(&route).map_or(Next::None, |session| Next::Spent(session.close())))
                 }
             }
         })
