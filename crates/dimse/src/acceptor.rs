@@ -240,7 +240,8 @@ impl Association {
 
     /// The next message. What was not read of the data set of the one before is skipped.
     ///
-    /// Cancel-safe: nothing that came is lost. After an error the association is over.
+    /// Cancel-safe: nothing that came is lost; where it was cancelled while it wrote an answer of its own,
+    /// the association is over. It is after an error, too.
     pub async fn receive(&mut self) -> Result<Incoming, AssociationError> {
         loop {
             self.skip_data().await?;
@@ -372,14 +373,15 @@ impl Association {
 
     async fn event(&mut self, patience: Patience) -> Result<Received, AssociationError> {
         loop {
+            // First: what is left of a message is not handed out after an error in it.
+            if !self.link.is_usable() {
+                return Err(AssociationError::Ended);
+            }
             if let Some(event) = self.assembler.poll() {
                 if !matches!(event, Event::DataFragment(_)) {
                     self.link.refill();
                 }
                 return Ok(Received::Event(event));
-            }
-            if !self.link.is_usable() {
-                return Err(AssociationError::Ended);
             }
             let in_command = self.assembler.is_in_command();
             let patience = if in_command { Patience::Progress } else { patience };

@@ -284,6 +284,38 @@ mod tests {
     }
 
     #[test]
+    fn pdvs_out_of_order_are_violations() {
+        let command = |has_data_set| CommandWriter::new().us(0x0100, 1).data_set(has_data_set).finish();
+        let pdv = |context, is_command, is_last, bytes: &[u8]| Pdv {
+            context,
+            is_command,
+            is_last,
+            bytes: Bytes::copy_from_slice(bytes),
+        };
+        let announced = || pdv(1, true, true, &command(true));
+        let cases = [
+            (vec![pdv(3, true, true, &command(true))], Violation::UnknownContext(3)),
+            (vec![announced(), announced()], Violation::DataMissing),
+            (vec![announced(), pdv(1, false, false, b"ab"), announced()], Violation::DataMissing),
+            (vec![announced(), pdv(2, false, true, b"ab")], Violation::ContextChanged { from: 1, to: 2 }),
+            (vec![pdv(1, false, true, b"ab")], Violation::DataUnexpected),
+            (
+                vec![pdv(1, true, true, &command(false)), pdv(1, false, true, b"ab")],
+                Violation::DataUnexpected,
+            ),
+            (
+                vec![announced(), pdv(1, false, true, b""), pdv(1, false, true, b"")],
+                Violation::DataUnexpected,
+            ),
+            (vec![pdv(1, true, false, b""), pdv(1, false, true, b"")], Violation::DataUnexpected),
+            (vec![pdv(1, true, false, &vec![0; COMMAND_BYTES_MAX + 1])], Violation::CommandTooLong),
+        ];
+        for (pdvs, want) in cases {
+            assert_eq!(events(pdvs.clone()), Err(want), "{pdvs:?}");
+        }
+    }
+
+    #[test]
     fn context_ids_are_a_set_of_256() {
         let mut ids = ContextIds::default();
         for id in 0..=u8::MAX {

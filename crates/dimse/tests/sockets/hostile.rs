@@ -181,6 +181,12 @@ async fn what_breaks_the_protocol_within_an_association_ends_it() {
             "presentation context changes from 1 to 3 within a message",
         ),
         (
+            "release within a command",
+            [p_data(&[pdv(1, COMMAND, &store_rq(1))]), RELEASE_RQ.to_vec()].concat(),
+            UNEXPECTED,
+            "released",
+        ),
+        (
             "data after a message without data set",
             p_data(&[pdv(3, COMMAND | LAST, &echo_rq(1)), pdv(3, DATA | LAST, b"abcd")]),
             // The echo is answered first.
@@ -252,7 +258,12 @@ async fn what_breaks_the_protocol_within_an_association_ends_it() {
         }
         drop((reading, sending.await.unwrap()));
         let served = serving.await.unwrap();
-        assert_eq!(served.error, Some(format!("peer broke the protocol: {why}")), "{name}");
+        let want = if why == "released" {
+            "peer released the association in the middle of a message".to_owned()
+        } else {
+            format!("peer broke the protocol: {why}")
+        };
+        assert_eq!(served.error, Some(want), "{name}");
         assert!(served.stored.is_empty(), "{name}");
         peer = Peer::associated(serve_one(AcceptorConfig::default(), storage_policy()).await.0).await;
         drop(peer);

@@ -10,7 +10,8 @@ use tokio::net::TcpListener;
 
 #[tokio::test]
 async fn data_sets_of_any_size_arrive_as_sent_whatever_the_pdu_size() {
-    let sizes = [1, 2, 3, 4082, 4083, 65_535, 65_536, 65_537, 300_000, 3_000_000];
+    // Among them what fills one PDU, and two, of each of the lengths below.
+    let sizes = [1, 2, 3, 4090, 4091, 8180, 16_378, 16_379, 65_536, 131_066, 300_001, 1_048_570, 3_000_000];
     for (announced, sent) in [(4096, 1 << 20), (131_072, 16_384), (0, 1 << 20), (1 << 20, 4096)] {
         let acceptor = AcceptorConfig { max_pdu: announced, ..AcceptorConfig::default() };
         let (address, serving) = serve_one(acceptor, storage_policy()).await;
