@@ -34,11 +34,12 @@ def test_a_destination_that_is_off_gets_everything_when_it_is_back(make_stack, t
         assert set(senders.storescu(stack.listen, stack.ae, [one.path for one in small_study]).values()) == {0}
         wait_until("all of them in the queue", lambda: len(stack.queue()) == len(small_study), 10, stack.logs)
         assert stack.receipts() == []
-        assert stack.status("gateway-out")
+        assert stack.body_bytes() >= sum(one.data_set_bytes for one in small_study)
         with Storescp(tmp_path, "LATE", port) as destination:
             wait_for_arrivals(destination, small_study, 60, stack.logs)
             stack.wait_settled()
             one_receipt_each(stack, small_study)
+            assert stack.body_bytes() == 0
 
 
 def test_a_destination_that_goes_away_in_the_middle(make_stack, tmp_path, small_study):

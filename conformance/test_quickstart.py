@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import tomlkit
 
 from harness import part10
@@ -24,6 +25,7 @@ def test_once_to_an_ae(tmp_path, peer):
     assert destination.arrived()
 
 
+@pytest.mark.slow  # It waits out the quickstart's own deadline of two minutes.
 def test_once_fails_when_the_destination_is_not_there(tmp_path):
     command = [binary("quickstart"), "--dir", tmp_path / "demo", *ports(), "--to", f"NOBODY@{HOST}:{free_ports()}", "--once"]
     assert run(command, 240, check=False).returncode == 1

@@ -28,13 +28,6 @@ def warm(stack: Stack, directory) -> Instance:
     return first
 
 
-def bodies(stack: Stack) -> int:
-    """Bytes of files in the outbox other than the index."""
-    outbox = stack.directory / "outbox"
-    candidates = [path for path in outbox.rglob("*") if path.is_file()] if outbox.exists() else []
-    return sum(path.stat().st_size for path in candidates if "sqlite" not in path.name and ".db" not in path.name)
-
-
 def test_success_means_the_destination_has_it(make_stack, tmp_path, few):
     with Acceptor() as destination, delivered(make_stack, destination.address) as stack:
         first = warm(stack, tmp_path)
@@ -47,7 +40,7 @@ def test_success_means_the_destination_has_it(make_stack, tmp_path, few):
         for row in receipts:
             assert stack.verify_receipt(stack.receipt_file(row["delivery"])).returncode == 0
         assert stack.why(first.sop_instance)
-        assert bodies(stack) == 0
+        assert stack.body_bytes() == 0
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0xC123, 0xB000, 0x0122])
@@ -84,7 +77,7 @@ def test_a_destination_that_is_off_is_answered_a700_in_time(make_stack, few):
         began = time.monotonic()
         assert senders.pynetdicom_send(stack.listen, stack.ae, few[:1]) == {few[0].sop_instance: 0xA700}
         assert time.monotonic() - began < 10
-        assert stack.queue() == [] and bodies(stack) == 0
+        assert stack.queue() == [] and stack.body_bytes() == 0
 
 
 def test_a_silent_destination_is_answered_a700_in_time(make_stack, tmp_path, few):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness import senders
+from concurrent.futures import ThreadPoolExecutor
+
+from harness import generate, senders
 from harness.destinations import wait_for_arrivals
 from harness.stack import one_receipt_each
 
@@ -28,3 +30,24 @@ def test_a_study_from_pynetdicom(make_stack, peer, ct_study):
             assert {(str(title).strip(), number) for title, number in destination.originators.values()} == {("MOVER", 7)}
         stack.wait_settled()
         one_receipt_each(stack, ct_study)
+
+
+def test_four_studies_at_once(make_stack, peer, tmp_path):
+    """Four associations of one sender; afterwards the outbox holds no body and no instance waits."""
+    destination = peer("pynetdicom")
+    studies = [generate.study(tmp_path / str(number), 60, seed=60 + number, side=128) for number in range(4)]
+    with make_stack(to=destination.address) as stack:
+
+        def send(study) -> set[int]:
+            return set(senders.storescu(stack.listen, stack.ae, [one.path for one in study]).values())
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(send, studies)) == [{0}] * 4
+        everything = [one for study in studies for one in study]
+        wait_for_arrivals(destination, everything, 60, stack.logs)
+        stack.wait_settled()
+        assert set(destination.attempts.values()) == {1}
+        for study in studies:
+            order = [name for _, name, _ in destination.events if name in {one.sop_instance for one in study}]
+            assert order == [one.sop_instance for one in study], "a study arrived in another order than it was sent in"
+        assert stack.body_bytes() == 0, "a body was kept after its receipt"

@@ -233,6 +233,10 @@ class Stack:
             [binary("gateway-out"), "receipt", "verify", path, "--peer", card or self.card("gateway-in")], 60, check=False
         )
 
+    def body_bytes(self) -> int:
+        """Bytes of sealed bodies in the outbox."""
+        return sum(path.stat().st_size for path in (self.directory / "outbox" / "objects").rglob("*") if path.is_file())
+
     def wait_settled(self, seconds: float = 60.0) -> None:
         """Waits until gateway-out owes nothing."""
         wait_until(
