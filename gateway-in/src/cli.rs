@@ -121,7 +121,7 @@ async fn daemon(arg: &ConfigArg) -> Result<()> {
 
 fn initialise(args: &InitArgs) -> Result<()> {
     let config = &args.config.config;
-    let dir = config.parent().unwrap_or(std::path::Path::new("."));
+    let dir = config.parent().unwrap_or_else(|| std::path::Path::new("."));
     let identity = init::create_keys(&dir.join("keys"), &args.name)?;
     let options = init::Options {
         admin: args.admin,

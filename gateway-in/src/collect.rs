@@ -43,20 +43,26 @@ pub async fn run(inbox: Arc<Inbox>, collecting: Collecting) {
     let at = At { inbox: &inbox, route: &route, header: &header, destination: &destination, offered_at };
     let ended = at.attempt(offer, share, &mut turn, cancel).await;
     drop(turn);
-    let askers = std::iter::once(asker).chain(inbox.leave(header.delivery)).collect();
     match ended {
         // The leases go back with the askers; what the relay still has it will offer again.
-        Ended::Withdrawn => debug!("the relay took the body back"),
+        Ended::Withdrawn => {
+            debug!("the relay took the body back");
+            drop(inbox.leave(header.delivery));
+        }
         Ended::With(ending, meta) => {
-            let answer = at.answer(&ending, meta.as_ref());
-            inbox::settle(&inbox, &ending, Some(&header), answer, askers).await;
+            let answer = at.answer(&ending, meta.as_deref());
+            let is_final = answer.is_some();
+            inbox::settle(&inbox, &ending, Some(&header), answer, asker).await;
+            if is_final {
+                inbox.with_sessions(|sessions| sessions.settled(header.session, header.sequence));
+            }
         }
     }
 }
 
 /// How an attempt ended, and the meta record if it was read.
 enum Ended {
-    With(Ending, Option<BodyMeta>),
+    With(Ending, Option<Box<BodyMeta>>),
     /// The body did not come to its end, and nobody has said anything wrong.
     Withdrawn,
 }
@@ -180,7 +186,7 @@ impl At<'_> {
             Fault::Lost => Ended::Withdrawn,
             Fault::Body(reason) => {
                 warn!(?reason, sender = %self.route.from, "body refused; nothing complete has reached the destination");
-                Ended::With(outcome::nack(self.header, reason), meta)
+                Ended::With(outcome::nack(self.header, reason), meta.map(Box::new))
             }
         }
     }
@@ -214,7 +220,7 @@ impl At<'_> {
             Ok(()) | Err(InboundError::Unknown(_)) => {}
             Err(error) => warn!(%error, "the attempt's end could not be recorded; it counts as unknown"),
         }
-        Ended::With(ending, Some(meta))
+        Ended::With(ending, Some(Box::new(meta)))
     }
 
     /// What must be durable before a final answer is signed.
@@ -275,7 +281,7 @@ struct Head {
 /// The next step of a body.
 enum Step {
     Data(Bytes),
-    End(BodyMeta, Verified, Bytes),
+    End(Box<BodyMeta>, Verified, Bytes),
 }
 
 impl Reading {
@@ -299,7 +305,7 @@ impl Reading {
                 }
                 Step::End(meta, verified, last) => {
                     pieces.extend((!last.is_empty()).then_some(last));
-                    return Ok(Head { meta, pieces, end: Some(verified) });
+                    return Ok(Head { meta: *meta, pieces, end: Some(verified) });
                 }
             }
         }
@@ -375,7 +381,7 @@ impl Reading {
             data_digest: opened.data_digest,
             data_len: opened.data_len,
         };
-        Ok(Step::End(opened.meta, verified, last.into()))
+        Ok(Step::End(Box::new(opened.meta), verified, last.into()))
     }
 
     /// The study decides over which association the instance goes. What cannot be read has none.

@@ -276,17 +276,22 @@ async fn admit_one(
 ) -> Option<Collecting> {
     let (offer, cancel) = inbox.join(&downlink, offer)?;
     let asker = Asker::of(&downlink, &offer);
-    let settled = match inbox.inbound.lookup(offer.delivery).await {
-        Ok(row) => row.filter(|row| answers(row, offer.attempt)),
+    match inbox.inbound.lookup(offer.delivery).await {
+        Ok(Some(row)) if answers(&row, offer.attempt) => {
+            answer_from_ledger(inbox, asker, &offer, row).await;
+            return None;
+        }
+        Ok(Some(row)) if is_over(&row, offer.attempt) => {
+            warn!(sender = %offer.sender, "a delivery that its sender has the receipt of came again; refused");
+            refuse(inbox, asker, NackReason::Replay).await;
+            return None;
+        }
+        Ok(_) => {}
         Err(error) => {
             warn!(%error, "settled ledger cannot be read; the delivery waits at its sender");
             refuse(inbox, asker, NackReason::Internal).await;
             return None;
         }
-    };
-    if let Some(row) = settled {
-        answer_from_ledger(inbox, asker, &offer, row).await;
-        return None;
     }
     let now = Timestamp::now();
     match inbox.open_header(&offer, now) {
@@ -311,15 +316,13 @@ async fn admit_one(
     }
 }
 
-/// A repeat of what is settled is never opened: on its header alone it gets the receipt again.
+/// A repeat of what is settled is never opened: on its header alone it gets the receipt again. Whoever
+/// joined it meanwhile gives his lease back, is offered again, and is answered then.
 async fn answer_from_ledger(inbox: &Arc<Inbox>, asker: Asker, offer: &IncomingOffer, row: InboundRow) {
     let InboundRow { arrival, receipt, record, settlement, .. } = row;
-    let (settlement, record) = (settlement.unwrap_or_default(), record.unwrap_or_default());
-    let askers = std::iter::once(asker).chain(inbox.leave(offer.delivery)).collect::<Vec<_>>();
-    if askers.iter().all(|asker| asker.attempt == arrival.attempt) {
-        for asker in askers {
-            asker.settle(settlement.clone(), record.clone()).await;
-        }
+    if asker.attempt == arrival.attempt {
+        drop(inbox.leave(offer.delivery));
+        asker.settle(settlement.unwrap_or_default(), record.unwrap_or_default()).await;
         return;
     }
     // A later deposit of it: the relay burns that one only on a settlement that names it.
@@ -330,7 +333,7 @@ async fn answer_from_ledger(inbox: &Arc<Inbox>, asker: Asker, offer: &IncomingOf
         (_, Err(reason)) => (nack(offer, *reason), None),
         (None, Ok(_)) => (nack(offer, NackReason::Internal), None),
     };
-    settle(inbox, &ending, header, None, askers).await;
+    settle(inbox, &ending, header, None, asker).await;
 }
 
 fn nack(offer: &IncomingOffer, reason: NackReason) -> Ending {
@@ -345,36 +348,47 @@ fn answers(row: &InboundRow, attempt: Attempt) -> bool {
         && (row.outcome == Some(Outcome::Stored) || row.arrival.attempt >= attempt)
 }
 
-async fn refuse(inbox: &Inbox, asker: Asker, reason: NackReason) {
-    let (delivery, attempt) = (asker.delivery, asker.attempt);
-    let askers = std::iter::once(asker).chain(inbox.leave(delivery)).collect();
-    settle(inbox, &Ending::Nack { delivery, attempt, reason }, None, None, askers).await;
+/// Whether the sender has the receipt of this attempt, so that nothing is left to answer it with. No
+/// sender deposits it again then: somebody else has kept the envelope.
+fn is_over(row: &InboundRow, attempt: Attempt) -> bool {
+    row.state == InboundState::Acknowledged
+        && (row.outcome == Some(Outcome::Stored) || row.arrival.attempt >= attempt)
 }
 
-/// Signs how a delivery ended and tells everybody who waits for it.
+async fn refuse(inbox: &Inbox, asker: Asker, reason: NackReason) {
+    let (delivery, attempt) = (asker.delivery, asker.attempt);
+    settle(inbox, &Ending::Nack { delivery, attempt, reason }, None, None, asker).await;
+}
+
+/// Signs how a delivery ended and tells everybody who waits for it. It stays in the in-flight table
+/// until a final answer is durable, so that a repeat finds either the one or the other.
 pub(crate) async fn settle(
     inbox: &Inbox,
     ending: &Ending,
     sealing: Option<&OpenedHeader>,
     answer: Option<Answer>,
-    askers: Vec<Asker>,
+    asker: Asker,
 ) {
-    let mut answer = answer;
-    let attempt = ending.attempt();
+    let (delivery, attempt) = (asker.delivery, ending.attempt());
     // The attempt itself first: what the ledger keeps is its settlement.
-    let (own, others): (Vec<_>, Vec<_>) = askers.into_iter().partition(|asker| asker.attempt == attempt);
-    if answer.is_some() || !own.is_empty() {
+    let mut own = None;
+    if answer.is_some() || asker.attempt == attempt {
         let record = match (&answer, sealing) {
             (Some(answer), _) => answer.record.clone(),
             (None, Some(header)) => ending.sealed(header),
             (None, None) => Vec::new(),
         };
-        let Some(settlement) = inbox.signer.sign(outcome::core(ending), answer.take()).await else { return };
-        for asker in own {
-            asker.settle(settlement.clone(), record.clone()).await;
+        own = inbox.signer.sign(outcome::core(ending), answer).await.map(|signed| (signed, record));
+        if own.is_none() {
+            drop(inbox.leave(delivery));
+            return;
         }
     }
-    for asker in others {
+    for asker in std::iter::once(asker).chain(inbox.leave(delivery)) {
+        if let Some((settlement, record)) = own.as_ref().filter(|_| asker.attempt == attempt) {
+            asker.settle(settlement.clone(), record.clone()).await;
+            continue;
+        }
         // Another deposit of the same delivery: the relay burns it on a settlement that names it.
         let ending = ending.for_attempt(asker.attempt());
         let record = sealing.map(|header| ending.sealed(header)).unwrap_or_default();

@@ -177,18 +177,15 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     }
 }
 
+/// None of the tasks ends by itself.
 async fn first_failure(groups: [&mut Tasks; 4]) -> service::Ended {
     let [a, b, c, d] = groups;
-    loop {
-        let ended = tokio::select! {
-            Some(ended) = a.next_ended() => ended,
-            Some(ended) = b.next_ended() => ended,
-            Some(ended) = c.next_ended() => ended,
-            Some(ended) = d.next_ended() => ended,
-            else => std::future::pending().await,
-        };
-        // None of them ends by itself.
-        return ended;
+    tokio::select! {
+        Some(ended) = a.next_ended() => ended,
+        Some(ended) = b.next_ended() => ended,
+        Some(ended) = c.next_ended() => ended,
+        Some(ended) = d.next_ended() => ended,
+        else => std::future::pending().await,
     }
 }
 

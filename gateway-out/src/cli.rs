@@ -241,7 +241,7 @@ async fn daemon(arg: &ConfigArg) -> Result<()> {
 
 fn initialise(args: &InitArgs) -> Result<()> {
     let config = &args.config.config;
-    let dir = config.parent().unwrap_or(Path::new("."));
+    let dir = config.parent().unwrap_or_else(|| Path::new("."));
     let identity = init::create_keys(&dir.join("keys"), &args.name)?;
     let options = init::Options {
         listen: args.listen,
