@@ -146,8 +146,8 @@ class Daemon:
         except (OSError, StopIteration):
             pass
 
-    def stop(self, seconds: float = 15.0) -> int | None:
-        """SIGTERM, then SIGKILL after the deadline; returns the exit code."""
+    def stop(self, seconds: float = 40.0) -> int | None:
+        """SIGTERM, then SIGKILL after the deadline (longer than a daemon's own); returns the exit code."""
         if self._process is None:
             return None
         self.measure()
