@@ -1,8 +1,9 @@
-//! Measures sender, relay and recipient in one process: `cargo run --release -p relay --example throughput -- [bodies] [bytes]`.
+//! Measures sender, relay and recipient in one process: `cargo run --release -p relay --example throughput -- [bodies] [bytes] [budget] [relay binary]`.
 //! It reports and asserts nothing about speed; all three share the processors, so the rate is that of a whole machine.
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,11 @@ use base::{Attempt, DeliveryId, Hasher, Name, RouteId, Secret, random_bytes};
 use bytes::Bytes;
 use identity::IdentityKey;
 use ledger::{NackReason, SettlementCore, sign_batch};
+use relay::init::{Options, TenantOptions, config_text};
 use relay::vault::{Limits, Policy, Tenant};
 use relay::{Keys, Listeners, Settings};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use transport::{
     Downlink, DownlinkConfig, DownlinkEvent, IncomingOffer, Offer, Piece, Uplink, UplinkConfig, UplinkEvent,
@@ -30,28 +33,11 @@ async fn main() -> anyhow::Result<()> {
     let budget = numbers.next().unwrap_or(256 << 20) as u64;
     let key = |name: &str| anyhow::Ok(Arc::new(IdentityKey::generate(Name::parse(name)?, &Secret::random())));
     let (relay_key, out_key, in_key) = (key("relay")?, key("out")?, key("in")?);
-    let quic = UdpSocket::bind("127.0.0.1:0")?;
-    let admin = TcpListener::bind("127.0.0.1:0").await?;
-    let address = quic.local_addr()?;
-    let tenant = |key: &IdentityKey, deposit_for: &[&IdentityKey]| Tenant {
-        name: key.name().clone(),
-        budget,
-        deposit_for: deposit_for.iter().map(|key| key.fingerprint()).collect(),
+    let relay = match std::env::args().nth(4) {
+        Some(binary) => Relay::spawn(&binary, budget, [&relay_key, &out_key, &in_key])?,
+        None => Relay::start(budget, [&relay_key, &out_key, &in_key]).await?,
     };
-    let tenants = BTreeMap::from([
-        (out_key.fingerprint(), tenant(&out_key, &[&in_key])),
-        (in_key.fingerprint(), tenant(&in_key, &[])),
-    ]);
-    let limits = Limits::new(budget, budget / 2, Duration::from_secs(900), Duration::from_secs(30));
-    let settings = Settings {
-        identity: relay_key.clone(),
-        quic: address,
-        admin: admin.local_addr()?,
-        keys: Keys::new(&[out_key.card(1, &[]), in_key.card(1, &[])], &tenants),
-        policy: Policy { limits, tenants },
-    };
-    let shutdown = CancellationToken::new();
-    let relay = tokio::spawn(relay::run(settings, Listeners { quic, admin }, shutdown.clone()));
+    let address = relay.address;
 
     let card = relay_key.card(1, &[]);
     let (downlink, mut offers, down_task) =
@@ -101,7 +87,7 @@ async fn main() -> anyhow::Result<()> {
     };
 
     let body = body(bytes);
-    let cpu_before = cpu_seconds();
+    let cpu_before = cpu_seconds(&std::fs::read_to_string("/proc/self/stat")?);
     let start = Instant::now();
     let places = Arc::new(tokio::sync::Semaphore::new(CONCURRENT));
     let depositing = {
@@ -130,18 +116,97 @@ async fn main() -> anyhow::Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let megabytes = (bodies * bytes) as f64 / 1e6;
     println!(
-        "{bodies} bodies of {bytes} bytes: {seconds:.2} s, {:.0} MB/s, {:.0} bodies/s, {:.2} CPU s/GB for all three, peak RSS {:.0} MB",
+        "{bodies} bodies of {bytes} bytes: {seconds:.2} s, {:.0} MB/s, {:.0} bodies/s, {:.2} CPU s/GB and peak RSS {:.0} MB of this process",
         megabytes / seconds,
         bodies as f64 / seconds,
-        (cpu_seconds() - cpu_before) / (megabytes / 1000.0),
-        peak_rss_megabytes(),
+        (cpu_seconds(&std::fs::read_to_string("/proc/self/stat")?) - cpu_before) / (megabytes / 1000.0),
+        peak_rss_megabytes(&std::fs::read_to_string("/proc/self/status")?),
     );
     up_task.stop().await;
     down_task.stop().await;
     collector.abort();
-    shutdown.cancel();
-    relay.await??;
-    Ok(())
+    relay.stop().await
+}
+
+/// In this process, or one of its own.
+struct Relay {
+    address: SocketAddr,
+    here: Option<(CancellationToken, JoinHandle<Result<(), relay::RunError>>)>,
+    apart: Option<(std::process::Child, tempfile::TempDir)>,
+}
+
+impl Relay {
+    async fn start(
+        budget: u64,
+        [relay_key, out_key, in_key]: [&Arc<IdentityKey>; 3],
+    ) -> anyhow::Result<Self> {
+        let quic = UdpSocket::bind("127.0.0.1:0")?;
+        let admin = TcpListener::bind("127.0.0.1:0").await?;
+        let address = quic.local_addr()?;
+        let tenant = |key: &IdentityKey, deposit_for: &[&IdentityKey]| Tenant {
+            name: key.name().clone(),
+            budget,
+            deposit_for: deposit_for.iter().map(|key| key.fingerprint()).collect(),
+        };
+        let tenants = BTreeMap::from([
+            (out_key.fingerprint(), tenant(out_key, &[in_key])),
+            (in_key.fingerprint(), tenant(in_key, &[])),
+        ]);
+        let limits = Limits::new(budget, budget / 2, Duration::from_secs(900), Duration::from_secs(30));
+        let settings = Settings {
+            identity: relay_key.clone(),
+            quic: address,
+            admin: admin.local_addr()?,
+            keys: Keys::new(&[out_key.card(1, &[]), in_key.card(1, &[])], &tenants),
+            policy: Policy { limits, tenants },
+        };
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(relay::run(settings, Listeners { quic, admin }, shutdown.clone()));
+        Ok(Self { address, here: Some((shutdown, task)), apart: None })
+    }
+
+    fn spawn(
+        binary: &str,
+        budget: u64,
+        [relay_key, out_key, in_key]: [&Arc<IdentityKey>; 3],
+    ) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        relay_key.save(&dir.path().join("relay.key"))?;
+        let tenant = |key: &IdentityKey, deposit_for: Vec<Name>| {
+            let card = PathBuf::from(format!("{}.card", key.name()));
+            std::fs::write(dir.path().join(&card), key.card(1, &[]).to_line())?;
+            anyhow::Ok(TenantOptions { name: key.name().clone(), card, deposit_for })
+        };
+        let tenants = vec![tenant(out_key, vec![in_key.name().clone()])?, tenant(in_key, Vec::new())?];
+        let address = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+        let admin = ([127, 0, 0, 1], 0).into();
+        let text = config_text(&Options { listen: address, admin, keys: PathBuf::new(), tenants });
+        let text = text.replace("\"1 GiB\"", &format!("\"{budget} B\""));
+        let text = text.replace("\"128 MiB\"", &format!("\"{} B\"", budget / 2));
+        let config = dir.path().join("relay.toml");
+        std::fs::write(&config, text)?;
+        let child = std::process::Command::new(binary).arg("run").arg("--config").arg(config).spawn()?;
+        Ok(Self { address, here: None, apart: Some((child, dir)) })
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        if let Some((shutdown, task)) = self.here {
+            shutdown.cancel();
+            task.await??;
+        }
+        if let Some((mut child, _dir)) = self.apart {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
+            println!(
+                "relay: peak RSS {:.0} MB, {:.2} CPU s",
+                peak_rss_megabytes(&status),
+                cpu_seconds(&stat)
+            );
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
 }
 
 fn offer(recipient: base::Fingerprint) -> Offer {
@@ -186,15 +251,13 @@ fn body(bytes: usize) -> WholeBody {
     WholeBody::new(pieces, hasher.finish())
 }
 
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+fn cpu_seconds(stat: &str) -> f64 {
     let ticks: f64 =
         stat.split_whitespace().skip(13).take(2).filter_map(|text| text.parse::<f64>().ok()).sum();
     ticks / 100.0
 }
 
-fn peak_rss_megabytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+fn peak_rss_megabytes(status: &str) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
     line.split_whitespace().next().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0) / 1000.0
 }

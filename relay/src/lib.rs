@@ -1,7 +1,7 @@
 //! The relay: holds sealed bodies in memory between two gateways, forwards them while they still arrive,
 //! and burns each one on its recipient's signed settlement.
 //!
-//! What it does NOT do: it opens nothing (it links no DICOM and no decryption), and `run` writes nothing to
+//! What it does not do: it opens nothing (it links no DICOM and no decryption), and `run` writes nothing to
 //! disk: configuration, cards and identity are read, everything else is in memory and may be lost at any
 //! moment, since the sender's outbox owns the data.
 //!

@@ -1,7 +1,7 @@
 //! Who holds which sealed body, for whom, and what burns it: the relay's custody rules, without a socket or a clock.
 //!
 //! A blob is burned by one thing only: a settlement of that attempt, signed by the recipient it is addressed
-//! to ([`Vault::settle`]). A read burns nothing. Without a settlement a blob ends by its sender's word (cancel,
+//! to (`Vault::settle`). A read burns nothing. Without a settlement a blob ends by its sender's word (cancel,
 //! abandon, a higher attempt), by its time to live while nobody has it under lease, or, where part of it was
 //! freed already (pass-through), with its lease; the last two are told to the sender until it acknowledges.
 //!

@@ -4,7 +4,7 @@
 //! 0-RTT, no resumption. One long-lived connection per gateway and relay: a control stream of
 //! [`wire`] frames, and one unidirectional stream per sealed body.
 //!
-//! What it does NOT do: it does not look into a body, a header, a bundle or a settlement, keeps nothing
+//! What it does not do: it does not look into a body, a header, a bundle or a settlement, keeps nothing
 //! across a lost connection (the outbox and the inbound ledger do), and decides nothing about custody.
 //!
 //! Read first: [`Uplink`] (gateway-out), [`Downlink`] and [`IncomingOffer`] (gateway-in),

@@ -23,7 +23,7 @@
 //! body carries the transfer id, the sealed bytes and their digest. A sender sends only what it was
 //! granted, so that nobody ever has to leave a stream unread.
 //!
-//! What it does NOT do: no socket, no clock, no task, no random bytes, no signature. It does not know
+//! What it does not do: no socket, no clock, no task, no random bytes, no signature. It does not know
 //! what a body, a header, a bundle or a settlement contains, and it decides nothing about custody: what
 //! burns a blob is the relay's `vault`.
 //!

@@ -6,7 +6,7 @@ use super::{Phase, SettlementCheck, Vault};
 
 /// Since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "each name says what is counted")]
+#[expect(missing_docs, reason = "each name says what is counted")]
 pub struct Counters {
     pub offers: u64,
     pub declined: u64,
