@@ -5,4 +5,20 @@
 mod common;
 
 #[cfg(test)]
+mod destination_answers;
+#[cfg(test)]
+mod folders;
+#[cfg(test)]
 mod hostile_envelopes;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod order;
+#[cfg(test)]
+mod patient_data;
+#[cfg(test)]
+mod repeats;
+#[cfg(test)]
+mod respond_delivered;
+#[cfg(test)]
+mod restarts;

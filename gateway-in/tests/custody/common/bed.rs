@@ -291,8 +291,7 @@ impl Bed {
         let settings = gateway_in::config::Config::check(&loaded).unwrap();
         let admin = listen().await;
         self.admin_in = admin.local_addr().unwrap();
-        self.inn =
-            Some(Running::start(|stop| tokio::spawn(gateway_in::app::run(settings, admin, stop))));
+        self.inn = Some(Running::start(|stop| tokio::spawn(gateway_in::app::run(settings, admin, stop))));
     }
 
     pub(crate) async fn start_out(&mut self) {

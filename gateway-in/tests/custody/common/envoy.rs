@@ -1,10 +1,12 @@
 //! A sender made of its parts, so that a test can tamper with what it sends.
 
-use base::{Attempt, DeliveryId, Digest, Fingerprint, Name, ObjectId, RouteId, Secret, Timestamp, random_bytes};
+use base::{
+    Attempt, DeliveryId, Digest, Fingerprint, Name, ObjectId, RouteId, Secret, Timestamp, random_bytes,
+};
 use bytes::Bytes;
 use envelope::{
-    BodyContext, BodyMeta, BodySealer, Commitment, HeaderFields, Padding, SenderSession, SessionRequest, Suite,
-    open_record,
+    BodyContext, BodyMeta, BodySealer, Commitment, HeaderFields, Padding, SenderSession, SessionRequest,
+    Suite, open_record,
 };
 use identity::{IdentityKey, PeerCard};
 use ledger::{Class, NackReason, Receipt, Settlement};
@@ -93,17 +95,7 @@ impl Envoy {
 
     /// Seals an instance for this route.
     pub(crate) fn seal(&self, sample: &Sample) -> Letter {
-        let body =
-            BodyContext { suite: Suite::B, object: ObjectId(random_bytes()), profile: Digest::of(b"") };
-        let delivery = DeliveryId::derive(self.key.name(), body.object, self.route, &self.destination);
-        let content_key = Secret::random();
-        let meta = BodyMeta { instance: sample.meta.clone(), uid_hash_key: Secret::random() };
-        let mut sealer = BodySealer::new(&body, &content_key, Padding::default(), &meta);
-        let commitment = sealer.commitment();
-        let mut sealed = Vec::new();
-        sealer.data(&sample.data, &mut sealed);
-        sealer.finish(&mut sealed);
-        Letter { delivery, attempt: Attempt(1), body, commitment, content_key, sealed }
+        seal(self.key.name(), self.route, &self.destination, sample)
     }
 
     /// The next header of the session.
@@ -163,6 +155,20 @@ impl Envoy {
     pub(crate) async fn ack(&self, letter: &Letter) {
         self.link.ack(self.recipient(), letter.delivery, letter.attempt).await.unwrap();
     }
+}
+
+/// Seals an instance.
+pub(crate) fn seal(sender: &Name, route: RouteId, destination: &Name, sample: &Sample) -> Letter {
+    let body = BodyContext { suite: Suite::B, object: ObjectId(random_bytes()), profile: Digest::of(b"") };
+    let delivery = DeliveryId::derive(sender, body.object, route, destination);
+    let content_key = Secret::random();
+    let meta = BodyMeta { instance: sample.meta.clone(), uid_hash_key: Secret::random() };
+    let mut sealer = BodySealer::new(&body, &content_key, Padding::default(), &meta);
+    let commitment = sealer.commitment();
+    let mut sealed = Vec::new();
+    sealer.data(&sample.data, &mut sealed);
+    sealer.finish(&mut sealed);
+    Letter { delivery, attempt: Attempt(1), body, commitment, content_key, sealed }
 }
 
 /// A header for a letter in any session.

@@ -10,8 +10,8 @@ use base::{AeTitle, InstanceMeta, Name, Phi, Priority, Uid};
 use fixtures::{CtSeries, Subject, TransferSyntax};
 
 pub(crate) use bed::{Bed, IN, MALLORY, OTHER, OUT, Plan, RouteSpec, dicom, folder, route_id};
-pub(crate) use envoy::{Envoy, Letter, header as envoy_header};
-pub(crate) use pacs::{Act, Pacs, Scu, send};
+pub(crate) use envoy::{Envoy, Letter, header as envoy_header, seal};
+pub(crate) use pacs::{Act, Pacs, send};
 
 /// Longer than any step takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

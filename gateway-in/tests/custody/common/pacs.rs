@@ -10,7 +10,7 @@ use dimse::{
     AcceptorConfig, Association, AssociationError, Incoming, Proposal, Requestor, RequestorConfig,
     StoragePolicy, StoreRequest, Verdict,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use super::{Sample, ae, soon};
 
@@ -27,6 +27,8 @@ pub(crate) enum Act {
     Silence,
     /// Reads nothing of it.
     Freeze,
+    /// Takes the data set and answers 0000 once the test says so.
+    Late,
 }
 
 /// Something that a destination got.
@@ -58,6 +60,7 @@ type Door = Arc<dyn Fn(&Proposal) -> Verdict + Send + Sync>;
 pub(crate) struct Pacs {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
+    late: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -94,8 +97,14 @@ impl Pacs {
         let address = listener.local_addr().unwrap();
         let seen = Arc::<Mutex<Seen>>::default();
         let (script, door): (Script, Door) = (Arc::new(script), Arc::new(door));
-        let task = tokio::spawn(listen(listener, script, door, Arc::clone(&seen)));
-        Self { address, seen, task }
+        let (late, wait) = watch::channel(false);
+        let task = tokio::spawn(listen(listener, script, door, Arc::clone(&seen), wait));
+        Self { address, seen, late, task }
+    }
+
+    /// Lets late answers go.
+    pub(crate) fn answer_now(&self) {
+        self.late.send_replace(true);
     }
 
     pub(crate) fn seen(&self) -> Seen {
@@ -113,11 +122,18 @@ impl Pacs {
     }
 }
 
-async fn listen(listener: TcpListener, script: Script, door: Door, seen: Arc<Mutex<Seen>>) {
+async fn listen(
+    listener: TcpListener,
+    script: Script,
+    door: Door,
+    seen: Arc<Mutex<Seen>>,
+    late: watch::Receiver<bool>,
+) {
     let mut associations = tokio::task::JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let (script, door, seen) = (Arc::clone(&script), Arc::clone(&door), Arc::clone(&seen));
+        let late = late.clone();
         associations.spawn(async move {
             let decide = |proposal: &Proposal| door(proposal);
             let Ok(association) = dimse::accept(stream, &AcceptorConfig::default(), &decide).await else {
@@ -128,7 +144,7 @@ async fn listen(listener: TcpListener, script: Script, door: Door, seen: Arc<Mut
                 seen.associations.push(association.calling().clone());
                 seen.associations.len() - 1
             };
-            if serve(association, number, &script, &seen).await.is_err() {
+            if serve(association, number, &script, &seen, late).await.is_err() {
                 seen.lock().unwrap().broken += 1;
             }
         });
@@ -140,6 +156,7 @@ async fn serve(
     number: usize,
     script: &Script,
     seen: &Mutex<Seen>,
+    mut late: watch::Receiver<bool>,
 ) -> Result<(), AssociationError> {
     loop {
         let request = match association.receive().await? {
@@ -177,7 +194,11 @@ async fn serve(
                 association.abort().await;
                 return Err(AssociationError::Ended);
             }
-            _ => {}
+            Act::Late => {
+                let _ = late.wait_for(|now| *now).await;
+                association.respond_store(&request, Status::SUCCESS, None).await?;
+            }
+            Act::Silence | Act::AbortDuring | Act::Freeze => {}
         }
     }
 }
