@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 
 use base::Digest;
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
+
+use crate::room::Held;
 
 /// Pieces of a streamed body that wait between the opener and the destination. A piece is at most one
 /// opened chunk (64 KiB).
@@ -37,7 +39,7 @@ pub enum Body {
         /// What the opener found.
         verified: Verified,
         /// Its share of the buffer budget.
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Held>,
     },
     /// Larger than `verify_first`: passed on while it arrives.
     Streamed {

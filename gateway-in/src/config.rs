@@ -61,11 +61,12 @@ pub struct LedgerTable {
 pub struct CollectTable {
     /// Instances up to this size are verified as a whole before the destination sees a byte. Default 16 MiB.
     pub verify_first: ByteSize,
-    /// Memory for instances that are verified as a whole, all routes together. Default 32 MiB.
+    /// Memory for instances that are verified as a whole, all routes together. Default 32 MiB. A destination
+    /// may have an equal part of it, at least `verify_first`: one that stands still keeps no more.
     pub buffer: ByteSize,
     /// What a larger instance may have under way between relay and destination. Default 2 MiB.
     pub stream_window: ByteSize,
-    /// Larger instances under way at one time, all routes together. Default 4.
+    /// Larger instances under way at one time, all routes together, divided as `buffer` is. Default 4.
     pub streams_max: usize,
     /// Unsettled instances of one route at one time. Default 32.
     pub window: u32,

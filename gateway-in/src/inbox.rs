@@ -65,6 +65,7 @@ impl Inbox {
         signer: Signer,
     ) -> Self {
         let fingerprint = receiver.fingerprint;
+        let room = Room::new(&settings.collect, &destinations.keys().cloned().collect::<Vec<_>>());
         Self {
             routes: settings.routes.clone(),
             destinations,
@@ -72,7 +73,7 @@ impl Inbox {
             receiver,
             inbound,
             signer,
-            room: Room::new(&settings.collect),
+            room,
             changes,
             sessions: Mutex::new(ReceiverSessions::new(fingerprint)),
             in_flight: Mutex::default(),
@@ -296,7 +297,7 @@ async fn admit_one(
     let now = Timestamp::now();
     match inbox.open_header(&offer, now) {
         Ok((route, header)) => {
-            let share = inbox.room.take(offer.size).await?;
+            let share = inbox.room.take(&route.destination, offer.size).await?;
             Some(Collecting {
                 asker,
                 offer,

@@ -139,7 +139,10 @@ impl Dispatcher {
         }
         match outbox.park_overdue(PARKED_AT_ONCE, now).await {
             Ok(parked) if parked.is_empty() => {}
-            Ok(parked) => warn!(instances = parked.len(), "older than age_max and parked; `queue ls --state parked` lists them"),
+            Ok(parked) => warn!(
+                instances = parked.len(),
+                "older than age_max and parked; `queue ls --state parked` lists them"
+            ),
             Err(error) => error!(%error, "outbox cannot be written"),
         }
         self.shared.waiting.expire(Timestamp(now.0.saturating_sub(LATE_RECEIPT_MS)));

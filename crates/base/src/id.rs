@@ -193,7 +193,10 @@ impl fmt::Display for Attempt {
 /// this is where the shells get them.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0u8; N];
-    #[expect(clippy::expect_used, reason = "without a random source no key can be made and nothing may go on")]
+    #[expect(
+        clippy::expect_used,
+        reason = "without a random source no key can be made and nothing may go on"
+    )]
     getrandom::fill(&mut bytes).expect("the operating system has a random source");
     bytes
 }

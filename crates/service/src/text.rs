@@ -16,7 +16,9 @@ fn write(text: &mut String, value: &Value, depth: usize) {
             for (key, value) in map {
                 let key = key.replace('_', " ");
                 match value {
-                    Value::Object(inner) if inner.is_empty() => text.push_str(&format!("{indent}{key}: none\n")),
+                    Value::Object(inner) if inner.is_empty() => {
+                        text.push_str(&format!("{indent}{key}: none\n"))
+                    }
                     Value::Array(list) if list.is_empty() => text.push_str(&format!("{indent}{key}: none\n")),
                     Value::Object(_) | Value::Array(_) => {
                         text.push_str(&format!("{indent}{key}:\n"));
@@ -30,7 +32,9 @@ fn write(text: &mut String, value: &Value, depth: usize) {
             for item in list {
                 match item {
                     Value::Object(map) => {
-                        let fields = map.iter().map(|(key, value)| format!("{} {}", key.replace('_', " "), scalar(value)));
+                        let fields = map
+                            .iter()
+                            .map(|(key, value)| format!("{} {}", key.replace('_', " "), scalar(value)));
                         text.push_str(&format!("{indent}- {}\n", fields.collect::<Vec<_>>().join(", ")));
                     }
                     _ => text.push_str(&format!("{indent}- {}\n", scalar(item))),

@@ -74,7 +74,7 @@ impl Layout {
     pub(crate) fn write(&self) -> Result<()> {
         let (keys, cards) = (self.dir.join("keys"), self.dir.join("cards"));
         fs::create_dir_all(&cards).with_context(|| format!("cannot make {}", cards.display()))?;
-        let [out, relay, inn] = ["gateway-out", "relay", "gateway-in"].map(|role| Name::parse(role));
+        let [out, relay, inn] = ["gateway-out", "relay", "gateway-in"].map(Name::parse);
         let (out, relay, inn) = (out?, relay?, inn?);
         outward::write_card(&self.card(&out), &outward::create_keys(&keys, &out)?)?;
         relay::init::write_card(&self.card(&relay), &relay::init::create_keys(&keys, &relay)?)?;

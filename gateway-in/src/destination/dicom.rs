@@ -204,7 +204,12 @@ impl Worker {
                 piece = instance.body.next() => piece,
             };
             match piece {
-                Ok(Some(bytes)) => association.store_data(bytes).await.map_err(before)?,
+                // One that takes nothing must not keep its sender from taking the instance back. What
+                // is cut here is aborted by the caller.
+                Ok(Some(bytes)) => tokio::select! {
+                    () = instance.cancel.cancelled() => return Err(Outcome::Cancelled),
+                    sent = association.store_data(bytes) => sent.map_err(before)?,
+                },
                 Ok(None) => break,
                 Err(_) => return Err(Outcome::Incomplete),
             }
