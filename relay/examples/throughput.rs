@@ -132,7 +132,7 @@ async fn main() -> anyhow::Result<()> {
 struct Relay {
     address: SocketAddr,
     here: Option<(CancellationToken, JoinHandle<Result<(), relay::RunError>>)>,
-    apart: Option<(std::process::Child, tempfile::TempDir)>,
+    apart: Option<(std::process::Child, SocketAddr, tempfile::TempDir)>,
 }
 
 impl Relay {
@@ -179,14 +179,14 @@ impl Relay {
         };
         let tenants = vec![tenant(out_key, vec![in_key.name().clone()])?, tenant(in_key, Vec::new())?];
         let address = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
-        let admin = ([127, 0, 0, 1], 0).into();
+        let admin = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let text = config_text(&Options { listen: address, admin, keys: PathBuf::new(), tenants });
         let text = text.replace("\"1 GiB\"", &format!("\"{budget} B\""));
         let text = text.replace("\"128 MiB\"", &format!("\"{} B\"", budget / 2));
         let config = dir.path().join("relay.toml");
         std::fs::write(&config, text)?;
         let child = std::process::Command::new(binary).arg("run").arg("--config").arg(config).spawn()?;
-        Ok(Self { address, here: None, apart: Some((child, dir)) })
+        Ok(Self { address, here: None, apart: Some((child, admin, dir)) })
     }
 
     async fn stop(self) -> anyhow::Result<()> {
@@ -194,11 +194,14 @@ impl Relay {
             shutdown.cancel();
             task.await??;
         }
-        if let Some((mut child, _dir)) = self.apart {
+        if let Some((mut child, admin, _dir)) = self.apart {
+            let held = service::admin::fetch_status(admin).await?;
+            let held =
+                held.get("bytes_held_peak").and_then(serde_json::Value::as_u64).unwrap_or(0) / 1_000_000;
             let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
             println!(
-                "relay: peak RSS {:.0} MB, {:.2} CPU s",
+                "relay: held {held} MB at most, peak RSS {:.0} MB, {:.2} CPU s",
                 peak_rss_megabytes(&status),
                 cpu_seconds(&stat)
             );

@@ -74,6 +74,9 @@ pub struct Vault<C> {
     offers_due: BTreeSet<(Fingerprint, RouteId)>,
     timers: BTreeSet<(Instant, Timer)>,
     sequence: u64,
+    /// Body bytes in memory, now and at most.
+    held: u64,
+    held_peak: u64,
     commands: Vec<Command>,
     counters: Counters,
 }
@@ -96,6 +99,8 @@ impl<C: SettlementCheck> Vault<C> {
             offers_due: BTreeSet::new(),
             timers: BTreeSet::new(),
             sequence: 0,
+            held: 0,
+            held_peak: 0,
             commands: Vec::new(),
             counters: Counters::default(),
         }
@@ -310,6 +315,7 @@ impl<C: SettlementCheck> Vault<C> {
     fn end(&mut self, key: Key, why: End) {
         let Some(mut blob) = self.blobs.remove(&key) else { return };
         self.freed = true;
+        self.held -= blob.held.bytes();
         stop_expiry(&mut self.timers, key, &mut blob);
         self.memory.give(&key.sender, blob.reserved + blob.overhead());
         let sender = self.sender(key.sender);

@@ -269,9 +269,11 @@ impl<C: SettlementCheck> Vault<C> {
         let Some(blob) = self.blobs.get_mut(&key) else { return };
         let Some(lease) = blob.lease.as_ref().filter(|_| blob.tight) else { return };
         let whole = blob.held.base() == 0;
-        if blob.held.free_to(lease.outflow.taken()) == 0 {
+        let freed = blob.held.free_to(lease.outflow.taken());
+        if freed == 0 {
             return;
         }
+        self.held -= freed;
         self.counters.passed_through += u64::from(whole);
         self.shrink(key);
     }
@@ -316,6 +318,8 @@ impl<C: SettlementCheck> Vault<C> {
             return;
         }
         blob.held.push(bytes);
+        self.held += count;
+        self.held_peak = self.held_peak.max(self.held);
         self.counters.bytes_in += count;
         self.sender(key.sender).outstanding.give(&flow, count);
         self.push_out(key);

@@ -60,6 +60,8 @@ pub struct Status {
     pub blobs: u64,
     /// Bytes of them in memory.
     pub bytes_held: u64,
+    /// The most of them since the start.
+    pub bytes_held_peak: u64,
     /// Bytes that have a place, with waiting settlements and headers.
     pub bytes_reserved: u64,
     /// Bytes that may have one.
@@ -104,7 +106,8 @@ impl<C: SettlementCheck> Vault<C> {
         tenants.sort_by(|a, b| a.name.cmp(&b.name));
         Status {
             blobs: count(here().count()),
-            bytes_held: here().map(|(_, blob)| blob.held.bytes()).sum(),
+            bytes_held: self.held,
+            bytes_held_peak: self.held_peak,
             bytes_reserved: self.memory.used(),
             budget: self.memory.capacity(),
             leases: tenants.iter().map(|tenant| tenant.leases).sum(),
