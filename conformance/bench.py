@@ -109,20 +109,27 @@ def main() -> int:
             loads["CT"] = generate.study(directory / "ct", chosen.instances, seed=1, side=512)
         if chosen.only != "ct":
             loads["multi-frame"] = [generate.large(directory / "large.dcm", 300_000_000, seed=2)]
-        with Storescp(directory, "BENCH") as destination:
+        # Two of them: storescp serves one association at a time, and gateway-in keeps its own open for a while.
+        with Storescp(directory, "DIRECT") as alone, Storescp(directory, "BENCH") as destination:
             stack = Stack(directory / "sluis", to=destination.address, suite=chosen.suite, log="warn")
             with stack:
-                pids = {"storescp": destination.process.pid}
-                all_pids = pids | {role: stack[role].pid for role in ROLES}
+                pids = {"storescp": destination.process.pid} | {role: stack[role].pid for role in ROLES}
                 warm = generate.study(directory / "warm", 20, seed=3)
-                for port, ae in ((destination.port, destination.ae), (stack.listen, stack.ae)):
-                    measure(warm, port, ae, destination, all_pids, stack.logs)
+
+                def measure_direct(load: list[Instance]) -> Run:
+                    return measure(load, alone.port, alone.ae, alone, {"storescp": alone.process.pid}, stack.logs)
+
+                def measure_through(load: list[Instance]) -> Run:
+                    return measure(load, stack.listen, stack.ae, destination, pids, stack.logs)
+
+                measure_direct(warm)
+                measure_through(warm)
                 print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, suite {chosen.suite}\n")
                 for title, load in loads.items():
                     direct, through = [], []
                     for _ in range(chosen.runs):
-                        direct.append(measure(load, destination.port, destination.ae, destination, pids, stack.logs))
-                        through.append(measure(load, stack.listen, stack.ae, destination, all_pids, stack.logs))
+                        direct.append(measure_direct(load))
+                        through.append(measure_through(load))
                         stack.wait_settled(120)
                     print(report(title, load, direct, through), flush=True)
                 print("| process | peak RSS (MiB) |\n|---|---|")
