@@ -202,27 +202,33 @@ fn init_command(
 }
 
 fn check_command(path: &Path) -> Result<()> {
-    let settings = Settings::check(&loaded(path)?)?;
-    let limits = &settings.policy.limits;
-    println!("relay {}  {}", settings.identity.name(), fingerprint_text(&settings.identity.fingerprint()));
-    println!("listens on {} (UDP), status on {}", settings.quic, settings.admin);
+    let loaded = loaded(path)?;
+    let settings = Settings::check(&loaded)?;
+    for value in loaded.effective()? {
+        println!("{value}");
+    }
+    println!("{}: good", path.display());
     println!(
-        "memory: budget {} bytes, hold_max {}, ttl {:?}, lease {:?}",
-        limits.budget, limits.hold_max, limits.ttl, limits.lease
+        "name {}, fingerprint {}",
+        settings.identity.name(),
+        fingerprint_text(&settings.identity.fingerprint())
     );
-    for (fingerprint, tenant) in &settings.policy.tenants {
+    let tenants = &settings.policy.tenants;
+    for (fingerprint, tenant) in tenants {
         let names: Vec<_> = tenant
             .deposit_for
             .iter()
-            .filter_map(|peer| settings.policy.tenants.get(peer))
+            .filter_map(|peer| tenants.get(peer))
             .map(|t| t.name.to_string())
             .collect();
-        let deposits = if names.is_empty() {
-            "collects only".to_owned()
-        } else {
-            format!("deposits for {}", names.join(", "))
+        let may = match names.as_slice() {
+            [] => "collects only".to_owned(),
+            names => format!("deposits for {}", names.join(", ")),
         };
-        println!("tenant {}  {}  {deposits}", tenant.name, fingerprint_text(fingerprint));
+        println!("tenant {} {may}, fingerprint {}", tenant.name, fingerprint_text(fingerprint));
+    }
+    if tenants.values().all(|tenant| tenant.deposit_for.is_empty()) {
+        println!("nobody may deposit: add [[tenant]] tables, one of them with deposit_for");
     }
     Ok(())
 }

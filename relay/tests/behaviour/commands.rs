@@ -20,7 +20,10 @@ fn init_writes_what_check_accepts_and_never_replaces_it() {
     assert!(made.status.success(), "{}", text(&made.stderr));
     let checked = relay(&["check", "--config", config]);
     assert!(checked.status.success(), "{}", text(&checked.stderr));
-    assert!(text(&checked.stdout).contains("relay relay-1"));
+    let out = text(&checked.stdout);
+    assert!(out.contains("name relay-1, fingerprint"), "{out}");
+    assert!(out.contains("memory.budget"), "{out}");
+    assert!(out.contains("nobody may deposit"), "{out}");
 
     let card = text(&relay(&["key", "show", "--config", config]).stdout);
     assert_eq!(text(&made.stdout).lines().next(), card.lines().next());

@@ -105,6 +105,25 @@ async fn an_unavailable_relay_fails_at_once_and_the_link_goes_on_trying() {
     soon("the end", task.stop()).await;
 }
 
+/// More handshakes at once than are taken without a proof of address: the rest is sent a Retry, and comes in too.
+#[tokio::test]
+async fn many_gateways_at_once_all_connect() {
+    let (relay, gateway) = (key("relay"), key("gateway"));
+    let (listener, mut events) = listen(&relay, &[gateway.card(1, &[])], Timing::default());
+    let drain = tokio::spawn(async move { while events.recv().await.is_some() {} });
+    let remote = remote(listener.local_addr().unwrap().to_string(), &gateway, &relay);
+    let mut connecting = tokio::task::JoinSet::new();
+    for _ in 0..5 * crate::limits::RETRY_ABOVE {
+        let remote = remote.clone();
+        connecting.spawn(async move { remote.connect::<ToSender>(Role::Sender).await.map(|_| ()) });
+    }
+    while let Some(connected) = soon("a connection", connecting.join_next()).await {
+        connected.unwrap().unwrap();
+    }
+    listener.stop().await;
+    drain.await.unwrap();
+}
+
 fn offer(n: u8) -> Offer {
     Offer {
         delivery: DeliveryId([n; 32]),
