@@ -22,7 +22,7 @@ async fn out_of_resources_is_tried_again_until_the_destination_takes_it() {
     let sent = slice(20, 64);
     assert_eq!(send(bed.dicom, "GW", std::slice::from_ref(&sent)).await, [0]);
     let row = bed.all_in(State::Purged, 1).await.remove(0);
-    assert_eq!((row.deferrals, row.attempt.0, row.status), (2, 3, Some(Status(0xB000))));
+    assert_eq!((row.deferrals, row.status), (2, Some(Status(0xB000))));
     let receipt = bed.receipts(&row).await.remove(0);
     assert_eq!((receipt.status, receipt.outcome), (Status(0xB000), Outcome::Stored));
     assert_eq!(receipt.remark, None, "each attempt had an answer, so none is a repeat in the dark");
@@ -127,7 +127,7 @@ async fn a_rejection_for_good_is_alarmed_and_tried_again_slowly() {
     let row = bed.all_in(State::Deferred, 1).await.remove(0);
     let wait = row.next_at.unwrap().since(Timestamp::now());
     assert!(row.alarm && wait > Duration::from_secs(120), "alarm {}, next in {wait:?}", row.alarm);
-    assert_eq!((row.deferrals, row.attempt.0), (1, 1));
+    assert_eq!(row.deferrals, 1);
     assert_eq!(bed.status_in().await["destinations"][0]["up"], true);
 }
 

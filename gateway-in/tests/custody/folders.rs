@@ -97,7 +97,7 @@ async fn what_cannot_be_read_lies_under_unread() {
     assert_eq!(send(bed.dicom, "GW", std::slice::from_ref(&sent)).await, [0]);
     bed.all_in(State::Purged, 1).await;
     let name = format!("unread/unread/{}.dcm", sent.uid());
-    assert_eq!(names(&bed.path("files")), [name.clone()]);
+    assert_eq!(names(&bed.path("files")), std::slice::from_ref(&name));
     assert_eq!(data_set(&bed.path("files").join(name)), sent.data);
 }
 

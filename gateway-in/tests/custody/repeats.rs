@@ -11,7 +11,7 @@ async fn the_same_content_joins_what_is_unsettled_and_really_goes_again_after() 
     bed.start_out().await;
     let sample = slice(50, 64);
     for _ in 0..3 {
-        assert_eq!(send(bed.dicom, "GW", &[sample.clone()]).await, [0]);
+        assert_eq!(send(bed.dicom, "GW", std::slice::from_ref(&sample)).await, [0]);
     }
     let row = bed.all_in(State::Sealed, 1).await.remove(0);
     assert_eq!(row.joined, 2);
@@ -48,7 +48,7 @@ async fn the_sixth_time_in_a_day_is_held_as_a_loop() {
     let bed = Bed::start(Plan::one(dicom(pacs.address))).await;
     let sample = slice(52, 64);
     for count in 1..=5 {
-        assert_eq!(send(bed.dicom, "GW", &[sample.clone()]).await, [0]);
+        assert_eq!(send(bed.dicom, "GW", std::slice::from_ref(&sample)).await, [0]);
         bed.all_in(State::Purged, count).await;
     }
     assert_eq!(send(bed.dicom, "GW", &[sample]).await, [0]);

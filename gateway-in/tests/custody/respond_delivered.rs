@@ -58,7 +58,7 @@ async fn what_the_destination_defers_is_given_back_at_once() {
     let pacs = Pacs::scripted(|_, nth| Act::Answer(if nth == 0 { 0xA701 } else { 0 })).await;
     let bed = Bed::start(plan(&pacs, 20_000)).await;
     let sample = slice(41, 64);
-    assert_eq!(send(bed.dicom, "GW", &[sample.clone()]).await, [0xA700]);
+    assert_eq!(send(bed.dicom, "GW", std::slice::from_ref(&sample)).await, [0xA700]);
     bed.all_in(State::Returned, 1).await;
     assert_eq!(send(bed.dicom, "GW", &[sample]).await, [0]);
     assert_eq!(pacs.complete(), 2);
@@ -70,12 +70,12 @@ async fn an_answer_that_comes_too_late_answers_the_same_content_the_next_time() 
     let pacs = Pacs::scripted(|_, _| Act::Late).await;
     let bed = Bed::start(plan(&pacs, 500)).await;
     let sample = slice(42, 64);
-    assert_eq!(send(bed.dicom, "GW", &[sample.clone()]).await, [0xA700]);
+    assert_eq!(send(bed.dicom, "GW", std::slice::from_ref(&sample)).await, [0xA700]);
     nothing_is_kept(&bed).await;
     let row = bed.all_in(State::Returned, 1).await.remove(0);
     pacs.answer_now();
     until("the late receipt", async || !bed.receipts(&row).await.is_empty()).await;
-    assert_eq!(send(bed.dicom, "GW", &[sample.clone()]).await, [0]);
+    assert_eq!(send(bed.dicom, "GW", std::slice::from_ref(&sample)).await, [0]);
     assert_eq!(pacs.complete(), 1, "it was stored already");
     assert_eq!(send(bed.dicom, "GW", &[sample.changed()]).await, [0]);
     assert_eq!(pacs.complete(), 2, "other content is not answered from it");

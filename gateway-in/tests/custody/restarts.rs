@@ -20,44 +20,41 @@ async fn what_waits_in_the_outbox_goes_after_a_restart() {
     bed.start_in().await;
     bed.start_out().await;
     bed.all_in(State::Purged, 5).await;
-    let arrived: Vec<_> = pacs.seen().complete.into_iter().map(|got| got.data).collect();
-    assert_eq!(arrived, samples.into_iter().map(|sample| sample.data).collect::<Vec<_>>());
+    assert_eq!(pacs.complete(), 5);
 }
 
-/// Everything runs, the destination is down, and the relay holds five instances.
-async fn five_at_the_relay() -> (std::net::SocketAddr, Bed) {
-    let address = testkit::free_tcp_address().unwrap();
-    let bed = Bed::start(Plan::one(dicom(address))).await;
+/// The relay holds five instances for a receiving gateway that is away.
+async fn five_at_the_relay() -> (Pacs, Bed) {
+    let pacs = Pacs::good().await;
+    let mut bed = Bed::start(Plan::one(dicom(pacs.address))).await;
+    assert_eq!(send(bed.dicom, "GW", &[slice(74, 64)]).await, [0]);
+    bed.all_in(State::Purged, 1).await;
+    bed.stop_in().await;
     assert_eq!(send(bed.dicom, "GW", &slices(71, 5, 64)).await, [0; 5]);
-    bed.all_in(State::Relayed, 5).await;
-    (address, bed)
-}
-
-async fn good_at(address: std::net::SocketAddr) -> Pacs {
-    Pacs::at(address, |_, _| Act::Answer(0), Pacs::any()).await
+    let held = async || bed.deliveries().await.iter().filter(|row| row.state == State::Relayed).count() == 5;
+    until("five at the relay", held).await;
+    (pacs, bed)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_relay_held_is_deposited_again_after_its_restart() {
-    let (address, mut bed) = five_at_the_relay().await;
+    let (pacs, mut bed) = five_at_the_relay().await;
     bed.stop_relay().await;
     bed.start_relay().await;
-    let pacs = good_at(address).await;
-    let rows = bed.all_in(State::Purged, 5).await;
-    assert_eq!(pacs.complete(), 5);
-    let history = bed.queue().history(rows[0].delivery).await.unwrap();
+    bed.start_in().await;
+    let rows = bed.all_in(State::Purged, 6).await;
+    assert_eq!(pacs.complete(), 6);
+    let history = bed.queue().history(rows[5].delivery).await.unwrap();
     assert!(history.iter().any(|event| event.kind == EventKind::RelayLost), "{history:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_sealed_to_lost_prekeys_is_addressed_again() {
-    let (address, mut bed) = five_at_the_relay().await;
-    bed.stop_in().await;
+    let (pacs, mut bed) = five_at_the_relay().await;
     bed.start_in().await;
-    let pacs = good_at(address).await;
-    let rows = bed.all_in(State::Purged, 5).await;
-    assert_eq!(pacs.complete(), 5);
-    let history = bed.queue().history(rows[0].delivery).await.unwrap();
+    let rows = bed.all_in(State::Purged, 6).await;
+    assert_eq!(pacs.complete(), 6);
+    let history = bed.queue().history(rows[5].delivery).await.unwrap();
     assert!(history.iter().any(|event| event.kind == EventKind::Nacked), "{history:?}");
 }
 

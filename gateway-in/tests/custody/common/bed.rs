@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{PATIENCE, ae, name, soon, until};
+use super::{Envoy, PATIENCE, ae, name, soon, until};
 
 /// The sending gateway; pinned at the receiving one.
 pub(crate) const OUT: &str = "hospital-out";
@@ -84,7 +84,6 @@ pub(crate) struct Plan {
     pub(crate) destinations: Vec<(&'static str, inward::TargetOptions)>,
     out: Tweak<gateway_out::config::Config>,
     inn: Tweak<gateway_in::config::Config>,
-    relay: Tweak<relay::Config>,
 }
 
 impl Plan {
@@ -97,7 +96,7 @@ impl Plan {
         routes: Vec<RouteSpec>,
         destinations: Vec<(&'static str, inward::TargetOptions)>,
     ) -> Self {
-        Self { routes, destinations, out: Arc::new(|_| {}), inn: Arc::new(|_| {}), relay: Arc::new(|_| {}) }
+        Self { routes, destinations, out: Arc::new(|_| {}), inn: Arc::new(|_| {}) }
     }
 
     pub(crate) fn out(
@@ -113,11 +112,6 @@ impl Plan {
         tweak: impl Fn(&mut gateway_in::config::Config) + Send + Sync + 'static,
     ) -> Self {
         self.inn = Arc::new(tweak);
-        self
-    }
-
-    pub(crate) fn relay(mut self, tweak: impl Fn(&mut relay::Config) + Send + Sync + 'static) -> Self {
-        self.relay = Arc::new(tweak);
         self
     }
 }
@@ -147,6 +141,7 @@ pub(crate) struct Bed {
     pub(crate) dicom: SocketAddr,
     /// gateway-in's status.
     pub(crate) admin_in: SocketAddr,
+    admin_out: SocketAddr,
     relay_address: SocketAddr,
     out: Option<Running>,
     relay: Option<Running>,
@@ -157,7 +152,14 @@ impl Bed {
     /// Everything runs.
     pub(crate) async fn start(plan: Plan) -> Self {
         let mut bed = Self::receiving(plan).await;
+        // Until its prekeys are there, nothing can be addressed.
+        let ours = bed.plan.routes.iter().find(|route| route.from == OUT).map(|route| route.id);
+        drop(Envoy::new(&bed, OUT, ours.unwrap()).await);
         bed.start_out().await;
+        until("the uplink", async || {
+            service::admin::fetch_status(bed.admin_out).await.unwrap()["relays"][0]["connected"] == true
+        })
+        .await;
         bed
     }
 
@@ -177,6 +179,7 @@ impl Bed {
             plan,
             dicom: unset,
             admin_in: unset,
+            admin_out: unset,
             relay_address: testkit::free_udp_address().unwrap(),
             out: None,
             relay: None,
@@ -264,8 +267,7 @@ impl Bed {
 
     pub(crate) async fn start_relay(&mut self) {
         let file = self.path("relay.toml");
-        let mut loaded = service::config::load::<relay::Config>(&file, "SLUIS_NOT_SET_").unwrap();
-        (self.plan.relay)(&mut loaded.config);
+        let loaded = service::config::load::<relay::Config>(&file, "SLUIS_NOT_SET_").unwrap();
         let settings = relay::Settings::check(&loaded).unwrap();
         // One that was stopped a moment ago lets go of its port a moment later.
         let mut bound = None;
@@ -298,6 +300,7 @@ impl Bed {
         let settings = self.out_settings();
         let listeners = gateway_out::app::Listeners { dicom: listen().await, admin: listen().await };
         self.dicom = listeners.dicom.local_addr().unwrap();
+        self.admin_out = listeners.admin.local_addr().unwrap();
         self.out =
             Some(Running::start(|stop| tokio::spawn(gateway_out::app::run(settings, listeners, stop))));
     }

@@ -114,12 +114,6 @@ impl Pacs {
     pub(crate) fn complete(&self) -> usize {
         self.seen.lock().unwrap().complete.len()
     }
-
-    /// Stops listening, and cuts every connection.
-    pub(crate) async fn stop(mut self) {
-        self.task.abort();
-        let _ = (&mut self.task).await;
-    }
 }
 
 async fn listen(
