@@ -74,7 +74,7 @@ pub async fn run(
     let token = tasks.token();
     tasks.spawn("admin", admin.serve(listeners.admin, token));
 
-    let vault = Vault::new(policy, LedgerCheck::new(keys));
+    let vault = Vault::new(policy, LedgerCheck::new(keys), Instant::now());
     let mut relay = Relay { vault, links: HashMap::new(), events, asked };
     tokio::select! {
         () = relay.serve() => warn!("the QUIC listener ended by itself"),

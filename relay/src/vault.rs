@@ -57,6 +57,8 @@ pub trait SettlementCheck {
 pub struct Vault<C> {
     policy: Policy,
     check: C,
+    /// Of the input that is being handled.
+    now: Instant,
     connections: HashMap<ConnectionId, (Fingerprint, Role)>,
     senders: HashMap<Fingerprint, Sender>,
     recipients: HashMap<Fingerprint, Recipient>,
@@ -83,8 +85,9 @@ pub struct Vault<C> {
 
 impl<C: SettlementCheck> Vault<C> {
     /// An empty vault.
-    pub fn new(policy: Policy, check: C) -> Self {
+    pub fn new(policy: Policy, check: C, now: Instant) -> Self {
         Self {
+            now,
             memory: Shares::new(policy.limits.budget),
             policy,
             check,
@@ -108,6 +111,7 @@ impl<C: SettlementCheck> Vault<C> {
 
     /// Takes what happened and gives what is to be done, in order.
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Command> {
+        self.now = now;
         match input {
             Input::Connected { connection, peer, role } => self.connected(connection, peer, role, now),
             Input::Disconnected { connection } => self.disconnected(connection, now),
@@ -370,6 +374,7 @@ impl<C: SettlementCheck> Vault<C> {
                 Timer::Expiry(key) => self.expire_blob(key),
                 Timer::Lease(recipient, transfer) => self.expire_lease(recipient, transfer, now),
                 Timer::Again(key) => self.queue_for_collection(key, now),
+                Timer::Answers(sender) => self.repeat_answers(sender),
             }
         }
     }

@@ -1,15 +1,20 @@
 //! What senders are told until they acknowledge it: settlements and notices.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
 use base::{Attempt, DeliveryId, Fingerprint, RouteId};
 use transport::ConnectionId;
 use wire::{NoticeKind, Octets, ToRecipient, ToSender};
 
-use super::{Command, Flow, Key, SettlementCheck, Vault};
+use super::{Command, Flow, Key, SettlementCheck, Timer, Vault};
 
 /// Stands for the route of a delivery that the vault does not know.
 pub(super) const NO_ROUTE: RouteId = RouteId([0; 16]);
+
+/// An answer that a sender has had this long without acknowledging it is sent again, behind the others: one that it
+/// cannot record must not stand in their way for ever.
+const REPEAT_AFTER: Duration = Duration::from_secs(60);
 
 /// The answers to one sender, in order.
 #[derive(Debug, Default)]
@@ -20,6 +25,8 @@ pub(super) struct Answers {
     /// On this connection: all before it are sent.
     sent_before: u64,
     in_flight: usize,
+    /// The timer of the oldest one that is sent.
+    timer: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -28,6 +35,7 @@ pub(super) struct Answer {
     attempt: Attempt,
     pub(super) flow: Flow,
     kind: Kind,
+    sent: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -91,11 +99,28 @@ impl Answers {
         self.next += 1;
     }
 
-    fn next_to_send(&mut self, in_flight_max: usize) -> Option<ToSender> {
+    /// When the oldest unacknowledged one is due again.
+    fn due(&self) -> Option<Instant> {
+        let (sequence, oldest) = self.by_sequence.first_key_value()?;
+        oldest.sent.filter(|_| *sequence < self.sent_before).map(|sent| sent + REPEAT_AFTER)
+    }
+
+    /// Puts what is due behind the others, to be sent again.
+    fn put_back(&mut self, now: Instant) {
+        while self.due().is_some_and(|due| due <= now) {
+            let Some((_, mut answer)) = self.by_sequence.pop_first() else { return };
+            self.in_flight = self.in_flight.saturating_sub(1);
+            answer.sent = None;
+            self.insert(answer);
+        }
+    }
+
+    fn next_to_send(&mut self, in_flight_max: usize, now: Instant) -> Option<ToSender> {
         if self.in_flight >= in_flight_max {
             return None;
         }
-        let (sequence, answer) = self.by_sequence.range(self.sent_before..).next()?;
+        let (sequence, answer) = self.by_sequence.range_mut(self.sent_before..).next()?;
+        answer.sent = Some(now);
         self.sent_before = sequence + 1;
         self.in_flight += 1;
         Some(answer.frame())
@@ -110,7 +135,7 @@ impl<C: SettlementCheck> Vault<C> {
             return;
         }
         self.drop_answer(key);
-        let answer = Answer { delivery: key.delivery, attempt, flow, kind };
+        let answer = Answer { delivery: key.delivery, attempt, flow, kind, sent: None };
         self.charge_answer(key.sender, &flow, answer.bytes());
         self.sender(key.sender).answers.insert(answer);
         self.send_answers(key.sender);
@@ -127,14 +152,33 @@ impl<C: SettlementCheck> Vault<C> {
     }
 
     pub(super) fn send_answers(&mut self, sender: Fingerprint) {
-        let in_flight_max = self.policy.limits.answers_in_flight;
+        let (in_flight_max, now) = (self.policy.limits.answers_in_flight, self.now);
         let books = self.sender(sender);
         let Some(connection) = books.connection else { return };
         let mut frames = Vec::new();
-        while let Some(frame) = books.answers.next_to_send(in_flight_max) {
+        while let Some(frame) = books.answers.next_to_send(in_flight_max, now) {
             frames.push(Command::ToSender(connection, frame));
         }
+        let due = books.answers.due();
+        let old = std::mem::replace(&mut books.answers.timer, due);
         self.commands.extend(frames);
+        if old != due {
+            self.timers.extend(due.map(|due| (due, Timer::Answers(sender))));
+            if let Some(old) = old {
+                self.timers.remove(&(old, Timer::Answers(sender)));
+            }
+        }
+    }
+
+    /// What a sender has not acknowledged for long goes to the end of the queue.
+    pub(super) fn repeat_answers(&mut self, sender: Fingerprint) {
+        let now = self.now;
+        let books = self.sender(sender);
+        books.answers.timer = None;
+        if books.connection.is_some() {
+            books.answers.put_back(now);
+            self.send_answers(sender);
+        }
     }
 
     /// Sends an answer again to a sender that asks for what was answered already.

@@ -126,6 +126,8 @@ pub(super) enum Timer {
     Lease(Fingerprint, Transfer),
     /// A blob that was given back may be offered again.
     Again(Key),
+    /// A sender that is there has left an answer unacknowledged for long.
+    Answers(Fingerprint),
 }
 
 /// An offer as it came.

@@ -331,6 +331,26 @@ fn only_so_many_answers_are_under_way_at_once_and_all_arrive() {
     assert_eq!(world.status().settlements_waiting, 0);
 }
 
+/// What a sender cannot record must not stand in the way of the rest.
+#[test]
+fn an_answer_that_is_never_acknowledged_is_repeated_behind_the_others() {
+    let mut world = World::connected(crate::vault::Limits { answers_in_flight: 2, ..limits() });
+    for n in 1..=4 {
+        world.settle(n, 1);
+    }
+    assert_eq!(world.told(), [Told::Settlement(1, 1), Told::Settlement(2, 1)]);
+    world.pass(61 * SECOND);
+    assert_eq!(world.told(), [Told::Settlement(3, 1), Told::Settlement(4, 1)]);
+    world.ack(3, 1);
+    world.ack(4, 1);
+    assert_eq!(world.told(), [Told::Settlement(1, 1), Told::Settlement(2, 1)]);
+    world.pass(61 * SECOND);
+    assert_eq!(world.told(), [Told::Settlement(1, 1), Told::Settlement(2, 1)]);
+    world.ack(1, 1);
+    world.ack(2, 1);
+    assert_eq!(world.vault.deadline(), None);
+}
+
 #[test]
 fn an_unleased_blob_expires_with_a_notice_and_a_leased_one_does_not() {
     let mut world = World::connected(limits());

@@ -136,9 +136,10 @@ impl World {
             (RECIPIENT, tenant("in", &[])),
             (OTHER, tenant("other", &[SENDER])),
         ]);
+        let now = Instant::now();
         Self {
-            vault: Vault::new(Policy { limits, tenants }, FirstByte),
-            now: Instant::now(),
+            vault: Vault::new(Policy { limits, tenants }, FirstByte, now),
+            now,
             told: Vec::new(),
             heard: Vec::new(),
             closed: Vec::new(),
