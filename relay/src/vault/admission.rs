@@ -57,6 +57,7 @@ impl<C: SettlementCheck> Vault<C> {
             tight: size.is_some_and(|size| size > self.policy.limits.hold_max),
             lease: None,
             expiry: None,
+            expires: self.now,
         };
         self.blobs.insert(key, blob);
         self.hungry.insert(key.sender);
@@ -182,7 +183,7 @@ impl<C: SettlementCheck> Vault<C> {
         if let Some(blob) = self.blobs.get_mut(&key) {
             blob.reserved = window;
             blob.phase = Phase::Receiving { connection, inflow: Inflow::new(transfer, size) };
-            blob.expiry = Some(expires);
+            (blob.expires, blob.expiry) = (expires, Some(expires));
         }
         self.timers.insert((expires, Timer::Expiry(key)));
         self.extend(key);

@@ -260,7 +260,11 @@ impl<C: SettlementCheck> Vault<C> {
             return;
         }
         let Some(lease) = blob.lease.take() else { return };
-        let (expires, route) = (now + ttl, blob.flow.route);
+        // Lost with its recipient, it may wait anew. One that its recipient gives back time and again must end one day.
+        if again <= now {
+            blob.expires = now + ttl;
+        }
+        let (expires, route) = (blob.expires, blob.flow.route);
         blob.expiry = Some(expires);
         self.timers.insert((expires, Timer::Expiry(key)));
         self.forget_lease(peer, route, &lease);

@@ -47,6 +47,8 @@ pub(super) struct Blob {
     pub(super) lease: Option<Lease>,
     /// The timer of its time to live, while it is unleased.
     pub(super) expiry: Option<Instant>,
+    /// How long it may wait unleased.
+    pub(super) expires: Instant,
 }
 
 #[derive(Debug)]

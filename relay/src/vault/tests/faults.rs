@@ -398,7 +398,7 @@ fn a_whole_blob_is_offered_again_when_its_lease_ends() {
         }),
         ("the recipient gives it back", |w| {
             let (transfer, _) = w.downloads().remove(0);
-            w.recipient_says(RecipientFrame::Release { transfer });
+            w.release(transfer);
             w.pass(3 * SECOND);
         }),
         ("nobody renews it", |w| w.pass(LEASE + 3 * SECOND)),
@@ -416,6 +416,20 @@ fn a_whole_blob_is_offered_again_when_its_lease_ends() {
         world.settle(1, 1);
         assert_eq!(world.status().blobs, 0, "{name}");
     }
+}
+
+#[test]
+fn a_blob_that_is_always_given_back_expires_all_the_same() {
+    let mut world = World::connected(limits());
+    world.deposit(1, 1, 1000);
+    world.told();
+    for _ in 0..1000 {
+        let Some((transfer, _)) = world.downloads().pop() else { break };
+        world.release(transfer);
+        world.pass(3 * SECOND);
+    }
+    let told: Vec<_> = world.told().into_iter().filter(|told| *told != Told::Collected(1, 1)).collect();
+    assert_eq!(told, [Told::Notice(1, 1, NoticeKind::Expired)]);
 }
 
 #[test]

@@ -255,6 +255,11 @@ impl World {
         self.input(Input::BodyReset { connection: self.sender, transfer });
     }
 
+    pub(super) fn release(&mut self, transfer: Transfer) {
+        self.downloads.remove(&transfer);
+        self.recipient_says(RecipientFrame::Release { transfer });
+    }
+
     pub(super) fn settle(&mut self, n: u8, attempt: u32) {
         self.settle_as(RECIPIENT, n, attempt);
     }
