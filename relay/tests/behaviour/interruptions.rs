@@ -221,7 +221,7 @@ async fn a_lease_given_back_is_offered_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_renewed_for_as_long_as_it_is_kept() {
     let mut limits = Bed::limits();
-    limits.lease = Duration::from_millis(400);
+    limits.lease = Duration::from_millis(1500);
     let bed = Bed::with_limits(limits).await;
     let (mut sender, mut recipient) = (bed.uplink(), bed.downlink());
     recipient.ready(1).await;
@@ -232,7 +232,7 @@ async fn a_lease_is_renewed_for_as_long_as_it_is_kept() {
     let lease = offer.lease();
     take(offer, 1000).await.unwrap();
     // Several lives of an unrenewed lease.
-    assert!(tokio::time::timeout(Duration::from_millis(1500), lease.ended()).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_millis(4000), lease.ended()).await.is_err());
     recipient.settle(&settling).await;
     assert!(matches!(sender.answer().await, UplinkEvent::Settlement { .. }));
     assert_eq!(bed.status().await.counters.leases_lapsed, 0);

@@ -63,8 +63,8 @@ async fn wrong_keys_and_a_classical_handshake_do_not_connect() {
 #[tokio::test]
 async fn an_idle_link_stays_and_a_silent_one_is_noticed_and_made_anew() {
     let (relay, gateway) = (key("relay"), key("gateway"));
-    for (keep_alive, stays) in [(Duration::from_millis(100), true), (Duration::from_secs(10), false)] {
-        let timing = Timing { idle: Duration::from_millis(400), keep_alive };
+    for (keep_alive, stays) in [(Duration::from_millis(200), true), (Duration::from_secs(10), false)] {
+        let timing = Timing { idle: Duration::from_millis(1500), keep_alive };
         let (listener, mut relay_events) = listen(&relay, &[gateway.card(1, &[])], timing);
         let mut config =
             UplinkConfig::new(listener.local_addr().unwrap().to_string(), relay.card(1, &[]), &gateway);
@@ -73,7 +73,7 @@ async fn an_idle_link_stays_and_a_silent_one_is_noticed_and_made_anew() {
         assert!(matches!(soon("connected", events.recv()).await, Some(UplinkEvent::Connected { .. })));
         let _link = link_of(&mut relay_events).await;
         // Several idle times of nothing to say.
-        let next = tokio::time::timeout(Duration::from_millis(1500), events.recv()).await;
+        let next = tokio::time::timeout(Duration::from_millis(4000), events.recv()).await;
         assert_eq!(next.is_err(), stays, "{next:?}");
         if !stays {
             assert_eq!(next.unwrap(), Some(UplinkEvent::Disconnected));
