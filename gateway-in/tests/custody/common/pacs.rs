@@ -19,6 +19,8 @@ use super::{Sample, ae, soon};
 pub(crate) enum Act {
     /// Takes the data set and answers.
     Answer(u16),
+    /// Takes the data set, answers 0000, and is gone.
+    AnswerAndLeave,
     /// Takes the data set and aborts instead of answering.
     AbortAfter,
     /// Aborts at the first fragment.
@@ -184,6 +186,11 @@ async fn serve(
         seen.lock().unwrap().complete.push(stored);
         match act {
             Act::Answer(status) => association.respond_store(&request, Status(status), None).await?,
+            Act::AnswerAndLeave => {
+                association.respond_store(&request, Status::SUCCESS, None).await?;
+                association.abort().await;
+                return Ok(());
+            }
             Act::AbortAfter => {
                 association.abort().await;
                 return Err(AssociationError::Ended);
