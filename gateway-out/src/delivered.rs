@@ -61,7 +61,7 @@ fn start_deposit(arriving: &Arriving<'_>, body: Pipe) -> Deposit {
         let Some(uplink) = shared.uplink() else {
             return Err(transport::DepositError::Disconnected.into());
         };
-        dispatch::deposit(&shared, uplink, &route, delivery, ATTEMPT, &sealing, None, body).await.map(drop)
+        dispatch::deposit(&shared, uplink, &route, delivery, ATTEMPT, &sealing, body).await.map(drop)
     })
 }
 

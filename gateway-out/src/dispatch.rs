@@ -9,13 +9,13 @@ use base::{Attempt, BootId, DeliveryId, Digest, RouteId, Secret, Timestamp};
 use envelope::{BodyContext, Commitment, HeaderFields, Suite};
 use spool::Delivery;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
-use transport::{BodySource, DepositError, Offer, Uplink};
+use transport::{BodySource, DepositError, Deposited, Offer, Offered, Uplink};
 
 use crate::{app::Shared, routes::Route, sessions::NoSession, tail::Tail};
 
@@ -92,8 +92,14 @@ impl Dispatch {
 /// Runs until `stop` ends; deposits under way are abandoned then and go on after the next start.
 pub async fn run(shared: Arc<Shared>, orders: Orders, stop: CancellationToken) -> Result<(), std::io::Error> {
     let Orders { mut live, wake } = orders;
-    let mut dispatcher =
-        Dispatcher { shared, deposits: JoinSet::new(), running: HashMap::new(), paused: HashMap::new() };
+    let mut dispatcher = Dispatcher {
+        shared,
+        wake: Arc::clone(&wake),
+        deposits: JoinSet::new(),
+        running: HashMap::new(),
+        offering: HashMap::new(),
+        paused: HashMap::new(),
+    };
     let mut housekeeping = Instant::now();
     loop {
         if Instant::now() >= housekeeping {
@@ -116,10 +122,41 @@ pub async fn run(shared: Arc<Shared>, orders: Orders, stop: CancellationToken) -
 
 struct Dispatcher {
     shared: Arc<Shared>,
+    wake: Arc<Notify>,
     deposits: JoinSet<Ended>,
     running: HashMap<DeliveryId, RouteId>,
+    /// Routes whose offers are being made, one after another.
+    offering: HashMap<RouteId, watch::Receiver<bool>>,
     /// Routes that have no session, or whose relay declines, until when.
     paused: HashMap<RouteId, Instant>,
+}
+
+/// Dropped with the last turn of a batch: the next one may begin.
+struct AllOffered {
+    done: watch::Sender<bool>,
+    wake: Arc<Notify>,
+}
+
+impl Drop for AllOffered {
+    fn drop(&mut self) {
+        self.done.send_replace(true);
+        self.wake.notify_one();
+    }
+}
+
+/// A deposit's place among the offers of its batch; passed on when dropped.
+struct Turn {
+    before: oneshot::Receiver<()>,
+    _mine: oneshot::Sender<()>,
+    _batch: Arc<AllOffered>,
+}
+
+impl Turn {
+    /// Waits until all before it are offered, or will not be.
+    async fn come(&mut self) {
+        // Whoever is before only ever drops its end.
+        let _ = (&mut self.before).await;
+    }
 }
 
 /// A deposit that came to an end, however.
@@ -159,7 +196,8 @@ impl Dispatcher {
         let shared = Arc::clone(&self.shared);
         let slots = shared.settings.retry.deposits_per_route;
         for route in shared.settings.routes.iter() {
-            if self.paused.contains_key(&route.id) {
+            let offering = self.offering.get(&route.id).is_some_and(|offering| !*offering.borrow());
+            if offering || self.paused.contains_key(&route.id) {
                 continue;
             }
             let busy = self.running.values().filter(|id| **id == route.id).count();
@@ -177,13 +215,28 @@ impl Dispatcher {
         }
     }
 
+    /// Offers are made one after another, in the order of the outbox, so that the instances of an
+    /// association reach the destination in theirs; the bodies travel side by side.
     fn start(&mut self, route: &Arc<Route>, due: Vec<Delivery>, free: usize) {
-        let waiting =
-            due.into_iter().filter(|row| !self.running.contains_key(&row.delivery)).collect::<Vec<_>>();
-        for row in waiting.into_iter().take(free) {
+        let waiting = due.into_iter().filter(|row| !self.running.contains_key(&row.delivery));
+        let rows = waiting.take(free).collect::<Vec<_>>();
+        let Some(first) = rows.first().map(|row| row.delivery) else { return };
+        // Nobody is before the first.
+        let mut before = oneshot::channel().1;
+        let (all_offered, offering) = watch::channel(false);
+        let all_offered = Arc::new(AllOffered { done: all_offered, wake: Arc::clone(&self.wake) });
+        debug!(ae = %route.ae, first = %first.short(), deposits = rows.len(), "deposits begin");
+        for row in rows {
             self.running.insert(row.delivery, row.route);
-            self.deposits.spawn(spooled(Arc::clone(&self.shared), Arc::clone(route), row));
+            let (mine, after) = oneshot::channel();
+            let turn = Turn {
+                before: std::mem::replace(&mut before, after),
+                _mine: mine,
+                _batch: Arc::clone(&all_offered),
+            };
+            self.deposits.spawn(spooled(Arc::clone(&self.shared), Arc::clone(route), row, turn));
         }
+        self.offering.insert(route.id, offering);
     }
 
     fn start_live(&mut self, live: Live) {
@@ -218,9 +271,9 @@ impl Dispatcher {
 }
 
 /// Deposits what lies in the outbox.
-async fn spooled(shared: Arc<Shared>, route: Arc<Route>, row: Delivery) -> Ended {
+async fn spooled(shared: Arc<Shared>, route: Arc<Route>, row: Delivery, turn: Turn) -> Ended {
     let delivery = row.delivery;
-    let pause = match deposit_spooled(&shared, &route, &row).await {
+    let pause = match deposit_spooled(&shared, &route, &row, turn).await {
         Ok(pause) => pause.then_some(route.id),
         Err(error) => {
             error!(delivery = %delivery.short(), %error, "deposit failed on our side");
@@ -231,7 +284,12 @@ async fn spooled(shared: Arc<Shared>, route: Arc<Route>, row: Delivery) -> Ended
 }
 
 /// `Ok(true)` asks for a pause of the route.
-async fn deposit_spooled(shared: &Arc<Shared>, route: &Route, row: &Delivery) -> anyhow::Result<bool> {
+async fn deposit_spooled(
+    shared: &Arc<Shared>,
+    route: &Route,
+    row: &Delivery,
+    mut turn: Turn,
+) -> anyhow::Result<bool> {
     let Some(uplink) = shared.uplink() else { return Ok(true) };
     let content_key = shared.outbox.content_key(row.object).await?;
     let sealing = Sealing::of_row(row, content_key)?;
@@ -239,7 +297,13 @@ async fn deposit_spooled(shared: &Arc<Shared>, route: &Route, row: &Delivery) ->
     let reader = shared.outbox.body(row.object)?;
     let body = Tail::complete(reader, row.sealed.sealed_len, row.sealed.body_digest);
     let size = Some((row.sealed.sealed_len, row.sealed.body_digest));
-    let outcome = deposit(shared, uplink, route, row.delivery, attempt, &sealing, size, body).await;
+    turn.come().await;
+    let offered = offer(shared, uplink, route, row.delivery, attempt, &sealing, size).await;
+    drop(turn);
+    let outcome = match offered {
+        Ok(offered) => sent(offered.send(body).await),
+        Err(error) => Err(error),
+    };
     record(shared, row.delivery, attempt, outcome).await
 }
 
@@ -248,7 +312,7 @@ async fn cut_through(shared: Arc<Shared>, live: Live) -> Ended {
     let Live { delivery, route, sealing, body } = live;
     let committed = body.committed();
     let outcome = match shared.uplink() {
-        Some(uplink) => deposit(&shared, uplink, &route, delivery, Attempt(1), &sealing, None, body).await,
+        Some(uplink) => deposit(&shared, uplink, &route, delivery, Attempt(1), &sealing, body).await,
         None => Err(NotDeposited::Deposit(DepositError::Disconnected)),
     };
     // Without a commit there is no row that could be told, and nothing complete has left.
@@ -271,9 +335,8 @@ pub enum NotDeposited {
     Deposit(#[from] DepositError),
 }
 
-/// Addresses a body and hands it to the relay.
-#[expect(clippy::too_many_arguments, reason = "the parts of one offer; each is named at its two callers")]
-pub async fn deposit(
+/// Addresses a body and offers it to the relay.
+async fn offer(
     shared: &Shared,
     uplink: &Uplink,
     route: &Route,
@@ -281,8 +344,7 @@ pub async fn deposit(
     attempt: Attempt,
     sealing: &Sealing,
     size: Option<(u64, Digest)>,
-    body: impl BodySource,
-) -> Result<BootId, NotDeposited> {
+) -> Result<Offered, NotDeposited> {
     let fields = HeaderFields { delivery, attempt, body: sealing.context, commitment: sealing.commitment };
     let header = shared.sessions.header(uplink, route, &fields, &sealing.content_key).await?;
     shared.sessions.sent(delivery, attempt, header.session);
@@ -295,7 +357,25 @@ pub async fn deposit(
         size: size.map(|(size, _)| size),
         digest: size.map(|(_, digest)| digest),
     };
-    match uplink.deposit(offer, body).await {
+    Ok(uplink.offer(offer).await?)
+}
+
+/// Addresses a body whose length is not known yet and hands it to the relay while it grows.
+pub async fn deposit(
+    shared: &Shared,
+    uplink: &Uplink,
+    route: &Route,
+    delivery: DeliveryId,
+    attempt: Attempt,
+    sealing: &Sealing,
+    body: impl BodySource,
+) -> Result<BootId, NotDeposited> {
+    let offered = offer(shared, uplink, route, delivery, attempt, sealing, None).await?;
+    sent(offered.send(body).await)
+}
+
+fn sent(outcome: Result<Deposited, DepositError>) -> Result<BootId, NotDeposited> {
+    match outcome {
         Ok(deposited) => Ok(deposited.boot),
         // The relay has it from an earlier connection, or its recipient has answered: the answer comes again.
         Err(DepositError::Known { boot, .. }) => Ok(boot),

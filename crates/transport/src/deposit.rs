@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use wire::{DeclineCode, Deposit, RelayState, SenderFrame, StreamCode, Transfer, Verdict};
 
 use crate::link::{SendError, Unavailable};
+use crate::slots::Slot;
 use crate::uplink::Shared;
 use crate::{Uplink, limits};
 
@@ -163,25 +164,52 @@ impl Drop for Registered {
     }
 }
 
-pub(crate) async fn deposit(
-    uplink: &Uplink,
-    offer: Offer,
-    body: impl BodySource,
-) -> Result<Deposited, DepositError> {
+/// A deposit whose offer is on its way. Dropping it abandons the body.
+pub struct Offered {
+    registered: Registered,
+    news: watch::Receiver<Deposit>,
+    _slot: Slot,
+}
+
+impl std::fmt::Debug for Offered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Offered({})", self.registered.transfer)
+    }
+}
+
+/// Offers one attempt: returns as soon as the offer is on its way. Offers made one after another reach
+/// the relay, and through it the recipient, in that order.
+pub(crate) async fn offer(uplink: &Uplink, offer: Offer) -> Result<Offered, DepositError> {
     if SendError::check("header", offer.header.len(), wire::HEADER_BYTES_MAX).is_err() {
         return Err(DepositError::HeaderTooLong(offer.header.len()));
     }
-    let _slot = uplink.shared.slots.take(offer.route).await;
+    let slot = uplink.shared.slots.take(offer.route).await;
     let control = uplink.shared.control().ok_or(Unavailable)?;
     let permit = control.reserve_owned().await.map_err(|_| Unavailable)?;
-    let (registered, mut news) = uplink.shared.register(permit)?;
+    let (registered, news) = uplink.shared.register(permit)?;
     let Offer { delivery, attempt, recipient, route, header, size, digest } = offer;
     let transfer = registered.transfer;
     let header = header.into();
     let frame = SenderFrame::Offer { transfer, delivery, attempt, recipient, route, header, size, digest };
     registered.control.send(frame).await.map_err(|_| Unavailable)?;
+    Ok(Offered { registered, news, _slot: slot })
+}
 
-    let admitted = until(&mut news, |deposit| deposit.admitted() || deposit.verdict().is_some()).await?;
+impl Offered {
+    /// Sends the body as far as it is granted. Returns when the relay has the whole body, or why it has
+    /// not. Dropping the future abandons the body.
+    pub async fn send(self, body: impl BodySource) -> Result<Deposited, DepositError> {
+        let Self { registered, mut news, _slot } = self;
+        carry(registered, &mut news, body).await
+    }
+}
+
+async fn carry(
+    registered: Registered,
+    news: &mut watch::Receiver<Deposit>,
+    body: impl BodySource,
+) -> Result<Deposited, DepositError> {
+    let admitted = until(news, |deposit| deposit.admitted() || deposit.verdict().is_some()).await?;
     if let Some(verdict) = admitted.verdict() {
         return registered.judge(verdict);
     }
@@ -189,13 +217,13 @@ pub(crate) async fn deposit(
     let outcome = tokio::select! {
         biased;
         verdict = verdict_of(&mut verdict_news) => Ok(Sent::Judged(verdict?)),
-        sent = send(&registered, &mut news, body) => sent,
+        sent = send(&registered, news, body) => sent,
     };
     let verdict = match outcome? {
         Sent::Judged(verdict) => verdict,
-        Sent::All => verdict_of(&mut news).await?,
+        Sent::All => verdict_of(news).await?,
         // The relay always says why it wants no more bytes; it may say so a little later.
-        Sent::Stopped => match timeout(limits::ANSWER_TIMEOUT, verdict_of(&mut news)).await {
+        Sent::Stopped => match timeout(limits::ANSWER_TIMEOUT, verdict_of(news)).await {
             Ok(verdict) => verdict?,
             Err(_) => return Err(DepositError::Declined(DeclineCode::Ended)),
         },

@@ -27,7 +27,7 @@ mod tests;
 mod tls;
 mod uplink;
 
-pub use deposit::{BodyPiece, BodySource, DepositError, Deposited, Offer, WholeBody};
+pub use deposit::{BodyPiece, BodySource, DepositError, Deposited, Offer, Offered, WholeBody};
 pub use downlink::{Downlink, DownlinkConfig, DownlinkEvent, Prekeys};
 pub use link::{ConnectError, LinkTask, SendError, Unavailable};
 pub use listener::{Admission, ListenError, RelayConfig, RelayEvent, RelayListener};

@@ -14,7 +14,7 @@ use crate::control::{ControlError, ControlReader, write_queue};
 use crate::deposit::Registered;
 use crate::link::{Established, LinkTask, Remote, SendError, Unavailable, close, pause};
 use crate::slots::Slots;
-use crate::{BodySource, DepositError, Deposited, Offer, Timing, TlsIdentity, limits};
+use crate::{BodySource, DepositError, Deposited, Offer, Offered, Timing, TlsIdentity, limits};
 
 /// How an uplink reaches its relay.
 #[derive(Clone, Debug)]
@@ -146,7 +146,13 @@ impl Uplink {
     /// Deposits one attempt of a delivery. Returns when the relay has the whole body, or why it has not.
     /// Dropping the future abandons the body.
     pub async fn deposit(&self, offer: Offer, body: impl BodySource) -> Result<Deposited, DepositError> {
-        crate::deposit::deposit(self, offer, body).await
+        self.offer(offer).await?.send(body).await
+    }
+
+    /// The first half of a deposit: returns as soon as the offer is on its way, so that offers made one
+    /// after another keep their order while their bodies travel side by side.
+    pub async fn offer(&self, offer: Offer) -> Result<Offered, DepositError> {
+        crate::deposit::offer(self, offer).await
     }
 
     /// Calls a delivery off, up to this attempt, at the relay and at its recipient.

@@ -135,7 +135,11 @@ pub(crate) fn slice(seed: u64, side: u16) -> Sample {
 }
 
 /// Proposes an association for CT slices.
-pub(crate) async fn associate(to: SocketAddr, calling: &str, called: &str) -> Result<Requestor, ConnectError> {
+pub(crate) async fn associate(
+    to: SocketAddr,
+    calling: &str,
+    called: &str,
+) -> Result<Requestor, ConnectError> {
     let meta = slice(1, 8).meta;
     let contexts = vec![(meta.sop_class, meta.transfer_syntax)];
     Requestor::connect(to, RequestorConfig::new(ae(calling), ae(called), contexts)).await

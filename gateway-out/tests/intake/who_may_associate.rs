@@ -11,16 +11,15 @@ async fn each_kind_of_stranger_gets_its_reason() {
     assert_eq!(rejection(associate(bed.dicom, "CT3", "GW").await), (1, 1, 3));
     associate(bed.dicom, "CT2", "GW").await.unwrap().release().await;
     assert!(!logs.lines_with("did_you_mean=GW").is_empty(), "the nearest title is not named");
-    let elsewhere = Bed::start(|config| config.routes[0].sources = vec!["192.0.2.0/24".parse().unwrap()]).await;
+    let elsewhere =
+        Bed::start(|config| config.routes[0].sources = vec!["192.0.2.0/24".parse().unwrap()]).await;
     assert_eq!(rejection(associate(elsewhere.dicom, "CT1", "GW").await), (1, 1, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_associations_than_allowed_are_turned_away_for_now() {
-    let cases: [fn(&mut gateway_out::config::Config); 2] = [
-        |config| config.dicom.associations_max = 2,
-        |config| config.dicom.associations_per_peer_max = 2,
-    ];
+    let cases: [fn(&mut gateway_out::config::Config); 2] =
+        [|config| config.dicom.associations_max = 2, |config| config.dicom.associations_per_peer_max = 2];
     for limit in cases {
         let bed = Bed::start(limit).await;
         let one = associate(bed.dicom, "CT1", "GW").await.unwrap();

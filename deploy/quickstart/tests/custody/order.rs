@@ -10,7 +10,6 @@ use crate::common::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "gateway-out starts the deposits of a route side by side, so that neighbours change places now and then"]
 async fn a_study_arrives_in_its_order_over_one_association() {
     let pacs = Pacs::good().await;
     let plan = Plan::one(dicom(pacs.address))
