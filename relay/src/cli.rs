@@ -39,9 +39,9 @@ enum Command {
     },
     /// Makes an identity and a configuration to complete, and prints the card to give to the gateways.
     Init {
-        /// The folder for configuration, card and keys.
-        #[arg(long, default_value = ".")]
-        dir: PathBuf,
+        /// The folder for configuration, card and keys. Default: that of --config, else the working directory.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
         /// The configuration file; default relay.toml in the folder.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -110,9 +110,7 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run { config } => run_command(&config),
-        Command::Init { dir, config, name, listen, admin } => {
-            init_command(&dir, config, &name, listen, admin)
-        }
+        Command::Init { dir, config, name, listen, admin } => init_command(dir, config, &name, listen, admin),
         Command::Check { config } => check_command(&config),
         Command::Status { config, json } => status_command(&config, json),
         Command::Key { what: KeyCommand::Show { config } } => {
@@ -170,13 +168,17 @@ fn run_command(path: &Path) -> Result<()> {
 }
 
 fn init_command(
-    dir: &Path,
+    dir: Option<PathBuf>,
     config: Option<PathBuf>,
     name: &str,
     listen: SocketAddr,
     admin: SocketAddr,
 ) -> Result<()> {
     let name = Name::parse(name).map_err(|error| UsageError(format!("--name: {error}")))?;
+    // Keys and card lie beside the configuration, unless told otherwise.
+    let beside_config = || config.as_deref().and_then(Path::parent).filter(|dir| !dir.as_os_str().is_empty());
+    let dir = dir.or_else(|| beside_config().map(Path::to_owned)).unwrap_or_else(|| PathBuf::from("."));
+    let dir = dir.as_path();
     let config = config.unwrap_or_else(|| dir.join("relay.toml"));
     let keys = std::path::absolute(dir)?.join("keys");
     let identity = init::create_keys(&keys, &name)?;
