@@ -7,9 +7,13 @@ use base::{Attempt, Timestamp};
 use bytes::Bytes;
 use dimse::{Association, AssociationError};
 use spool::{NewUnspooled, UnspooledDecision};
-use tokio::{sync::mpsc, task::block_in_place, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::block_in_place,
+    time::{Instant, sleep, timeout},
+};
 use tracing::{debug, error, info, warn};
-use transport::BodyPiece;
+use transport::{BodyPiece, DepositError};
 
 use crate::{
     answers::{Answer, Cause},
@@ -52,16 +56,31 @@ async fn write(writer: &mpsc::Sender<BodyPiece>, sealed: &mut Vec<u8>) -> bool {
     writer.send(BodyPiece::Data(Bytes::from(std::mem::take(sealed)))).await.is_ok()
 }
 
+/// How often a link or prekey that is not there yet is looked for.
+const LINK_POLL: Duration = Duration::from_millis(50);
+
 type Deposit = tokio::task::JoinHandle<Result<(), NotDeposited>>;
 
 fn start_deposit(arriving: &Arriving<'_>, body: Pipe) -> Deposit {
     let (shared, route) = (Arc::clone(arriving.shared), Arc::clone(arriving.route));
     let (delivery, sealing) = (arriving.delivery, arriving.sealing.clone());
+    // A link or a prekey that comes a moment later is no reason to send the PACS away: the time-out is.
+    let until = Instant::now() + shared.settings.retry.delivered_timeout.0;
     tokio::spawn(async move {
-        let Some(uplink) = shared.uplink() else {
-            return Err(transport::DepositError::Disconnected.into());
+        let offered = loop {
+            let offered = match shared.uplink() {
+                Some(uplink) => {
+                    dispatch::offer(&shared, uplink, &route, delivery, ATTEMPT, &sealing, None).await
+                }
+                None => Err(DepositError::Disconnected.into()),
+            };
+            match offered {
+                Ok(offered) => break offered,
+                Err(error) if Instant::now() >= until => return Err(error),
+                Err(_) => sleep(LINK_POLL).await,
+            }
         };
-        dispatch::deposit(&shared, uplink, &route, delivery, ATTEMPT, &sealing, body).await.map(drop)
+        Ok(offered.send(body).await.map(drop)?)
     })
 }
 

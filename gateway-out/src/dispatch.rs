@@ -336,7 +336,7 @@ pub enum NotDeposited {
 }
 
 /// Addresses a body and offers it to the relay.
-async fn offer(
+pub(crate) async fn offer(
     shared: &Shared,
     uplink: &Uplink,
     route: &Route,
@@ -361,7 +361,7 @@ async fn offer(
 }
 
 /// Addresses a body whose length is not known yet and hands it to the relay while it grows.
-pub async fn deposit(
+async fn deposit(
     shared: &Shared,
     uplink: &Uplink,
     route: &Route,
