@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import generate, senders
-from harness.destinations import Storescp, compare
+from harness.destinations import WRITING_SECONDS, Storescp, compare
 from harness.part10 import Instance
 from harness.processes import cpu_seconds, peak_rss_bytes, wait_until
 from harness.stack import ROLES, Stack
@@ -62,6 +62,7 @@ def measure(load: list[Instance], port: int, ae: str, destination: Storescp, pid
     last = max(entry.stat().st_mtime for entry in os.scandir(destination.out))
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = {name: cpu_seconds(pid) - before[name] for name, pid in pids.items()}
+    time.sleep(WRITING_SECONDS)
     cpu["storescu"] = ended.ru_utime + ended.ru_stime - children.ru_utime - children.ru_stime
     compare(destination, load)
     return Run(accepted, max(last - wall, accepted if port == destination.port else 0.0), cpu)

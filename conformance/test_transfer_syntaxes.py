@@ -12,7 +12,7 @@ from pydicom.uid import AllTransferSyntaxes
 
 from harness import generate, part10, senders
 from harness.destinations import wait_for_arrivals
-from harness.processes import run
+from harness.processes import run, wait_until
 from harness.stack import TOP, one_receipt_each
 
 PRIVATE_SYNTAXES = ["2.25.162534567823456789012345678901234567", "1.2.840.113619.5.2"]
@@ -90,7 +90,8 @@ def test_every_syntax_of_dcmtk(make_stack, peer, tmp_path):
             sent = [one for one in sent if one not in deflated]
         wait_for_arrivals(destination, sent, 60, stack.logs)
         stack.wait_settled()
-        assert {one.sop_instance for one in deflated} <= destination.arrived().keys()
+        wanted = {one.sop_instance for one in deflated}
+        wait_until("the deflated one", lambda: wanted <= destination.arrived().keys(), 10, stack.logs)
 
 
 def test_private_sop_classes(make_stack, peer, tmp_path):

@@ -23,6 +23,8 @@ from .processes import HOST, Daemon, free_ports, tail, tcp_listens, wait_until
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 # Any storage class, private ones too, in whatever single syntax a context proposes.
 _config.UNRESTRICTED_STORAGE_SERVICE = True
+# A file changed less than this ago may still be growing.
+WRITING_SECONDS = 0.2
 NON_PATIENT_CLASSES = sorted(set(_NON_PATIENT_OBJECT_CLASSES.values()))
 
 
@@ -48,6 +50,7 @@ class Storescp:
         self.port = port or free_ports()
         self.out = directory / f"storescp-{self.port}"
         self.out.mkdir(parents=True, exist_ok=True)
+        self._digests: dict[tuple[Path, int, int], str] = {}
         command = [program("storescp"), "-v", "-aet", ae, "+B", "+xa", "-uf", "-od", self.out, "-pdu", "131072"]
         command += ["-pm"] if any_class else []
         self.process = Daemon(
@@ -75,8 +78,17 @@ class Storescp:
         self.stop()
 
     def arrived(self) -> dict[str, tuple[str, str]]:
-        """{SOP Instance UID: (transfer syntax, digest of the data set)}"""
-        return {found.sop_instance: (found.transfer_syntax, found.digest()) for found in part10.find(self.out)}
+        """{SOP Instance UID: (transfer syntax, digest of the data set)}; with +B a file grows while its instance arrives."""
+        found = {}
+        for one in part10.find(self.out):
+            facts = one.path.stat()
+            if time.time() - facts.st_mtime < WRITING_SECONDS:
+                continue
+            key = (one.path, facts.st_size, facts.st_mtime_ns)
+            if key not in self._digests:
+                self._digests[key] = one.digest()
+            found[one.sop_instance] = (one.transfer_syntax, self._digests[key])
+        return found
 
     def logs(self) -> str:
         return f"{self.process.name}:\n{tail(self.process.log)}"
@@ -241,7 +253,10 @@ class Orthanc:
 
 
 def wait_for_arrivals(destination, instances: list[part10.Instance], seconds: float, logs: Callable[[], str]) -> None:
-    """Waits until every instance has arrived, and fails unless each data set is byte-identical in the same syntax."""
+    """Waits until every instance has arrived, and fails unless each data set is byte-identical in the same syntax.
+
+    A difference may be an instance that is still being written: it counts when it stays for some seconds.
+    """
     wanted = {one.sop_instance for one in instances}
     wait_until(
         f"{len(wanted)} instances at {destination.name}",
@@ -250,16 +265,24 @@ def wait_for_arrivals(destination, instances: list[part10.Instance], seconds: fl
         lambda: f"{len(wanted - destination.arrived().keys())} are missing\n{destination.logs()}\n{logs()}",
         pause=0.3,
     )
+    for _ in range(5):
+        if not differences(destination, instances):
+            return
+        time.sleep(0.5)
     compare(destination, instances)
 
 
-def compare(destination, instances: list[part10.Instance]) -> None:
+def differences(destination, instances: list[part10.Instance]) -> list[str]:
     arrived = destination.arrived()
-    wrong = [
+    return [
         f"{one.path.name}: sent {(one.transfer_syntax, one.digest())}, arrived {arrived.get(one.sop_instance)}"
         for one in instances
         if arrived.get(one.sop_instance) != (one.transfer_syntax, one.digest())
     ]
+
+
+def compare(destination, instances: list[part10.Instance]) -> None:
+    wrong = differences(destination, instances)
     assert not wrong, f"{len(wrong)} of {len(instances)} differ:\n" + "\n".join(wrong[:5])
 
 
