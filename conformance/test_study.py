@@ -51,3 +51,15 @@ def test_four_studies_at_once(make_stack, peer, tmp_path):
             order = [name for _, name, _ in destination.events if name in {one.sop_instance for one in study}]
             assert order == [one.sop_instance for one in study], "a study arrived in another order than it was sent in"
         assert stack.body_bytes() == 0, "a body was kept after its receipt"
+
+
+def test_a_destination_that_takes_one_association_at_a_time(make_stack, peer, tmp_path):
+    """storescp without --fork serves one association: an idle one that we keep open must not hold up our next one."""
+    destination = peer("dcmtk")
+    classes = [f"1.2.840.10008.5.1.4.1.1.{last}" for last in ("2", "4", "1", "7", "6.1")]
+    sent = [
+        generate.study(tmp_path / str(number), 1, seed=70 + number, sop_class=name)[0] for number, name in enumerate(classes)
+    ]
+    with make_stack(to=destination.address) as stack:
+        assert set(senders.pynetdicom_send(stack.listen, stack.ae, sent).values()) == {0}
+        wait_for_arrivals(destination, sent, 10, stack.logs)
