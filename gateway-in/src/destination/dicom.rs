@@ -13,8 +13,8 @@ use std::{
 use base::{AeTitle, Name, Phi, Status, Uid};
 use dimse::{ConnectError, Requestor, RequestorConfig, StoreError};
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, sleep},
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -25,6 +25,8 @@ use crate::config::DicomTarget;
 /// Instances that wait for one destination. The windows that we grant to relays keep it far below;
 /// it is the backstop.
 const JOBS_MAX: usize = 1024;
+/// How long an association stays idle once a sibling wants one: some destinations serve one at a time.
+const GIVE_WAY_AFTER: Duration = Duration::from_millis(100);
 /// Presentation contexts in one association (PS3.8 §9.3.2.2: odd ids of one byte).
 const CONTEXTS_MAX: usize = 128;
 
@@ -57,6 +59,7 @@ struct Share {
 impl DicomDestination {
     /// Starts the workers and the prober.
     pub fn start(name: &Name, target: &DicomTarget, health: &Health, tasks: &mut service::Tasks) -> Self {
+        let wanted = Arc::new(watch::Sender::new(0));
         let workers = (0..target.max_associations)
             .map(|number| {
                 let (jobs, queue) = mpsc::channel(JOBS_MAX);
@@ -65,6 +68,8 @@ impl DicomDestination {
                     target: target.clone(),
                     health: health.clone(),
                     open: None,
+                    wanted: Arc::clone(&wanted),
+                    siblings: wanted.subscribe(),
                     seen: Vec::new(),
                 };
                 tasks.spawn(format!("destination {name} worker {number}"), worker.run(queue));
@@ -121,6 +126,9 @@ struct Worker {
     target: DicomTarget,
     health: Health,
     open: Option<Open>,
+    /// Counts the associations that workers of this destination have wanted.
+    wanted: Arc<watch::Sender<u64>>,
+    siblings: watch::Receiver<u64>,
     /// (SOP class, transfer syntax) pairs that came lately, so that the next association proposes them at once.
     seen: Vec<(Uid, Uid)>,
 }
@@ -134,16 +142,25 @@ struct Open {
 
 impl Worker {
     async fn run(mut self, mut queue: mpsc::Receiver<Job>) -> Result<(), Infallible> {
+        let mut idle_since = Instant::now();
+        let mut asked = false;
         loop {
+            let patience = if asked { GIVE_WAY_AFTER } else { self.target.linger };
             let job = tokio::select! {
                 job = queue.recv() => job,
-                () = sleep(self.target.linger), if self.open.is_some() => {
+                _ = self.siblings.changed(), if self.open.is_some() && !asked => {
+                    asked = true;
+                    continue;
+                }
+                () = sleep_until(idle_since + patience), if self.open.is_some() => {
                     self.release().await;
+                    asked = false;
                     continue;
                 }
             };
             let Some(Job { instance, reply }) = job else { break };
             let outcome = self.store(instance).await;
+            (idle_since, asked) = (Instant::now(), false);
             // Nobody waits any more only when the daemon is stopping; the ledger has the attempt.
             let _ = reply.send(outcome);
         }
@@ -258,6 +275,9 @@ impl Worker {
             self.seen.truncate(CONTEXTS_MAX);
         }
         let contexts = if alone { vec![wanted] } else { self.seen.clone() };
+        // Idle siblings give way; what we have asked for ourselves is no news to us.
+        self.wanted.send_modify(|count| *count += 1);
+        self.siblings.mark_unchanged();
         let config = requestor_config(&self.target, calling.clone(), contexts.clone());
         match Requestor::connect(self.target.address, config).await {
             Ok(association) => {
