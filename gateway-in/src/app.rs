@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use transport::{Downlink, DownlinkConfig};
 
 use crate::{
+    acks,
     config::Settings,
     destination::{Changes, Destination, HealthState},
     inbox::{self, Inbox, OFFERS_MAX},
@@ -56,6 +57,8 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
         let name = format!("route from {} to {}", route.from, route.destination);
         collecting.spawn(name, inbox::admit(Arc::clone(&inbox), offers));
     }
+    let (acks, acknowledged) = acks::queue();
+    collecting.spawn("acknowledgements", acks::run(Arc::clone(&inbox), acknowledged));
     let mut links = Vec::new();
     let mut downlinks = Vec::new();
     for relay in &settings.relays {
@@ -68,11 +71,12 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
             inbox: Arc::clone(&inbox),
             downlink,
             queues: queues.clone(),
+            acks: acks.clone(),
         };
         collecting.spawn(format!("relay {}", relay.name), link.run(events, collecting.token()));
         links.push(task);
     }
-    drop(queues);
+    drop((queues, acks));
     let mut answering = Tasks::new();
     let status = Status { inbox: Arc::clone(&inbox), downlinks, settings: Arc::new(settings) };
     answering.spawn("admin", serve_admin(status, admin, answering.token()));

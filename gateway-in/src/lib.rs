@@ -6,6 +6,7 @@
 //!
 //! Read first: [`inbox::Inbox`], [`collect`], [`forward::verdict`].
 
+pub mod acks;
 pub mod app;
 pub mod body;
 mod cli;

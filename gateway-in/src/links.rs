@@ -14,7 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use transport::{Downlink, DownlinkEvent, IncomingOffer, Prekeys};
 
-use crate::{config::Route, destination::HealthState, inbox::Inbox};
+use crate::{
+    acks::{Ack, Acks},
+    config::Route,
+    destination::HealthState,
+    inbox::Inbox,
+};
 
 /// One-time prekeys that a route has at a relay. A session takes one and carries 10,000 instances or
 /// an hour's; a sender that is restarted again and again falls back to the last-resort key.
@@ -39,6 +44,8 @@ pub struct Link {
     pub downlink: Downlink,
     /// Where offers go.
     pub queues: Queues,
+    /// Where acknowledgements go.
+    pub acks: Acks,
 }
 
 impl Link {
@@ -89,10 +96,9 @@ impl Link {
                 }
             }
             DownlinkEvent::Cancelled { delivery, .. } => self.inbox.cancel(delivery),
-            DownlinkEvent::Acked { delivery, attempt, .. } => {
-                if let Err(error) = self.inbox.inbound.acked(delivery, attempt, Timestamp::now()).await {
-                    debug!(delivery = %delivery.short(), %error, "acknowledgement not recorded");
-                }
+            DownlinkEvent::Acked { sender, delivery, attempt, manifest } => {
+                // Fails only when the daemon is stopping; it comes again.
+                let _ = self.acks.send(Ack { sender, delivery, attempt, manifest }).await;
             }
             DownlinkEvent::SessionClosed { bytes, .. } => {
                 if let Err(error) = self.inbox.with_sessions(|sessions| sessions.close(&bytes)) {

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use transport::{Uplink, UplinkConfig};
 
 use crate::{
+    countersign::{self, Countersign},
     dispatch::{self, Dispatch},
     intake,
     sessions::Sessions,
@@ -34,6 +35,8 @@ pub struct Shared {
     pub dispatch: Dispatch,
     /// One session a route.
     pub sessions: Sessions,
+    /// Signs what was sent, once its receipt is here.
+    pub countersign: Countersign,
     /// PACS that wait for a destination's answer (`respond = "delivered"`).
     pub waiting: Waiting,
     /// Links to relays, the preferred one first.
@@ -129,20 +132,25 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     }
     let sessions =
         Sessions::new(Arc::clone(&settings.identity), settings.routes.iter().map(|route| route.id));
+    let (countersign, to_sign) = Countersign::new();
     let shared = Arc::new(Shared {
         settings,
         outbox,
         dispatch,
         sessions,
+        countersign,
         waiting: Waiting::default(),
         uplinks,
         counters: crate::status::Counters::default(),
     });
 
-    // Three groups, stopped one after the other: who accepts, who sends, who answers questions.
+    // Groups, stopped one after the other: who accepts, who sends, who hears answers, who signs for them.
     let (mut accepting, mut sending, mut answering) = (Tasks::new(), Tasks::new(), Tasks::new());
     accepting.spawn("intake", intake::run(Arc::clone(&shared), listeners.dicom, accepting.token()));
     sending.spawn("dispatch", dispatch::run(Arc::clone(&shared), orders, sending.token()));
+    let mut signing = Tasks::new();
+    let identity = Arc::clone(shared.identity());
+    signing.spawn("countersign", countersign::run(identity, to_sign, signing.token()));
     let mut link_tasks = Vec::new();
     for (name, uplink, events, task) in links {
         let settling = settle::run(Arc::clone(&shared), name.clone(), uplink, events);
@@ -160,7 +168,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
-        ended = first_failure([&mut accepting, &mut sending, &mut answering, &mut admin_tasks]) => Some(ended),
+        ended = first_failure([&mut accepting, &mut sending, &mut answering, &mut signing, &mut admin_tasks]) => Some(ended),
     };
     info!("stopping: no new associations; what is under way ends first");
     for group in [&mut accepting, &mut sending] {
@@ -170,6 +178,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         task.stop().await;
     }
     report(&answering.drain(DRAIN_DEADLINE).await);
+    report(&signing.drain(Duration::from_secs(1)).await);
     report(&admin_tasks.drain(Duration::from_secs(1)).await);
     match failed {
         None => Ok(()),
@@ -178,13 +187,14 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
 }
 
 /// None of the tasks ends by itself.
-async fn first_failure(groups: [&mut Tasks; 4]) -> service::Ended {
-    let [a, b, c, d] = groups;
+async fn first_failure(groups: [&mut Tasks; 5]) -> service::Ended {
+    let [a, b, c, d, e] = groups;
     tokio::select! {
         Some(ended) = a.next_ended() => ended,
         Some(ended) = b.next_ended() => ended,
         Some(ended) = c.next_ended() => ended,
         Some(ended) = d.next_ended() => ended,
+        Some(ended) = e.next_ended() => ended,
         else => std::future::pending().await,
     }
 }

@@ -10,6 +10,7 @@ pub mod answers;
 pub mod app;
 mod cli;
 pub mod config;
+pub mod countersign;
 mod delivered;
 pub mod dispatch;
 pub mod init;

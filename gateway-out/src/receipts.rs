@@ -52,7 +52,7 @@ pub fn receipt_line(receipt: &Receipt) -> String {
 
 /// The file that stands alone.
 pub fn file(receipt: &Receipt) -> Result<ReceiptFile> {
-    ReceiptFile::from_parts(&receipt.receipt, &receipt.settlement)
+    ReceiptFile::from_parts(&receipt.receipt, &receipt.settlement, Some(&receipt.manifest))
         .context("the stored receipt cannot be read")
 }
 

@@ -3,10 +3,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base::{Attempt, Name, Timestamp};
+use base::{Attempt, Digest, Name, Timestamp};
 use envelope::open_record;
 use ledger::{
-    Class, DeferReason, Deferred, Expectation, NackReason, Outcome, Party, ReceiptFile, RootCache, Settlement,
+    Class, DeferReason, Deferred, Expectation, Manifest, ManifestCore, NackReason, Outcome, Party,
+    ReceiptFile, RootCache, Settlement,
 };
 use spool::{Deferral, Delivery, DeliveryError, Loss, NewReceipt};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -82,7 +83,7 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
     let answer = Answer { shared, route, row: &row, cache };
     let recorded = match event {
         UplinkEvent::Settlement { settlement, record, .. } => answer.settlement(&settlement, &record).await,
-        UplinkEvent::Notice { kind, .. } => answer.notice(attempt, kind).await,
+        UplinkEvent::Notice { kind, .. } => answer.notice(attempt, kind).await.map(|()| None),
         _ => {
             let noted = shared.outbox.collected(delivery, attempt, Timestamp::now()).await;
             if let Err(error) = noted {
@@ -92,10 +93,10 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
         }
     };
     match recorded {
-        Ok(()) => {
+        Ok(manifest) => {
             let recipient = route.receiver.identity.fingerprint();
             // Without a connection the relay says it again, and it is recorded as known already.
-            let _ = uplink.ack(recipient, delivery, attempt).await;
+            let _ = uplink.ack(recipient, delivery, attempt, manifest).await;
             shared.dispatch.wake();
         }
         Err(error) => warn!(delivery = %delivery.short(), attempt = attempt.0, %error, "answer refused"),
@@ -117,6 +118,10 @@ enum Refused {
     OtherRecord,
     #[error(transparent)]
     Receipt(#[from] ledger::ReceiptFileError),
+    #[error("what was sent could not be signed; the receipt will come again")]
+    NotSigned,
+    #[error(transparent)]
+    Store(#[from] spool::StoreError),
     #[error(transparent)]
     Key(#[from] spool::BodyError),
     #[error(transparent)]
@@ -134,7 +139,8 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    async fn settlement(&self, bytes: &[u8], record: &[u8]) -> Result<(), Refused> {
+    /// Records it. For a receipt, answers the manifest that acknowledges it.
+    async fn settlement(&self, bytes: &[u8], record: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
         let settlement = Settlement::decode(bytes)?;
         if settlement.delivery() != self.row.delivery {
             return Err(Refused::OtherDelivery);
@@ -147,21 +153,21 @@ impl Answer<'_> {
         let unknown = matches!(settlement.class(), Class::Nack(reason) if asks_for_new_session(reason));
         self.shared.sessions.answered(self.route.id, self.row.delivery, attempt, unknown);
         match settlement.class() {
-            Class::Nack(reason) => self.nack(attempt, reason).await,
+            Class::Nack(reason) => self.nack(attempt, reason).await.map(|()| None),
             Class::Deferred(_) => {
                 let deferred = Deferred::decode(&self.open(attempt, record).await?)?;
                 if settlement.class() != Class::Deferred(deferred.digest()) {
                     return Err(Refused::OtherRecord);
                 }
-                self.deferred(&deferred).await
+                self.deferred(&deferred).await.map(|()| None)
             }
-            Class::Final(_) => {
+            Class::Final(digest) => {
                 if self.row.state.is_ended() && self.row.state != spool::State::Returned {
-                    return Ok(());
+                    return self.countersigned_again(attempt, digest).await.map(Some);
                 }
                 let receipt = self.open(attempt, record).await?;
-                let file = ReceiptFile::from_parts(&receipt, bytes)?;
-                self.receipt(&file, receipt, bytes).await
+                let file = ReceiptFile::from_parts(&receipt, bytes, None)?;
+                self.receipt(&file, receipt, bytes).await.map(Some)
             }
         }
     }
@@ -178,7 +184,43 @@ impl Answer<'_> {
         Ok(open_record(&sealing.context, &sealing.content_key, self.row.delivery, attempt, record)?)
     }
 
-    async fn receipt(&self, file: &ReceiptFile, receipt: Vec<u8>, settlement: &[u8]) -> Result<(), Refused> {
+    /// Signs that we sent what the receipt with this digest is about.
+    async fn countersigned(&self, attempt: Attempt, receipt: Digest) -> Result<Vec<u8>, Refused> {
+        let core = ManifestCore {
+            delivery: self.row.delivery,
+            attempt,
+            object: self.row.object,
+            body_digest: self.row.sealed.body_digest,
+            sender: self.shared.identity().fingerprint(),
+            receiver: self.route.receiver.identity.fingerprint(),
+            receipt,
+        };
+        // A PACS that waits for the destination's answer shall not wait for others.
+        let urgent = self.shared.waiting.sealing(self.row.delivery).is_some();
+        self.shared.countersign.sign(core, urgent).await.ok_or(Refused::NotSigned)
+    }
+
+    /// A receipt that was recorded before, or that an operator's act was faster than: the receiver waits for
+    /// our word all the same.
+    async fn countersigned_again(&self, attempt: Attempt, receipt: Digest) -> Result<Vec<u8>, Refused> {
+        let stored = self.shared.outbox.receipts_of(self.row.delivery).await?;
+        let same = stored.into_iter().find(|stored| {
+            let manifest = Manifest::decode(&stored.manifest);
+            manifest
+                .is_ok_and(|manifest| manifest.core.attempt == attempt && manifest.core.receipt == receipt)
+        });
+        match same {
+            Some(stored) => Ok(stored.manifest),
+            None => self.countersigned(attempt, receipt).await,
+        }
+    }
+
+    async fn receipt(
+        &self,
+        file: &ReceiptFile,
+        receipt: Vec<u8>,
+        settlement: &[u8],
+    ) -> Result<Vec<u8>, Refused> {
         let receiver = Party {
             name: self.route.receiver.name.clone(),
             fingerprint: self.route.receiver.identity.fingerprint(),
@@ -195,6 +237,7 @@ impl Answer<'_> {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             file.verify_for(&want, &self.route.receiver.identity, &mut cache)?.clone()
         };
+        let manifest = self.countersigned(said.attempt, said.digest()).await?;
         let now = Timestamp::now();
         let new = NewReceipt {
             delivery: said.delivery,
@@ -204,6 +247,7 @@ impl Answer<'_> {
             answered_at: said.answered_at,
             receipt,
             settlement: settlement.to_vec(),
+            manifest: manifest.clone(),
         };
         match said.outcome {
             Outcome::Stored => {
@@ -220,7 +264,7 @@ impl Answer<'_> {
             }
         }
         self.shared.waiting.answer(self.row.delivery, Verdict::Answered(said.status));
-        Ok(())
+        Ok(manifest)
     }
 
     async fn deferred(&self, deferred: &Deferred) -> Result<(), Refused> {

@@ -109,7 +109,7 @@ async fn main() -> anyhow::Result<()> {
     while settled < bodies {
         if let Some(UplinkEvent::Settlement { delivery, attempt, .. }) = events.recv().await {
             settled += 1;
-            uplink.ack(in_key.fingerprint(), delivery, attempt).await?;
+            uplink.ack(in_key.fingerprint(), delivery, attempt, None).await?;
         }
     }
     depositing.await?;

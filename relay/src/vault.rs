@@ -215,8 +215,8 @@ impl<C: SettlementCheck> Vault<C> {
             SenderFrame::Cancel { recipient, delivery, attempt } => {
                 self.cancel(Key { sender, delivery }, attempt, recipient);
             }
-            SenderFrame::Ack { recipient, delivery, attempt } => {
-                self.acknowledge(Key { sender, delivery }, attempt, recipient);
+            SenderFrame::Ack { recipient, delivery, attempt, manifest } => {
+                self.acknowledge(Key { sender, delivery }, attempt, recipient, manifest);
             }
             SenderFrame::SessionClose { recipient, route, bytes } => {
                 if bytes.len() <= wire::SESSION_CLOSE_BYTES_MAX {

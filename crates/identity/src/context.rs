@@ -17,7 +17,7 @@ impl Context {
     pub const SESSION: Self = Self::new("sluis/1 session");
     /// The root over one batch of settlements.
     pub const BATCH: Self = Self::new("sluis/1 batch");
-    /// A sender's list of the bodies it sent in one session.
+    /// The root over one batch of what a sender sent.
     pub const MANIFEST: Self = Self::new("sluis/1 manifest");
     /// The head of a log.
     pub const CHECKPOINT: Self = Self::new("sluis/1 checkpoint");

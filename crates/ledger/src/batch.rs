@@ -6,10 +6,9 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec;
-use crate::settlement::{Settlement, SettlementCore};
 use crate::tree::{PathError, Tree, verify_path};
 
-/// The most settlements that share one signature.
+/// The most leaves that share one signature.
 pub const BATCH_LEAVES_MAX: usize = 256;
 
 /// The signature over a batch, and the path from one leaf to it.
@@ -43,68 +42,77 @@ struct Statement {
 
 /// Why a batch cannot be signed: the caller's fault.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("a batch has 1 to {BATCH_LEAVES_MAX} settlements, not {leaves}")]
+#[error("a batch has 1 to {BATCH_LEAVES_MAX} leaves, not {leaves}")]
 pub struct BatchError {
     /// How many were given.
     pub leaves: usize,
 }
 
-/// Why a settlement is not the signer's word.
+/// Why a settlement or a manifest is not the signer's word.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum VerifyError {
     /// A batch of a size that nobody signs.
-    #[error("batch of {0} settlements; 1 to {BATCH_LEAVES_MAX} are allowed")]
+    #[error("batch of {0} leaves; 1 to {BATCH_LEAVES_MAX} are allowed")]
     BatchSize(u16),
     /// The leaf is not in the batch.
-    #[error("settlement is not part of its batch: {0}")]
+    #[error("not part of its batch: {0}")]
     Path(#[from] PathError),
+    /// It names another signer.
+    #[error("it names other identity keys than this peer's")]
+    OtherSigner,
     /// The root is not signed by this identity.
     #[error("batch is not signed by this peer: {0}")]
     Signature(#[from] identity::VerifyError),
 }
 
-/// Signs settlements together: one signature of each kind for all of them.
-pub fn sign_batch(
+/// Signs leaves together: one signature of each kind for all of them. The proofs come in the order of the leaves.
+pub(crate) fn sign_leaves(
     identity: &IdentityKey,
-    settlements: &[SettlementCore],
-) -> Result<Vec<Settlement>, BatchError> {
-    let size_error = BatchError { leaves: settlements.len() };
-    if settlements.is_empty() || settlements.len() > BATCH_LEAVES_MAX {
-        return Err(size_error);
-    }
+    context: Context,
+    encoded: impl IntoIterator<Item = Vec<u8>>,
+) -> Result<Vec<BatchProof>, BatchError> {
     let mut tree = Tree::new();
-    for core in settlements {
-        tree.push(core.leaf());
+    for leaf in encoded {
+        tree.push(leaf);
     }
-    let leaves = u16::try_from(settlements.len()).map_err(|_| size_error)?;
+    let count = usize::try_from(tree.leaves()).unwrap_or(usize::MAX);
+    let leaves = match u16::try_from(count) {
+        Ok(leaves) if leaves > 0 && count <= BATCH_LEAVES_MAX => leaves,
+        _ => return Err(BatchError { leaves: count }),
+    };
     let root = tree.root();
-    let signature = identity.sign(Context::BATCH, &codec::encode(&Statement { leaves, root }));
-    let signed = (0u16..).zip(settlements).map(|(index, core)| {
+    let signature = identity.sign(context, &codec::encode(&Statement { leaves, root }));
+    let proof = |index: u16| {
         let path = tree.path(index.into()).unwrap_or_default();
-        let proof = BatchProof { index, leaves, root, path, signature: signature.clone() };
-        Settlement { core: core.clone(), proof }
-    });
-    Ok(signed.collect())
+        BatchProof { index, leaves, root, path, signature: signature.clone() }
+    };
+    Ok((0..leaves).map(proof).collect())
 }
 
 impl BatchProof {
     /// Checks the path, then both signatures.
-    pub(crate) fn verify(&self, leaf: &[u8], signer: &IdentityPublic) -> Result<(), VerifyError> {
+    pub(crate) fn verify(
+        &self,
+        context: Context,
+        leaf: &[u8],
+        signer: &IdentityPublic,
+    ) -> Result<(), VerifyError> {
         self.verify_path(leaf)?;
-        self.verify_signature(signer)
+        self.verify_signature(context, signer)
     }
 
     /// Checks the path, then both signatures unless the cache has seen exactly these succeed.
     pub(crate) fn verify_cached(
         &self,
+        context: Context,
         leaf: &[u8],
         signer: &IdentityPublic,
         cache: &mut RootCache,
     ) -> Result<(), VerifyError> {
         self.verify_path(leaf)?;
-        let key = self.cache_key(signer);
+        let key = self.cache_key(context, signer);
         if !cache.contains(&key) {
-            self.verify_signature(signer)?;
+            self.verify_signature(context, signer)?;
             cache.insert(key);
         }
         Ok(())
@@ -117,14 +125,15 @@ impl BatchProof {
         Ok(verify_path(leaf, self.index.into(), self.leaves.into(), &self.path, self.root)?)
     }
 
-    fn verify_signature(&self, signer: &IdentityPublic) -> Result<(), VerifyError> {
+    fn verify_signature(&self, context: Context, signer: &IdentityPublic) -> Result<(), VerifyError> {
         let statement = Statement { leaves: self.leaves, root: self.root };
-        Ok(signer.verify(Context::BATCH, &codec::encode(&statement), &self.signature)?)
+        Ok(signer.verify(context, &codec::encode(&statement), &self.signature)?)
     }
 
-    /// Binds signer, statement and the signature bytes: a good root must not carry a bad signature into a receipt file.
-    fn cache_key(&self, signer: &IdentityPublic) -> Digest {
+    /// Binds context, signer, statement and the signature bytes: a good root must not carry a bad signature into a receipt file.
+    fn cache_key(&self, context: Context, signer: &IdentityPublic) -> Digest {
         let mut hasher = Hasher::new(b"sluis/1 batch cache");
+        hasher.field(context.as_str().as_bytes());
         hasher.field(&signer.fingerprint().0);
         hasher.field(&codec::encode(&Statement { leaves: self.leaves, root: self.root }));
         hasher.field(&codec::encode(&self.signature));

@@ -7,20 +7,23 @@ use thiserror::Error;
 
 use crate::batch::{RootCache, VerifyError};
 use crate::codec::DecodeError;
+use crate::manifest::Manifest;
 use crate::receipt::{Expectation, Mismatch, Receipt};
 use crate::settlement::{Class, Settlement};
 
-const FORMAT: &str = "sluis receipt 1";
+const FORMAT: &str = "sluis receipt 2";
 const FILE_BYTES_MAX: usize = 32 * 1024;
 
-/// A receipt with its signature: one text file that verifies alone and offline against the receiver's card.
+/// A receipt with its signatures: one text file that verifies alone and offline, against the receiver's card and, for
+/// who sent, against the sender's.
 ///
-/// The file is JSON. `receipt` and `settlement` hold the signed bytes in base64; `says` repeats them for people and is
-/// refused where it says anything else.
+/// The file is JSON. `receipt`, `settlement` and `manifest` hold the signed bytes in base64; `says` repeats them for
+/// people and is refused where it says anything else. FORMAT.md has the details.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiptFile {
     receipt: Receipt,
     settlement: Settlement,
+    manifest: Option<Manifest>,
 }
 
 /// Why a receipt is not believed.
@@ -41,12 +44,32 @@ pub enum ReceiptFileError {
     /// The settlement's bytes.
     #[error("settlement: {0}")]
     Settlement(DecodeError),
+    /// The manifest's bytes.
+    #[error("manifest: {0}")]
+    Manifest(DecodeError),
     /// The settlement is a deferral or a nack.
     #[error("the settlement is not a final one")]
     NotFinal,
     /// The settlement is about another receipt.
     #[error("the settlement does not commit to this receipt")]
     OtherReceipt,
+    /// The manifest is about another receipt.
+    #[error("the sender's manifest is about another receipt")]
+    OtherManifest,
+    /// The sender has not signed, or its signature is not in the file.
+    #[error("the file has no manifest of the sender: who sent is the receiver's word only")]
+    NoManifest,
+    /// The receipt names another sender than the card.
+    #[error("the receipt is for what {receipt} sent, the card is of {card}")]
+    OtherSender {
+        /// Named in the receipt.
+        receipt: Name,
+        /// Named in the card.
+        card: Name,
+    },
+    /// The sender's signature.
+    #[error("the sender's manifest: {0}")]
+    VerifyManifest(VerifyError),
     /// The receipt names another receiver than the card.
     #[error("the receipt is signed for receiver {receipt}, the card is of {card}")]
     OtherReceiver {
@@ -76,14 +99,30 @@ impl ReceiptFile {
         if !same || digest != receipt.digest() {
             return Err(ReceiptFileError::OtherReceipt);
         }
-        Ok(Self { receipt, settlement })
+        Ok(Self { receipt, settlement, manifest: None })
     }
 
-    /// Joins the bytes that came from a receiver: the opened record and the settlement.
-    pub fn from_parts(receipt: &[u8], settlement: &[u8]) -> Result<Self, ReceiptFileError> {
+    /// Adds what the sender signed. Its signature is not checked here.
+    pub fn with_manifest(self, manifest: Manifest) -> Result<Self, ReceiptFileError> {
+        if !manifest.is_about(&self.receipt) {
+            return Err(ReceiptFileError::OtherManifest);
+        }
+        Ok(Self { manifest: Some(manifest), ..self })
+    }
+
+    /// Joins the bytes that came from a receiver, the opened record and the settlement, and the sender's manifest.
+    pub fn from_parts(
+        receipt: &[u8],
+        settlement: &[u8],
+        manifest: Option<&[u8]>,
+    ) -> Result<Self, ReceiptFileError> {
         let receipt = Receipt::decode(receipt).map_err(ReceiptFileError::Receipt)?;
         let settlement = Settlement::decode(settlement).map_err(ReceiptFileError::Settlement)?;
-        Self::new(receipt, settlement)
+        let file = Self::new(receipt, settlement)?;
+        match manifest {
+            Some(bytes) => file.with_manifest(Manifest::decode(bytes).map_err(ReceiptFileError::Manifest)?),
+            None => Ok(file),
+        }
     }
 
     /// What is said, whether or not it is true: [`ReceiptFile::verify`] tells.
@@ -96,7 +135,23 @@ impl ReceiptFile {
         &self.settlement
     }
 
-    /// Checks everything against the receiver's card and returns what it signed.
+    /// The sender's manifest, if the file has it.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    /// Checks against the sender's card that it has signed that it sent this.
+    pub fn verify_sender(&self, signer: &PeerCard) -> Result<(), ReceiptFileError> {
+        let manifest = self.manifest.as_ref().ok_or(ReceiptFileError::NoManifest)?;
+        let sender = &self.receipt.sender;
+        if sender.name != signer.name {
+            let (receipt, card) = (sender.name.clone(), signer.name.clone());
+            return Err(ReceiptFileError::OtherSender { receipt, card });
+        }
+        manifest.verify(&signer.identity).map_err(ReceiptFileError::VerifyManifest)
+    }
+
+    /// Checks against the receiver's card and returns what it signed.
     pub fn verify(&self, signer: &PeerCard) -> Result<&Receipt, ReceiptFileError> {
         self.verify_receiver(&signer.name, &signer.identity)?;
         self.settlement.verify(&signer.identity)?;
@@ -142,8 +197,11 @@ impl ReceiptFile {
             .collect();
         text.push_str(&says.join(",\n"));
         text.push_str("\n  },\n");
-        text.push_str(&format!("  \"receipt\": {},\n", json(&BASE64.encode(self.receipt.encode()))));
-        text.push_str(&format!("  \"settlement\": {}\n}}\n", json(&BASE64.encode(self.settlement.encode()))));
+        let base64 = |bytes: Vec<u8>| json(&BASE64.encode(bytes));
+        let manifest = self.manifest.as_ref().map_or_else(|| "null".to_owned(), |m| base64(m.encode()));
+        text.push_str(&format!("  \"receipt\": {},\n", base64(self.receipt.encode())));
+        text.push_str(&format!("  \"settlement\": {},\n", base64(self.settlement.encode())));
+        text.push_str(&format!("  \"manifest\": {manifest}\n}}\n"));
         text
     }
 
@@ -166,7 +224,11 @@ impl ReceiptFile {
                 .ok_or_else(|| format(&format!("{key:?} is missing")))?;
             BASE64.decode(text).map_err(|_| format(&format!("{key:?} is not base64")))
         };
-        let parsed = Self::from_parts(&bytes("receipt")?, &bytes("settlement")?)?;
+        let manifest = match file.get("manifest") {
+            Some(Value::Null) => None,
+            _ => Some(bytes("manifest")?),
+        };
+        let parsed = Self::from_parts(&bytes("receipt")?, &bytes("settlement")?, manifest.as_deref())?;
         let readable =
             file.get("says").and_then(Value::as_object).ok_or_else(|| format("\"says\" is missing"))?;
         for (key, value) in parsed.receipt.says() {

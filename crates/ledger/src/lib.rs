@@ -2,7 +2,8 @@
 //!
 //! A receiving gateway ends each attempt with one [`Settlement`]: final, deferred or nack. Up to 256 of them share
 //! one signature over the root of an RFC 6962 Merkle tree; each carries its own path, so that one file verifies alone.
-//! The relay sees settlements only; the [`Receipt`] that a final one commits to travels sealed past it.
+//! The relay sees settlements only; the [`Receipt`] that a final one commits to travels sealed past it. The sender
+//! answers it with a [`Manifest`], signed in batches too: its own word that it sent this. FORMAT.md has the bytes.
 //!
 //! What it does not do: no clock, no socket, no disk, no random source. It does not decide what a status means (the
 //! receiving gateway does) nor what ends custody (the sending gateway does). The append-only log and its
@@ -14,14 +15,16 @@ mod batch;
 mod codec;
 mod deferred;
 mod file;
+mod manifest;
 mod receipt;
 mod says;
 mod settlement;
 pub mod tree;
 
-pub use batch::{BATCH_LEAVES_MAX, BatchError, BatchProof, RootCache, VerifyError, sign_batch};
+pub use batch::{BATCH_LEAVES_MAX, BatchError, BatchProof, RootCache, VerifyError};
 pub use codec::DecodeError;
 pub use deferred::{DeferReason, Deferred};
 pub use file::{ReceiptFile, ReceiptFileError};
+pub use manifest::{Manifest, ManifestCore, sign_manifests};
 pub use receipt::{Destination, Expectation, Level, Mismatch, Outcome, Party, Receipt, Remark};
-pub use settlement::{Class, NackReason, Settlement, SettlementCore};
+pub use settlement::{Class, NackReason, Settlement, SettlementCore, sign_batch};

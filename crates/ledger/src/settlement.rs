@@ -1,8 +1,8 @@
 use base::{Attempt, DeliveryId, Digest};
-use identity::IdentityPublic;
+use identity::{Context, IdentityKey, IdentityPublic};
 use minicbor::{Decode, Encode};
 
-use crate::batch::{BatchProof, RootCache, VerifyError};
+use crate::batch::{BatchError, BatchProof, RootCache, VerifyError, sign_leaves};
 use crate::codec::{self, DecodeError};
 use crate::{Deferred, Receipt};
 
@@ -109,6 +109,16 @@ pub enum NackReason {
     Internal,
 }
 
+/// Signs settlements together: one signature of each kind for all of them.
+pub fn sign_batch(
+    identity: &IdentityKey,
+    settlements: &[SettlementCore],
+) -> Result<Vec<Settlement>, BatchError> {
+    let proofs = sign_leaves(identity, Context::BATCH, settlements.iter().map(SettlementCore::leaf))?;
+    let signed = settlements.iter().zip(proofs);
+    Ok(signed.map(|(core, proof)| Settlement { core: core.clone(), proof }).collect())
+}
+
 impl Settlement {
     /// The canonical encoding: what goes to the relay.
     pub fn encode(&self) -> Vec<u8> {
@@ -137,12 +147,12 @@ impl Settlement {
 
     /// Checks path and both signatures.
     pub fn verify(&self, signer: &IdentityPublic) -> Result<(), VerifyError> {
-        self.proof.verify(&self.core.leaf(), signer)
+        self.proof.verify(Context::BATCH, &self.core.leaf(), signer)
     }
 
     /// As [`Settlement::verify`], but the two signatures of a root are checked once for all of its leaves.
     pub fn verify_cached(&self, signer: &IdentityPublic, cache: &mut RootCache) -> Result<(), VerifyError> {
-        self.proof.verify_cached(&self.core.leaf(), signer, cache)
+        self.proof.verify_cached(Context::BATCH, &self.core.leaf(), signer, cache)
     }
 }
 

@@ -134,6 +134,7 @@ async fn settle(outbox: Arc<Outbox>, object: ObjectId) -> Result<(), Failure> {
         answered_at: now,
         receipt: vec![0; 400],
         settlement: vec![0; 3800],
+        manifest: vec![0; 3800],
     };
     outbox.settled_stored(receipt, now).await?;
     Ok(())

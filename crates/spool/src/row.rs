@@ -367,6 +367,8 @@ pub struct Receipt {
     pub receipt: Vec<u8>,
     /// The settlement that proves it.
     pub settlement: Vec<u8>,
+    /// Our own countersignature.
+    pub manifest: Vec<u8>,
     /// SHA-256 of the sealed body that the delivery's row names.
     pub body_digest: Digest,
 }

@@ -91,6 +91,8 @@ pub enum DownlinkEvent {
         delivery: DeliveryId,
         /// The attempt.
         attempt: Attempt,
+        /// For a receipt: a `ledger::Manifest`, not verified yet.
+        manifest: Option<Vec<u8>>,
     },
     /// A sender's session ended.
     SessionClosed {
@@ -387,8 +389,8 @@ impl Session {
             ToRecipient::Cancelled { sender, delivery, attempt } => {
                 DownlinkEvent::Cancelled { sender, delivery, attempt }
             }
-            ToRecipient::Acked { sender, delivery, attempt } => {
-                DownlinkEvent::Acked { sender, delivery, attempt }
+            ToRecipient::Acked { sender, delivery, attempt, manifest } => {
+                DownlinkEvent::Acked { sender, delivery, attempt, manifest: manifest.map(Into::into) }
             }
             ToRecipient::SessionClosed { sender, route, bytes } => {
                 DownlinkEvent::SessionClosed { sender, route, bytes: bytes.into() }

@@ -165,14 +165,19 @@ impl Uplink {
         self.send(SenderFrame::Cancel { recipient, delivery, attempt }).await
     }
 
-    /// Says that the settlement or notice of this attempt is durably recorded.
+    /// Says that the settlement or notice of this attempt is durably recorded; a receipt is acknowledged with the
+    /// sender's countersignature.
     pub async fn ack(
         &self,
         recipient: Fingerprint,
         delivery: DeliveryId,
         attempt: Attempt,
+        manifest: Option<Vec<u8>>,
     ) -> Result<(), SendError> {
-        self.send(SenderFrame::Ack { recipient, delivery, attempt }).await
+        let bytes = manifest.as_ref().map_or(0, Vec::len);
+        SendError::check("manifest", bytes, wire::MANIFEST_BYTES_MAX)?;
+        let manifest = manifest.map(Into::into);
+        self.send(SenderFrame::Ack { recipient, delivery, attempt, manifest }).await
     }
 
     /// Tells the recipient that a session ended.

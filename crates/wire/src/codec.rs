@@ -160,11 +160,14 @@ mod tests {
                 delivery,
                 attempt
             }),
-            (peer(), delivery(), attempt()).prop_map(|(recipient, delivery, attempt)| SenderFrame::Ack {
-                recipient,
-                delivery,
-                attempt
-            }),
+            (peer(), delivery(), attempt(), proptest::option::of(octets())).prop_map(
+                |(recipient, delivery, attempt, manifest)| SenderFrame::Ack {
+                    recipient,
+                    delivery,
+                    attempt,
+                    manifest
+                }
+            ),
             (peer(), route(), octets()).prop_map(|(recipient, route, bytes)| SenderFrame::SessionClose {
                 recipient,
                 route,
@@ -250,11 +253,14 @@ mod tests {
                 delivery,
                 attempt
             }),
-            (peer(), delivery(), attempt()).prop_map(|(sender, delivery, attempt)| ToRecipient::Acked {
-                sender,
-                delivery,
-                attempt
-            }),
+            (peer(), delivery(), attempt(), proptest::option::of(octets())).prop_map(
+                |(sender, delivery, attempt, manifest)| ToRecipient::Acked {
+                    sender,
+                    delivery,
+                    attempt,
+                    manifest
+                }
+            ),
             any::<u64>().prop_map(|transfer| ToRecipient::Withdrawn { transfer }),
             (peer(), route(), octets()).prop_map(|(sender, route, bytes)| ToRecipient::SessionClosed {
                 sender,

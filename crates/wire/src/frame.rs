@@ -115,6 +115,10 @@ pub enum SenderFrame {
         /// The attempt it was about.
         #[n(2)]
         attempt: Attempt,
+        /// For a receipt: the sender's countersignature (a `ledger::Manifest`), at most
+        /// [`crate::MANIFEST_BYTES_MAX`]. The relay does not look into it.
+        #[n(3)]
+        manifest: Option<Octets>,
     },
     /// A session ended; forwarded to its recipient.
     #[n(4)]
@@ -373,6 +377,9 @@ pub enum ToRecipient {
         /// The attempt.
         #[n(2)]
         attempt: Attempt,
+        /// What the sender signed.
+        #[n(3)]
+        manifest: Option<Octets>,
     },
     /// The lease ended from the relay's side: abandoned by its sender, replaced by a higher attempt, or lapsed.
     #[n(4)]

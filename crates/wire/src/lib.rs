@@ -25,7 +25,7 @@
 //!
 //! What it does not do: no socket, no clock, no task, no random bytes, no signature. It does not know
 //! what a body, a header, a bundle or a settlement contains, and it decides nothing about custody: what
-//! burns a blob is the relay's `vault`.
+//! burns a blob is the relay's `vault`. An `Ack` of a receipt carries the sender's countersignature.
 //!
 //! Read first: [`SenderFrame`] and [`ToSender`] (and their two sisters), [`Deposit`], [`Shares`].
 
@@ -62,6 +62,8 @@ pub const SETTLEMENT_BYTES_MAX: usize = 32 * 1024;
 pub const BUNDLE_BYTES_MAX: usize = 16 * 1024;
 /// Prekey bundles of one `Publish` frame.
 pub const BUNDLES_PER_FRAME_MAX: usize = 8;
+/// The longest manifest of an acknowledgement: two signatures and a path.
+pub const MANIFEST_BYTES_MAX: usize = 8 * 1024;
 /// The longest forwarded session close.
 pub const SESSION_CLOSE_BYTES_MAX: usize = 8 * 1024;
 /// Leases named by one `Renew` frame.

@@ -193,8 +193,15 @@ impl<C: SettlementCheck> Vault<C> {
         self.commands.extend(frame.map(|frame| Command::ToSender(connection, frame)));
     }
 
-    /// The sender has recorded the answer to this attempt: it is forgotten here, and the recipient hears of it.
-    pub(super) fn acknowledge(&mut self, key: Key, attempt: Attempt, recipient: Fingerprint) {
+    /// The sender has recorded the answer to this attempt: it is forgotten here, and the recipient hears of it, with
+    /// what the sender signed for it.
+    pub(super) fn acknowledge(
+        &mut self,
+        key: Key,
+        attempt: Attempt,
+        recipient: Fingerprint,
+        manifest: Option<Octets>,
+    ) {
         let Key { sender, delivery } = key;
         let answered = self.sender(sender).answers.of(&delivery);
         if answered.is_some_and(|(answered, _)| answered <= attempt) {
@@ -203,7 +210,9 @@ impl<C: SettlementCheck> Vault<C> {
         }
         // A notice was the relay's own and is no news to the recipient.
         if !matches!(answered, Some((_, false))) {
-            self.tell_recipient(sender, recipient, ToRecipient::Acked { sender, delivery, attempt });
+            let manifest = manifest.filter(|bytes| bytes.len() <= wire::MANIFEST_BYTES_MAX);
+            let acked = ToRecipient::Acked { sender, delivery, attempt, manifest };
+            self.tell_recipient(sender, recipient, acked);
         }
     }
 

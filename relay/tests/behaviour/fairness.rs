@@ -70,7 +70,7 @@ async fn run(bed: &Bed, freeze: bool) -> Duration {
 
 async fn settle_one(sender: &mut Sender, settled: &mut usize) {
     let UplinkEvent::Settlement { delivery, attempt, .. } = sender.answer().await else { panic!() };
-    sender.link.ack(sender.recipient, delivery, attempt).await.unwrap();
+    sender.link.ack(sender.recipient, delivery, attempt, None).await.unwrap();
     *settled += 1;
 }
 

@@ -75,7 +75,7 @@ async fn a_stopping_relay_lets_a_lease_come_to_its_end() {
     });
     recipient.settle(&settling).await;
     let UplinkEvent::Settlement { delivery, attempt, .. } = sender.answer().await else { panic!() };
-    sender.link.ack(sender.recipient, delivery, attempt).await.unwrap();
+    sender.link.ack(sender.recipient, delivery, attempt, None).await.unwrap();
     soon("the relay's end", stopping).await.unwrap();
 }
 
@@ -252,7 +252,7 @@ async fn what_nobody_collects_expires_with_a_notice_until_it_is_acknowledged() {
     sender.task.stop().await;
     let mut sender = bed.uplink();
     assert_eq!(sender.answer().await, notice);
-    sender.link.ack(sender.recipient, delivery, Attempt(1)).await.unwrap();
+    sender.link.ack(sender.recipient, delivery, Attempt(1), None).await.unwrap();
     bed.until("the acknowledgement", |status| status.settlements_waiting == 0).await;
 }
 

@@ -32,7 +32,7 @@ async fn two_bodies_larger_than_the_budget_pass_side_by_side() {
     }
     for _ in 0..3 {
         let UplinkEvent::Settlement { delivery, attempt, .. } = sender.answer().await else { panic!() };
-        sender.link.ack(sender.recipient, delivery, attempt).await.unwrap();
+        sender.link.ack(sender.recipient, delivery, attempt, None).await.unwrap();
     }
     let status = bed.until("the acknowledgements", |status| status.settlements_waiting == 0).await;
     assert_eq!((status.bytes_reserved, status.counters.passed_through), (0, 3));
@@ -79,7 +79,7 @@ async fn more_than_the_budget_waits_for_a_recipient_that_is_away_and_all_of_it_a
     let recipient = settle_all(recipient, 1 << 20);
     for _ in 0..30 {
         let UplinkEvent::Settlement { delivery, attempt, .. } = sender.answer().await else { panic!() };
-        sender.link.ack(sender.recipient, delivery, attempt).await.unwrap();
+        sender.link.ack(sender.recipient, delivery, attempt, None).await.unwrap();
     }
     for deposit in deposits {
         // A body that was settled before its sender heard that it is there is as good.

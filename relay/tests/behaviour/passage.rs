@@ -35,7 +35,7 @@ async fn a_body_is_deposited_collected_settled_and_acknowledged() {
                 panic!()
             };
             assert_eq!((settled, attempt), (delivery, Attempt(1)));
-            sender.link.ack(sender.recipient, delivery, attempt).await.unwrap();
+            sender.link.ack(sender.recipient, delivery, attempt, None).await.unwrap();
             let DownlinkEvent::Acked { delivery: acked, .. } = recipient.next().await else { panic!() };
             assert_eq!(acked, delivery);
         }

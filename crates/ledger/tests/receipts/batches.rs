@@ -32,7 +32,7 @@ fn every_leaf_of_every_batch_size_verifies() {
 fn sizes_outside_the_limit_are_not_signed() {
     for count in [0, BATCH_LEAVES_MAX + 1] {
         let error = sign_batch(&receiver(), &cores(count)).unwrap_err();
-        assert_eq!(error.to_string(), format!("a batch has 1 to 256 settlements, not {count}"));
+        assert_eq!(error.to_string(), format!("a batch has 1 to 256 leaves, not {count}"));
     }
 }
 

@@ -2,7 +2,10 @@
 
 use base::{Attempt, DeliveryId, Digest, Name, ObjectId, RouteId, Secret, Status, Timestamp, Uid};
 use identity::{IdentityKey, PeerCard};
-use ledger::{Destination, Level, Outcome, Party, Receipt, ReceiptFile, Remark, SettlementCore, sign_batch};
+use ledger::{
+    Destination, Level, Manifest, ManifestCore, Outcome, Party, Receipt, ReceiptFile, Remark, SettlementCore,
+    sign_batch, sign_manifests,
+};
 
 pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -16,6 +19,10 @@ pub(crate) fn receiver() -> IdentityKey {
     identity("munich", 2)
 }
 
+pub(crate) fn sender() -> IdentityKey {
+    identity("utrecht", 1)
+}
+
 pub(crate) fn card(key: &IdentityKey) -> PeerCard {
     key.card(1, &[1, 2])
 }
@@ -25,7 +32,7 @@ pub(crate) fn party(key: &IdentityKey) -> Party {
 }
 
 pub(crate) fn receipt(number: u8) -> Receipt {
-    let sender = identity("utrecht", 1);
+    let sender = sender();
     let (object, destination) = (ObjectId([number; 16]), name("archive"));
     Receipt {
         delivery: DeliveryId::derive(sender.name(), object, RouteId([9; 16]), &destination),
@@ -51,5 +58,23 @@ pub(crate) fn receipt(number: u8) -> Receipt {
 
 pub(crate) fn signed(receipt: Receipt) -> ReceiptFile {
     let settlement = sign_batch(&receiver(), &[SettlementCore::for_receipt(&receipt)]).unwrap().remove(0);
-    ReceiptFile::new(receipt, settlement).unwrap()
+    let manifest = manifest(&receipt);
+    ReceiptFile::new(receipt, settlement).unwrap().with_manifest(manifest).unwrap()
+}
+
+/// What the sender signs about a receipt.
+pub(crate) fn sent(receipt: &Receipt) -> ManifestCore {
+    ManifestCore {
+        delivery: receipt.delivery,
+        attempt: receipt.attempt,
+        object: receipt.object,
+        body_digest: receipt.body_digest,
+        sender: sender().fingerprint(),
+        receiver: receipt.receiver.fingerprint,
+        receipt: receipt.digest(),
+    }
+}
+
+pub(crate) fn manifest(receipt: &Receipt) -> Manifest {
+    sign_manifests(&sender(), &[sent(receipt)]).unwrap().remove(0)
 }

@@ -1,10 +1,10 @@
 //! A receipt file verifies alone and offline, and not after any change.
 
-use crate::common::{card, identity, name, party, receipt, receiver, signed};
+use crate::common::{card, identity, manifest, name, party, receipt, receiver, sender, sent, signed};
 use base::{Digest, Name, ObjectId};
 use ledger::{
-    Class, Destination, Expectation, Level, Mismatch, NackReason, Outcome, Receipt, ReceiptFile,
-    ReceiptFileError, RootCache, SettlementCore, sign_batch,
+    Class, Destination, Expectation, Level, ManifestCore, Mismatch, NackReason, Outcome, Receipt,
+    ReceiptFile, ReceiptFileError, RootCache, SettlementCore, sign_batch, sign_manifests,
 };
 
 #[test]
@@ -30,12 +30,13 @@ fn a_receipt_file_says_who_where_when_and_verifies_by_the_receivers_card() {
 
 #[test]
 fn no_byte_of_a_receipt_file_can_be_changed() {
-    let (text, card) = (signed(receipt(1)).to_text(), card(&receiver()));
+    let (text, to, from) = (signed(receipt(1)).to_text(), card(&receiver()), card(&sender()));
     for position in 0..text.len() {
         let mut bytes = text.clone().into_bytes();
         bytes[position] ^= 1;
         let changed = String::from_utf8(bytes).unwrap();
-        let verified = ReceiptFile::parse(&changed).and_then(|file| file.verify(&card).map(|_| ()));
+        let verified = ReceiptFile::parse(&changed)
+            .and_then(|file| file.verify(&to).map(|_| ()).and_then(|()| file.verify_sender(&from)));
         assert!(verified.is_err(), "byte {position}");
     }
     for len in 0..text.len() {
@@ -49,7 +50,7 @@ fn no_bit_of_the_signed_parts_can_be_changed() {
     let (file, card) = (signed(receipt(1)), card(&receiver()));
     let (receipt, settlement) = (file.unverified().encode(), file.settlement().encode());
     let verify = |receipt: &[u8], settlement: &[u8]| {
-        ReceiptFile::from_parts(receipt, settlement).and_then(|file| file.verify(&card).map(|_| ()))
+        ReceiptFile::from_parts(receipt, settlement, None).and_then(|file| file.verify(&card).map(|_| ()))
     };
     verify(&receipt, &settlement).unwrap();
     for (position, bit) in (0..receipt.len()).flat_map(|p| (0..8).map(move |b| (p, b))) {
@@ -77,8 +78,8 @@ fn the_reason_for_a_refusal_is_named() {
             "the text differs from the form in which receipt files are written",
         ),
         (
-            text.replace("sluis receipt 1", "sluis receipt 2"),
-            r#"not a receipt file: it does not say "format": "sluis receipt 1""#,
+            text.replace("sluis receipt 2", "sluis receipt 1"),
+            r#"not a receipt file: it does not say "format": "sluis receipt 2""#,
         ),
         (
             text.replace(r#""receipt": ""#, r#""receipt": "!"#),
@@ -88,6 +89,7 @@ fn the_reason_for_a_refusal_is_named() {
             text.replace(r#""settlement""#, r#""settlemend""#),
             r#"not a receipt file: "settlement" is missing"#,
         ),
+        (text.replace(r#""manifest""#, r#""manifesd""#), r#"not a receipt file: "manifest" is missing"#),
         (" ".repeat(40_000), "not a receipt file: 40000 bytes exceed 32768"),
     ];
     for (text, want) in cases {
@@ -181,4 +183,61 @@ fn every_kind_of_receipt_survives_its_encoding() {
         let file = signed(receipt);
         assert_eq!(ReceiptFile::parse(&file.to_text()), Ok(file));
     }
+}
+
+#[test]
+fn the_senders_signature_proves_who_sent() {
+    let file = signed(receipt(1));
+    assert_eq!(file.verify_sender(&card(&sender())), Ok(()));
+    assert_eq!(ReceiptFile::parse(&file.to_text()), Ok(file.clone()));
+
+    let alone = ReceiptFile::new(receipt(1), file.settlement().clone()).unwrap();
+    assert!(alone.to_text().contains("\"manifest\": null\n"), "{}", alone.to_text());
+    assert_eq!(ReceiptFile::parse(&alone.to_text()), Ok(alone.clone()));
+    assert_eq!(alone.verify_sender(&card(&sender())), Err(ReceiptFileError::NoManifest));
+
+    let stranger = identity("utrecht", 66);
+    let cases = [
+        (card(&receiver()), "the receipt is for what utrecht sent, the card is of munich"),
+        (card(&stranger), "the sender's manifest: it names other identity keys than this peer's"),
+    ];
+    for (card, want) in cases {
+        assert_eq!(file.verify_sender(&card).unwrap_err().to_string(), want);
+    }
+    // Somebody else who says that he is the sender, and somebody else who says that the sender sent.
+    for core in [ManifestCore { sender: stranger.fingerprint(), ..sent(&receipt(1)) }, sent(&receipt(1))] {
+        let forged = sign_manifests(&stranger, &[core]).unwrap().remove(0);
+        let forged = file.clone().with_manifest(forged).unwrap();
+        assert!(matches!(forged.verify_sender(&card(&sender())), Err(ReceiptFileError::VerifyManifest(_))));
+    }
+}
+
+#[test]
+fn a_receipt_joins_no_manifest_but_its_own() {
+    let core = sent(&receipt(1));
+    let others = [
+        sent(&receipt(2)),
+        ManifestCore { attempt: base::Attempt(4), ..core.clone() },
+        ManifestCore { object: ObjectId([0; 16]), ..core.clone() },
+        ManifestCore { body_digest: Digest([0; 32]), ..core.clone() },
+        ManifestCore { receiver: sender().fingerprint(), ..core.clone() },
+        ManifestCore { receipt: Digest([0; 32]), ..core },
+    ];
+    for manifest in sign_manifests(&sender(), &others).unwrap() {
+        let joined = signed(receipt(1)).with_manifest(manifest);
+        assert_eq!(joined, Err(ReceiptFileError::OtherManifest));
+    }
+}
+
+#[test]
+fn a_settlement_signature_is_no_manifest_signature() {
+    let (core, key) = (sent(&receipt(1)), sender());
+    let mut manifest = manifest(&receipt(1));
+    let mut cache = RootCache::default();
+    manifest.verify_cached(key.public(), &mut cache).unwrap();
+    assert_eq!(manifest.core, core);
+    let settled = sign_batch(&key, &[SettlementCore::for_receipt(&receipt(1))]).unwrap().remove(0);
+    settled.verify_cached(key.public(), &mut cache).unwrap();
+    manifest.proof.signature = settled.proof.signature;
+    assert!(manifest.verify_cached(key.public(), &mut cache).is_err());
 }

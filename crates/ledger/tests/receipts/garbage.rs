@@ -1,6 +1,6 @@
 //! Bytes from outside never panic, and whatever is read is written back the same.
 
-use ledger::{Deferred, Receipt, ReceiptFile, Settlement, SettlementCore, sign_batch};
+use ledger::{Deferred, Manifest, Receipt, ReceiptFile, Settlement, SettlementCore, sign_batch};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -12,6 +12,10 @@ fn check(bytes: &[u8]) {
     }
     if let Ok(deferred) = Deferred::decode(bytes) {
         assert_eq!(deferred.encode(), bytes);
+    }
+    if let Ok(manifest) = Manifest::decode(bytes) {
+        assert_eq!(manifest.encode(), bytes);
+        let _ = manifest.verify(receiver().public());
     }
     if let Ok(settlement) = Settlement::decode(bytes) {
         assert_eq!(settlement.encode(), bytes);

@@ -91,7 +91,9 @@ fn cases() -> Vec<Case> {
 
 fn verdict(case: &Case) -> String {
     let card = identity::PeerCard::parse(&case.card).unwrap();
-    match ReceiptFile::from_parts(&case.receipt, &case.settlement).and_then(|f| f.verify(&card).map(|_| ())) {
+    match ReceiptFile::from_parts(&case.receipt, &case.settlement, None)
+        .and_then(|f| f.verify(&card).map(|_| ()))
+    {
         Ok(()) => "valid".to_owned(),
         Err(error) => error.to_string(),
     }

@@ -1,5 +1,5 @@
 //! The settled ledger of gateway-in: which attempts went out to a destination, what it answered, and the
-//! receipts until their senders have them.
+//! receipts, with what their senders signed about them.
 
 mod rows;
 mod schema;
@@ -120,15 +120,16 @@ impl Inbound {
         self.change(Kind::InboundSigned, move |connection| rows::signed(connection, &batch, now)).await
     }
 
-    /// The sender has the receipt: only metadata stay.
+    /// The sender has the receipt and countersigned it: the sealed copy goes, what both signed stays.
     pub async fn acked(
         &self,
         delivery: DeliveryId,
         attempt: Attempt,
+        manifest: Vec<u8>,
         now: Timestamp,
     ) -> Result<(), InboundError> {
-        self.change(Kind::InboundAcked, move |connection| rows::acked(connection, delivery, attempt, now))
-            .await
+        let run = move |connection: &Connection| rows::acked(connection, delivery, attempt, &manifest, now);
+        self.change(Kind::InboundAcked, run).await
     }
 
     /// What is known of a delivery: a signed row answers a repeat on its header alone.

@@ -29,7 +29,7 @@ codes! {
         Answered = 4 "answered",
         /// The receipt is signed; the sender may not have it yet.
         Signed = 5 "signed",
-        /// The sender has the receipt; only metadata are left.
+        /// The sender has the receipt and has signed that it sent this.
         Acknowledged = 6 "acknowledged",
     }
 }
@@ -130,12 +130,14 @@ pub struct InboundRow {
     pub status: Option<Status>,
     /// The receipt's level.
     pub level: Option<u8>,
-    /// The receipt; erased with the acknowledgement.
+    /// The receipt.
     pub receipt: Option<Vec<u8>>,
     /// The sealed receipt; erased with the acknowledgement.
     pub record: Option<Vec<u8>>,
-    /// Signature and path; erased with the acknowledgement.
+    /// Signature and path.
     pub settlement: Option<Vec<u8>>,
+    /// The sender's countersignature; comes with the acknowledgement.
+    pub manifest: Option<Vec<u8>>,
     /// When it was first seen.
     pub first_at: Timestamp,
     /// When the destination answered for good.
@@ -156,7 +158,7 @@ pub struct InboundCounts {
 }
 
 const COLUMNS: &str = "SELECT delivery, attempt, object, sender, route, destination, sop_class, data_len, state,
-    maybe_stored, repeats, outcome, status, level, receipt, record, settlement, first_at, answered_at FROM inbound ";
+    maybe_stored, repeats, outcome, status, level, receipt, record, settlement, manifest, first_at, answered_at FROM inbound ";
 
 fn inbound(row: &Row<'_>) -> rusqlite::Result<InboundRow> {
     let arrival = Arrival {
@@ -181,8 +183,9 @@ fn inbound(row: &Row<'_>) -> rusqlite::Result<InboundRow> {
         receipt: row.get(14)?,
         record: row.get(15)?,
         settlement: row.get(16)?,
-        first_at: Timestamp(column::number(row, 17)?),
-        answered_at: column::time(row, 18)?,
+        manifest: row.get(17)?,
+        first_at: Timestamp(column::number(row, 18)?),
+        answered_at: column::time(row, 19)?,
     })
 }
 
@@ -236,7 +239,7 @@ pub(crate) fn attempt_sent(connection: &Connection, arrival: &Arrival, now: Time
     let maybe_stored = row.maybe_stored || row.state == InboundState::Sent;
     let sql = "UPDATE inbound SET state = ?2, attempt = ?3, maybe_stored = ?4, repeats = repeats + ?4, changed_at = ?5,
         data_len = ?6, outcome = NULL, status = NULL, level = NULL, receipt = NULL, record = NULL, settlement = NULL,
-        answered_at = NULL, signed_at = NULL, acked_at = NULL WHERE delivery = ?1";
+        manifest = NULL, answered_at = NULL, signed_at = NULL, acked_at = NULL WHERE delivery = ?1";
     connection.prepare_cached(sql)?.execute(params![
         arrival.delivery.0,
         InboundState::Sent.code(),
@@ -324,7 +327,7 @@ pub(crate) fn answered(connection: &Connection, answer: &Answer, now: Timestamp)
     }
     let sql =
         "UPDATE inbound SET state = ?2, attempt = ?3, outcome = ?4, status = ?5, level = ?6, receipt = ?7,
-        record = ?8, settlement = NULL, answered_at = ?9, signed_at = NULL, acked_at = NULL, changed_at = ?10
+        record = ?8, settlement = NULL, manifest = NULL, answered_at = ?9, signed_at = NULL, acked_at = NULL, changed_at = ?10
         WHERE delivery = ?1";
     connection.prepare_cached(sql)?.execute(params![
         arrival.delivery.0,
@@ -374,13 +377,13 @@ pub(crate) fn acked(
     connection: &Connection,
     delivery: DeliveryId,
     attempt: Attempt,
+    manifest: &[u8],
     now: Timestamp,
 ) -> Change<()> {
-    let sql =
-        "UPDATE inbound SET state = ?3, receipt = NULL, record = NULL, settlement = NULL, acked_at = ?4,
-        changed_at = ?4 WHERE delivery = ?1 AND attempt = ?2 AND state = ?5";
-    let values =
-        (delivery.0, attempt.0, InboundState::Acknowledged.code(), millis(now), InboundState::Signed.code());
+    let sql = "UPDATE inbound SET state = ?3, record = NULL, manifest = ?6, acked_at = ?4, changed_at = ?4
+        WHERE delivery = ?1 AND attempt = ?2 AND state = ?5";
+    let (acknowledged, signed) = (InboundState::Acknowledged.code(), InboundState::Signed.code());
+    let values = (delivery.0, attempt.0, acknowledged, millis(now), signed, manifest);
     let changed = connection.prepare_cached(sql)?.execute(values)?;
     // Acknowledged twice, or for an attempt that a later one has replaced: nothing to do.
     if changed == 0 && standing(connection, delivery)?.is_none() {

@@ -1,7 +1,7 @@
 //! The table of the settled ledger. A step, once released, is never edited.
 
 /// No patient data: ids, names of the configuration, the SOP class, sizes, times, statuses; the receipt
-/// carries a keyed hash of the UID, the record is sealed. Both go when the sender has them.
+/// carries a hash of the UID under a key that is not kept; the sealed record goes when the sender has it.
 pub(crate) const STEPS: &[&str] = &["
 CREATE TABLE inbound(
     id INTEGER PRIMARY KEY,
@@ -22,6 +22,7 @@ CREATE TABLE inbound(
     receipt BLOB,
     record BLOB,
     settlement BLOB,
+    manifest BLOB,
     first_at INTEGER NOT NULL,
     changed_at INTEGER NOT NULL,
     answered_at INTEGER,

@@ -422,7 +422,7 @@ fn store_receipt(
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
     let sql = "INSERT INTO receipt(delivery_id, attempt, outcome, status, level, answered_at, stored_at, late, receipt,
-        settlement) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING";
+        settlement, manifest) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING";
     let inserted = connection.prepare_cached(sql)?.execute(params![
         id,
         new.attempt.0,
@@ -434,6 +434,7 @@ fn store_receipt(
         late,
         new.receipt,
         new.settlement,
+        new.manifest,
     ])?;
     Ok(inserted == 1)
 }

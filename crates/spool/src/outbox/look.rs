@@ -201,7 +201,7 @@ pub(crate) fn receipts(
     parameters: &[&dyn ToSql],
 ) -> rusqlite::Result<Vec<Receipt>> {
     let sql = "SELECT r.id, d.delivery, r.attempt, r.outcome, r.status, r.level, r.answered_at, r.stored_at,
-        r.receipt, r.settlement, o.body_digest FROM receipt r JOIN delivery d ON d.id = r.delivery_id
+        r.receipt, r.settlement, r.manifest, o.body_digest FROM receipt r JOIN delivery d ON d.id = r.delivery_id
         JOIN object o ON o.id = d.object_id ";
     let read = |row: &rusqlite::Row<'_>| {
         Ok(Receipt {
@@ -214,7 +214,8 @@ pub(crate) fn receipts(
             stored_at: Timestamp(number(row, 7)?),
             receipt: row.get(8)?,
             settlement: row.get(9)?,
-            body_digest: Digest(row.get(10)?),
+            manifest: row.get(10)?,
+            body_digest: Digest(row.get(11)?),
         })
     };
     connection.prepare_cached(&format!("{sql}{condition}"))?.query_map(parameters, read)?.collect()

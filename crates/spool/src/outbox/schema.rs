@@ -107,6 +107,7 @@ CREATE TABLE receipt(
     late INTEGER NOT NULL,
     receipt BLOB NOT NULL,
     settlement BLOB NOT NULL,
+    manifest BLOB NOT NULL,
     UNIQUE(delivery_id, attempt)
 ) STRICT;
 

@@ -212,6 +212,8 @@ pub struct NewReceipt {
     pub receipt: Vec<u8>,
     /// The settlement that proves it.
     pub settlement: Vec<u8>,
+    /// Our own countersignature: that we sent this.
+    pub manifest: Vec<u8>,
 }
 
 /// Whether a report changed anything.

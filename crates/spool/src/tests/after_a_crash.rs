@@ -134,7 +134,9 @@ async fn the_ledger_knows_what_it_does_not_know() {
         let unknown = ledger.unknown(10).await.unwrap();
         assert_eq!(unknown.len(), usize::from(state == Some(InboundState::Unknown)));
         let Some(row) = row else { continue };
-        assert_eq!(row.settlement.is_some(), state == Some(InboundState::Signed));
+        let signed = matches!(state, Some(InboundState::Signed | InboundState::Acknowledged));
+        assert_eq!(row.settlement.is_some(), signed);
+        assert_eq!(row.manifest.is_some(), state == Some(InboundState::Acknowledged));
         if state == Some(InboundState::Unknown) {
             let sent = ledger.attempt_sent(inbound_ledger::arrival(1, 2), at(11)).await.unwrap();
             assert!(sent.maybe_stored);
@@ -274,7 +276,10 @@ async fn child_inbound(dir: &Path, number: usize) {
     ledger.attempt_sent(arrival.clone(), T0).await.unwrap();
     ledger.answered(inbound_ledger::answer(&arrival, Outcome::Stored), T0).await.unwrap();
     ledger.signed(vec![inbound_ledger::signature(&arrival)], T0).await.unwrap();
-    ledger.acked(arrival.delivery, arrival.attempt, T0).await.unwrap();
+    ledger
+        .acked(arrival.delivery, arrival.attempt, inbound_ledger::COUNTERSIGNED.to_vec(), T0)
+        .await
+        .unwrap();
 }
 
 /// Sixteen callers at once, until the parent kills us. Every second object is also settled.

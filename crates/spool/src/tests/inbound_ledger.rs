@@ -2,6 +2,8 @@
 
 use super::*;
 
+pub(crate) const COUNTERSIGNED: &[u8] = b"countersigned";
+
 pub(crate) fn arrival(number: u8, attempt: u32) -> Arrival {
     Arrival {
         delivery: DeliveryId([number; 32]),
@@ -69,17 +71,21 @@ async fn a_settled_delivery_is_answered_from_the_ledger_until_acknowledged_and_t
         let refused = ledger.answered(answer(&again, Outcome::Refused), at(3)).await;
         assert_eq!(refused, Err(InboundError::Settled(first.delivery)));
     }
-    ledger.acked(first.delivery, Attempt(1), at(4)).await.unwrap();
-    ledger.acked(first.delivery, Attempt(1), at(4)).await.unwrap();
+    ledger.acked(first.delivery, Attempt(1), COUNTERSIGNED.to_vec(), at(4)).await.unwrap();
+    ledger.acked(first.delivery, Attempt(1), COUNTERSIGNED.to_vec(), at(4)).await.unwrap();
     let row = ledger.lookup(first.delivery).await.unwrap().unwrap();
     assert_eq!((row.state, row.status), (InboundState::Acknowledged, Some(Status(0))));
-    assert_eq!((row.receipt, row.record, row.settlement), (None, None, None));
+    assert_eq!((row.record, row.manifest.as_deref()), (None, Some(COUNTERSIGNED)));
+    assert!(row.receipt.is_some() && row.settlement.is_some(), "what both have signed stays");
     assert_eq!(ledger.attempt_sent(arrival(1, 3), at(5)).await, Err(InboundError::Settled(first.delivery)));
     let counts = ledger.counts().await.unwrap();
     assert_eq!(counts.states, [(InboundState::Acknowledged, 1)]);
     assert_eq!((counts.stored, counts.refused, counts.repeats), (1, 0, 0));
     let nobody = DeliveryId([9; 32]);
-    assert_eq!(ledger.acked(nobody, Attempt(1), T0).await, Err(InboundError::Unknown(nobody)));
+    assert_eq!(
+        ledger.acked(nobody, Attempt(1), COUNTERSIGNED.to_vec(), T0).await,
+        Err(InboundError::Unknown(nobody))
+    );
 }
 
 #[tokio::test]
@@ -130,7 +136,7 @@ async fn reports_about_attempts_that_are_over_change_nothing() {
     assert_eq!(ledger_state(&ledger, 1).await, InboundState::Answered);
     let stale = ledger.signed(vec![signature(&arrival(1, 1))], T0).await;
     assert_eq!(stale, Err(InboundError::Unknown(arrival(1, 1).delivery)));
-    ledger.acked(arrival(1, 2).delivery, Attempt(2), T0).await.unwrap();
+    ledger.acked(arrival(1, 2).delivery, Attempt(2), COUNTERSIGNED.to_vec(), T0).await.unwrap();
     assert_eq!(ledger_state(&ledger, 1).await, InboundState::Answered, "not before it is signed");
 }
 

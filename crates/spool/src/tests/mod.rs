@@ -228,6 +228,7 @@ impl Sample {
             answered_at: at(1),
             receipt: format!("receipt of {} attempt {attempt}", self.delivery()).into_bytes(),
             settlement: b"settlement".to_vec(),
+            manifest: b"manifest".to_vec(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use base::{Attempt, DeliveryId, Secret};
 use envelope::SEALED_CHUNK_BYTES;
-use ledger::NackReason;
+use ledger::{ManifestCore, NackReason};
 use service::config::ByteSize;
 
 use crate::common::{
@@ -171,8 +171,8 @@ async fn a_delivery_replayed_after_its_receipt_was_acknowledged_is_not_stored_ag
     let letter = envoy.seal(&slice(13, 64));
     let header = envoy.header(&letter);
     envoy.deposit(&letter, header.clone()).await.unwrap();
-    envoy.answer_to(&letter).await.receipt(&letter);
-    envoy.ack(&letter).await;
+    let receipt = envoy.answer_to(&letter).await.receipt(&letter);
+    envoy.ack(&receipt).await;
     let acknowledged = async || bed.status_in().await["ledger"]["states"]["acknowledged"] == 1;
     until("the acknowledgement", acknowledged).await;
     // The very same bytes, as somebody between the gateways may have kept them.
@@ -182,4 +182,41 @@ async fn a_delivery_replayed_after_its_receipt_was_acknowledged_is_not_stored_ag
     envoy.send(&again).await;
     assert_eq!(envoy.answer_to(&again).await.nack(), NackReason::Replay);
     assert_eq!(pacs.complete(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_senders_own_signature_acknowledges_a_receipt() {
+    let logs = testkit::Logs::of_process();
+    let (_pacs, bed) = bed().await;
+    let mut envoy = Envoy::new(&bed, OUT, route_id(1)).await;
+    let letter = envoy.seal(&slice(14, 64));
+    envoy.send(&letter).await;
+    let receipt = envoy.answer_to(&letter).await.receipt(&letter);
+
+    let signed = |who: &str, core: ManifestCore| {
+        let manifest = ledger::sign_manifests(&bed.key(who), &[core]).unwrap().remove(0);
+        Some(manifest.encode())
+    };
+    let core = envoy.sent(&receipt);
+    let mut cut = signed(OUT, core.clone()).unwrap();
+    cut.pop();
+    let other_body = ManifestCore { body_digest: base::Digest::of(b"another"), ..core.clone() };
+    let other_receipt = ManifestCore { receipt: base::Digest::of(b"another"), ..core.clone() };
+    let mallory = bed.key(MALLORY).fingerprint();
+    let cases = [
+        ("none, as a relay could say it by itself", None, "the sender has not signed it"),
+        ("cut", Some(cut), "manifest: record is not readable"),
+        ("of another body", signed(OUT, other_body), "another receipt"),
+        ("of another receipt", signed(OUT, other_receipt), "another receipt"),
+        ("signed by another", signed(MALLORY, core.clone()), "manifest: batch is not signed"),
+        ("of another", signed(MALLORY, ManifestCore { sender: mallory, ..core }), "not pinned"),
+    ];
+    for (case, manifest, why) in cases {
+        envoy.ack_with(&receipt, manifest).await;
+        until(case, async || !logs.lines_with(why).is_empty()).await;
+        assert_eq!(bed.status_in().await["ledger"]["states"]["signed"], 1, "{case}");
+    }
+    envoy.ack(&receipt).await;
+    until("the acknowledgement", async || bed.status_in().await["ledger"]["states"]["acknowledged"] == 1)
+        .await;
 }

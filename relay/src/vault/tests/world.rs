@@ -277,7 +277,7 @@ impl World {
 
     pub(super) fn ack(&mut self, n: u8, attempt: u32) {
         let (delivery, attempt) = (delivery(n), Attempt(attempt));
-        self.sender_says(SenderFrame::Ack { recipient: RECIPIENT, delivery, attempt });
+        self.sender_says(SenderFrame::Ack { recipient: RECIPIENT, delivery, attempt, manifest: None });
     }
 
     pub(super) fn cancel(&mut self, n: u8, attempt: u32) {

@@ -359,7 +359,9 @@ impl Bed {
     pub(crate) async fn receipts(&self, row: &Delivery) -> Vec<ledger::Receipt> {
         let receipts = self.queue().receipts_of(row.delivery).await.unwrap();
         let verified = receipts.iter().map(|stored| {
-            let file = ledger::ReceiptFile::from_parts(&stored.receipt, &stored.settlement).unwrap();
+            let file =
+                ledger::ReceiptFile::from_parts(&stored.receipt, &stored.settlement, Some(&stored.manifest))
+                    .unwrap();
             file.verify(&self.card(IN)).unwrap().clone()
         });
         verified.collect()

@@ -9,7 +9,7 @@ use envelope::{
     Suite, open_record,
 };
 use identity::{IdentityKey, PeerCard};
-use ledger::{Class, NackReason, Receipt, Settlement};
+use ledger::{Class, ManifestCore, NackReason, Receipt, Settlement, sign_manifests};
 use tokio::sync::mpsc;
 use transport::{DepositError, LinkTask, Offer, Uplink, UplinkConfig, UplinkEvent, WholeBody};
 
@@ -152,8 +152,28 @@ impl Envoy {
         answer
     }
 
-    pub(crate) async fn ack(&self, letter: &Letter) {
-        self.link.ack(self.recipient(), letter.delivery, letter.attempt).await.unwrap();
+    /// What a sender signs about a receipt.
+    pub(crate) fn sent(&self, receipt: &Receipt) -> ManifestCore {
+        ManifestCore {
+            delivery: receipt.delivery,
+            attempt: receipt.attempt,
+            object: receipt.object,
+            body_digest: receipt.body_digest,
+            sender: self.key.fingerprint(),
+            receiver: self.recipient(),
+            receipt: receipt.digest(),
+        }
+    }
+
+    /// Acknowledges as a sender does.
+    pub(crate) async fn ack(&self, receipt: &Receipt) {
+        let manifest = sign_manifests(&self.key, &[self.sent(receipt)]).unwrap().remove(0);
+        self.ack_with(receipt, Some(manifest.encode())).await;
+    }
+
+    /// Acknowledges with whatever it is given.
+    pub(crate) async fn ack_with(&self, receipt: &Receipt, manifest: Option<Vec<u8>>) {
+        self.link.ack(self.recipient(), receipt.delivery, receipt.attempt, manifest).await.unwrap();
     }
 }
 

@@ -1,0 +1,110 @@
+//! What senders answer to receipts: each countersigns that it sent what the receipt is about. Only that
+//! signature ends what we owe a sender, whatever a relay says.
+
+use std::{convert::Infallible, sync::Arc};
+
+use base::{Attempt, DeliveryId, Fingerprint, Timestamp};
+use futures_util::future::join_all;
+use ledger::{Manifest, Receipt, RootCache};
+use spool::{InboundError, InboundRow, InboundState, StoreError};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::inbox::Inbox;
+
+/// Acknowledgements that wait; beyond it the link waits.
+const QUEUE_MAX: usize = 1024;
+/// Acknowledgements recorded at one time: they share transactions.
+const AT_ONCE_MAX: usize = 256;
+
+/// A sender's acknowledgement, as a relay passes it on.
+#[derive(Debug)]
+pub struct Ack {
+    /// Who, as the relay says.
+    pub sender: Fingerprint,
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// A `ledger::Manifest`, for a receipt.
+    pub manifest: Option<Vec<u8>>,
+}
+
+/// Hands acknowledgements to the task that records them.
+pub type Acks = mpsc::Sender<Ack>;
+
+/// The two ends.
+pub fn queue() -> (Acks, mpsc::Receiver<Ack>) {
+    mpsc::channel(QUEUE_MAX)
+}
+
+/// Records acknowledgements until the last handle is dropped.
+pub async fn run(inbox: Arc<Inbox>, mut acks: mpsc::Receiver<Ack>) -> Result<(), Infallible> {
+    let mut cache = RootCache::default();
+    let mut batch = Vec::with_capacity(AT_ONCE_MAX);
+    while acks.recv_many(&mut batch, AT_ONCE_MAX).await > 0 {
+        let rows = join_all(batch.iter().map(|ack| inbox.inbound.lookup(ack.delivery))).await;
+        let mut good = Vec::new();
+        for (ack, row) in batch.drain(..).zip(rows) {
+            match row.map_err(Refused::from).and_then(|row| check(&inbox, &ack, row, &mut cache)) {
+                Ok(Some(manifest)) => good.push((ack, manifest)),
+                Ok(None) => debug!(delivery = %ack.delivery.short(), "acknowledgement of what is not owed"),
+                Err(refused) => {
+                    warn!(delivery = %ack.delivery.short(), sender = %ack.sender, %refused, "acknowledgement not believed; the receipt is kept and sent again");
+                }
+            }
+        }
+        let now = Timestamp::now();
+        let recorded = good.into_iter().map(|(ack, manifest)| {
+            let inbound = &inbox.inbound;
+            async move {
+                if let Err(error) = inbound.acked(ack.delivery, ack.attempt, manifest, now).await {
+                    debug!(delivery = %ack.delivery.short(), %error, "acknowledgement not recorded");
+                }
+            }
+        });
+        join_all(recorded).await;
+    }
+    Ok(())
+}
+
+/// Why an acknowledgement counts for nothing.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Ledger(#[from] InboundError),
+    #[error("the sender has not signed it")]
+    Unsigned,
+    #[error("the sender is not pinned any more")]
+    NotPinned,
+    #[error("manifest: {0}")]
+    Decode(#[from] ledger::DecodeError),
+    #[error("manifest: {0}")]
+    Verify(#[from] ledger::VerifyError),
+    #[error("the manifest is about another receipt")]
+    OtherReceipt,
+}
+
+/// The manifest, if this acknowledges a receipt that is owed; `None` if nothing is owed.
+fn check(
+    inbox: &Inbox,
+    ack: &Ack,
+    row: Option<InboundRow>,
+    cache: &mut RootCache,
+) -> Result<Option<Vec<u8>>, Refused> {
+    let owed = row.filter(|row| row.state == InboundState::Signed && row.arrival.attempt == ack.attempt);
+    let Some(InboundRow { arrival, receipt: Some(receipt), .. }) = owed else { return Ok(None) };
+    let bytes = ack.manifest.as_ref().ok_or(Refused::Unsigned)?;
+    let manifest = Manifest::decode(bytes)?;
+    let named = |route: &Arc<crate::config::Route>| {
+        route.from == arrival.sender && route.sender.identity.fingerprint() == manifest.core.sender
+    };
+    let route = inbox.all_routes().find(named).ok_or(Refused::NotPinned)?;
+    manifest.verify_cached(&route.sender.identity, cache)?;
+    if !manifest.is_about(&Receipt::decode(&receipt)?) {
+        return Err(Refused::OtherReceipt);
+    }
+    Ok(Some(bytes.clone()))
+}
