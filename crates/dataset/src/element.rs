@@ -1,13 +1,21 @@
 use std::fmt;
 
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
 use dicom_dictionary_std::StandardDataDictionary;
+
+use crate::syntax::Encoding;
 
 /// A data element tag (PS3.5 §7.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(pub u16, pub u16);
 
 impl Tag {
+    /// Specific Character Set.
+    pub const CHARACTER_SET: Self = Self(0x0008, 0x0005);
+    /// Pixel Representation.
+    pub const PIXEL_REPRESENTATION: Self = Self(0x0028, 0x0103);
+    /// Original Attributes Sequence.
+    pub const ORIGINAL_ATTRIBUTES: Self = Self(0x0400, 0x0561);
     /// Item (PS3.5 §7.5).
     pub const ITEM: Self = Self(0xFFFE, 0xE000);
     /// Item Delimitation Item.
@@ -47,6 +55,35 @@ impl Tag {
             .is_some_and(|entry| entry.vr().exact() == Some(dicom_core::VR::SQ))
     }
 
+    /// The value representation that the standard's dictionary gives (PS3.6 §6), and the two it has no row for:
+    /// private creators (PS3.5 §7.8.1) and group lengths (PS3.5 §7.2). `None` for what is private or unknown.
+    pub fn dictionary_vr(self) -> Option<DictionaryVr> {
+        if self.is_private() {
+            return self.is_private_creator().then_some(DictionaryVr::Exact(Vr::LO));
+        }
+        if self.is_group_length() {
+            return Some(DictionaryVr::Exact(Vr::UL));
+        }
+        let entry = StandardDataDictionary.by_tag(dicom_core::Tag(self.0, self.1))?;
+        Some(match entry.vr() {
+            VirtualVr::Xs => DictionaryVr::Sample,
+            VirtualVr::Ox | VirtualVr::Px | VirtualVr::Lt => DictionaryVr::Words,
+            VirtualVr::Exact(vr) => DictionaryVr::Exact(Vr(vr.to_bytes())),
+            // The enumeration is open; a kind to come is as good as not in the dictionary.
+            _ => return None,
+        })
+    }
+
+    /// Names the owner of a block of private elements (PS3.5 §7.8.1).
+    pub fn is_private_creator(self) -> bool {
+        self.is_private() && (0x0010..=0x00FF).contains(&self.1)
+    }
+
+    /// (gggg,0000): retired, and of no use in a data set (PS3.5 §7.2).
+    pub fn is_group_length(self) -> bool {
+        self.1 == 0
+    }
+
     /// Odd groups belong to vendors (PS3.5 §7.8).
     pub fn is_private(self) -> bool {
         self.0 % 2 == 1
@@ -71,14 +108,24 @@ impl fmt::Debug for Tag {
 pub struct Vr(pub [u8; 2]);
 
 impl Vr {
+    /// Long String.
+    pub const LO: Self = Self(*b"LO");
     /// Other Byte.
     pub const OB: Self = Self(*b"OB");
     /// Other Word.
     pub const OW: Self = Self(*b"OW");
     /// Sequence of Items.
     pub const SQ: Self = Self(*b"SQ");
+    /// Signed Short.
+    pub const SS: Self = Self(*b"SS");
+    /// Unique Identifier.
+    pub const UI: Self = Self(*b"UI");
+    /// Unsigned Long.
+    pub const UL: Self = Self(*b"UL");
     /// Unknown.
     pub const UN: Self = Self(*b"UN");
+    /// Unsigned Short.
+    pub const US: Self = Self(*b"US");
 
     /// Two capital letters: what a VR of any edition looks like.
     pub(crate) fn is_plausible(self) -> bool {
@@ -121,6 +168,33 @@ impl Vr {
             || matches!(&self.0, b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT" | b"UV")
     }
 
+    /// Text in the data set's character set (PS3.5 §6.1.2.3).
+    pub(crate) fn has_characters(self) -> bool {
+        matches!(&self.0, b"LO" | b"LT" | b"PN" | b"SH" | b"ST" | b"UC" | b"UT")
+    }
+
+    /// Text in any character set, padded with a space (PS3.5 §6.2). A UID is padded with a zero byte.
+    pub(crate) fn is_text(self) -> bool {
+        self.has_characters()
+            || matches!(&self.0, b"AE" | b"AS" | b"CS" | b"DA" | b"DS" | b"DT" | b"IS" | b"TM" | b"UR")
+    }
+
+    /// The most characters that one value may have (PS3.5 Table 6.2-1), for text.
+    pub(crate) fn characters_max(self) -> Option<usize> {
+        Some(match &self.0 {
+            b"AS" => 4,
+            b"DA" => 8,
+            b"IS" => 12,
+            b"AE" | b"CS" | b"DS" | b"SH" | b"TM" => 16,
+            b"DT" => 26,
+            b"LO" | b"PN" => 64,
+            b"ST" => 1024,
+            b"LT" => 10_240,
+            b"UC" | b"UR" | b"UT" => 65_536,
+            _ => return None,
+        })
+    }
+
     /// OB, OW and their like, whose value may be encapsulated fragments (PS3.5 A.4).
     pub(crate) fn is_other(self) -> bool {
         matches!(&self.0, b"OB" | b"OW" | b"OF" | b"OD" | b"OL" | b"OV")
@@ -140,6 +214,17 @@ impl fmt::Debug for Vr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// What the dictionary says of an element's value representation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DictionaryVr {
+    /// This one.
+    Exact(Vr),
+    /// US or SS, as Pixel Representation (0028,0103) says.
+    Sample,
+    /// OB, OW or US: in implicit VR little endian it is OW (PS3.5 A.1), and OW is allowed in explicit VR too.
+    Words,
 }
 
 /// A value length field.
@@ -241,6 +326,8 @@ pub struct ElementHeader {
     pub content: Content,
     /// Sequences around this element: 0 on the first level.
     pub depth: usize,
+    /// How this header is encoded: within a sequence that came as UN, another way than around it.
+    pub encoding: Encoding,
     /// Where the header starts, in bytes of the (inflated) data set.
     pub offset: u64,
     /// The header as it was on the wire.

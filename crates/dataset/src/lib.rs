@@ -2,9 +2,12 @@
 //!
 //! [`Tokenizer`] cuts a data set into [`Event`]s as its bytes come in; [`Walker`] consumes them to find
 //! truncation, broken structure and the identifiers of the first level, and changes no byte; [`part10`]
-//! reads and writes what stands before a data set in a file.
+//! reads and writes what stands before a data set in a file. [`Rewriter`] changes elements of a data set as it passes:
+//! an [`Edit`] decides about each, and [`Rules`] is an edit from a table (set, replace, prefix, copy, remove, with the
+//! previous values in Original Attributes Sequence). It takes bytes and appends bytes, and says at the
+//! end what it did, with the digests of both data sets; what it does not act on it copies.
 //!
-//! What it does not do: no IO beyond [`part10::read_file_meta`]'s reader, no decoding of values or pixels,
+//! What it does not do: no IO beyond [`part10::read_file_meta`]'s reader, no decoding of pixels,
 //! no data set in memory, no repair. It checks structure (PS3.5 §7 and Annex A), not the contents that an
 //! information object definition asks for.
 //!
@@ -14,17 +17,29 @@
 //! - Inside a value, and inside UN and private implicit VR elements of defined length, bytes are bytes.
 //! - Of a transfer syntax it does not know (see [`Syntax::of`]) it looks at nothing and says so.
 //!
-//! Read first: [`Walker`], [`Tokenizer`], [`Event`].
+//! Read first: [`Walker`], [`Tokenizer`], [`Event`]; to change data sets, [`Rewriter`] and [`Edit`].
 
+mod charset;
 mod element;
 mod inflate;
 pub mod part10;
+mod rewrite;
+mod rules;
+mod stream;
 mod syntax;
 mod token;
 mod walk;
+mod write;
 
-pub use element::{Content, ElementHeader, Length, Raw, Tag, Vr};
+pub use charset::CharacterSet;
+pub use element::{Content, DictionaryVr, ElementHeader, Length, Raw, Tag, Vr};
 pub use inflate::InflateError;
+pub use rewrite::{
+    Change, Decision, Edit, EditError, NewElement, Outcome, Place, RewriteError, Rewriter, Rewritten, Step,
+    WholeElement,
+};
+pub use rules::{Action, NewValue, OriginalAttributes, Rule, RuleError, Rules};
+pub use stream::Extent;
 pub use syntax::{Encoding, Syntax};
 pub use token::{Event, Structure, TokenError, Tokenizer};
 pub use walk::{Findings, WalkError, Walker};
@@ -38,6 +53,12 @@ pub mod limits {
     /// Bytes kept of one first-level text value; a longer one counts as absent. An LO of 64 characters
     /// has at most 256 bytes in UTF-8, and more than that only with many code extensions.
     pub const VALUE_BYTES_MAX: usize = 512;
+    /// Different tags that are listed of what a rewriter changed. More of them are only counted.
+    pub const CHANGED_TAGS_MAX: usize = 4096;
+    /// Bytes of a Specific Character Set (0008,0005) that count: only its first value does.
+    pub const CHARACTER_SET_BYTES_MAX: usize = 64;
+    /// Bytes of one element that a rule can look at or keep as the previous value.
+    pub const RULE_BYTES_MAX: usize = 64 * 1024;
     /// What a deflated data set may expand to before its ratio counts.
     pub const INFLATED_FREE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
     /// Bytes out per byte in beyond that. Deflate itself ends at 1032.

@@ -107,6 +107,7 @@ pub struct Tokenizer {
     head: Raw,
     state: State,
     levels: Vec<Level>,
+    opens_unknown: bool,
 }
 
 impl Tokenizer {
@@ -118,7 +119,16 @@ impl Tokenizer {
             head: Raw::default(),
             state: State::Header,
             levels: Vec::with_capacity(2 * SEQUENCE_DEPTH_MAX),
+            opens_unknown: false,
         }
+    }
+
+    /// Takes elements of VR UN and defined length for sequences where the dictionary says that they are. Somebody
+    /// who did not know the tag wrote them so (PS3.5 §6.2.2); one that holds no items becomes an error.
+    #[must_use]
+    pub fn opening_unknown(mut self) -> Self {
+        self.opens_unknown = true;
+        self
     }
 
     /// The next event, taking its bytes from the front of `input`. `None` when more input is needed: so call
@@ -245,6 +255,7 @@ impl Tokenizer {
     /// A header where elements stand: on the first level or in an item.
     fn element<'a>(&mut self, level: Option<Level>) -> Result<Event<'a>, TokenError> {
         let encoding = level.map_or(self.encoding, |level| level.encoding);
+        let own = encoding;
         let (raw, offset, tag) = (self.head, self.offset, self.head_tag(encoding));
         if tag.0 == Tag::ITEM.0 {
             return self.delimiter_among_elements(level, tag);
@@ -255,7 +266,7 @@ impl Tokenizer {
             return Ok(Event::TrailingZeros(count));
         }
         let (vr, length) = self.vr_and_length(encoding, tag)?;
-        let content = content(tag, vr, length).ok_or(TokenError::UndefinedLength { offset, tag })?;
+        let content = self.content(tag, vr, length).ok_or(TokenError::UndefinedLength { offset, tag })?;
         if let Length::Defined(bytes) = length {
             self.check_room(tag, raw.len() as u64 + u64::from(bytes))?;
         }
@@ -274,7 +285,7 @@ impl Tokenizer {
                 self.open(Opened { kind: Kind::Fragments, tag, encoding, unsettled: false }, length, offset)?;
             }
         }
-        Ok(Event::Element(ElementHeader { tag, vr, length, content, depth, offset, raw }))
+        Ok(Event::Element(ElementHeader { tag, vr, length, content, depth, encoding: own, offset, raw }))
     }
 
     fn vr_and_length(&self, encoding: Encoding, tag: Tag) -> Result<(Option<Vr>, Length), TokenError> {
@@ -384,17 +395,17 @@ impl Tokenizer {
     fn depth(&self) -> usize {
         self.levels.iter().filter(|level| level.kind == Kind::Item).count()
     }
-}
 
-/// What an element holds; `None` where its length cannot be undefined.
-fn content(tag: Tag, vr: Option<Vr>, length: Length) -> Option<Content> {
-    let undefined = length == Length::Undefined;
-    match vr {
-        Some(Vr::SQ) => Some(Content::Sequence),
-        _ if undefined && tag == Tag::PIXEL_DATA => Some(Content::Fragments),
-        Some(Vr::UN) if undefined => Some(Content::Sequence),
-        Some(vr) if undefined => vr.is_other().then_some(Content::Fragments),
-        None if undefined || tag.is_sequence() => Some(Content::Sequence),
-        Some(_) | None => Some(Content::Value),
+    /// What an element holds; `None` where its length cannot be undefined.
+    fn content(&self, tag: Tag, vr: Option<Vr>, length: Length) -> Option<Content> {
+        let undefined = length == Length::Undefined;
+        match vr {
+            Some(Vr::SQ) => Some(Content::Sequence),
+            _ if undefined && tag == Tag::PIXEL_DATA => Some(Content::Fragments),
+            Some(Vr::UN) if undefined || (self.opens_unknown && tag.is_sequence()) => Some(Content::Sequence),
+            Some(vr) if undefined => vr.is_other().then_some(Content::Fragments),
+            None if undefined || tag.is_sequence() => Some(Content::Sequence),
+            Some(_) | None => Some(Content::Value),
+        }
     }
 }
