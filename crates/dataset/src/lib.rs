@@ -4,8 +4,9 @@
 //! truncation, broken structure and the identifiers of the first level, and changes no byte; [`part10`]
 //! reads and writes what stands before a data set in a file. [`Rewriter`] changes elements of a data set as it passes:
 //! an [`Edit`] decides about each, and [`Rules`] is an edit from a table (set, replace, prefix, copy, remove, with the
-//! previous values in Original Attributes Sequence). It takes bytes and appends bytes, and says at the
-//! end what it did, with the digests of both data sets; what it does not act on it copies.
+//! previous values in Original Attributes Sequence). [`Reencoder`] turns Implicit, Explicit and Deflated Little Endian
+//! into each other. Both take bytes and append bytes, and say at the end what they did, with the digests of both data
+//! sets; what they do not act on they copy.
 //!
 //! What it does not do: no IO beyond [`part10::read_file_meta`]'s reader, no decoding of pixels,
 //! no data set in memory, no repair. It checks structure (PS3.5 §7 and Annex A), not the contents that an
@@ -23,6 +24,7 @@ mod charset;
 mod element;
 mod inflate;
 pub mod part10;
+mod reencode;
 mod rewrite;
 mod rules;
 mod stream;
@@ -34,6 +36,7 @@ mod write;
 pub use charset::CharacterSet;
 pub use element::{Content, DictionaryVr, ElementHeader, Length, Raw, Tag, Vr};
 pub use inflate::InflateError;
+pub use reencode::{PrivateVr, ReencodeError, Reencoded, Reencoder};
 pub use rewrite::{
     Change, Decision, Edit, EditError, NewElement, Outcome, Place, RewriteError, Rewriter, Rewritten, Step,
     WholeElement,
