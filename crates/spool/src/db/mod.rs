@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use crate::{OpenError, StoreError, faults::Faults};
 
@@ -131,6 +131,9 @@ pub(crate) fn connect(dir: &Path, create: bool) -> Result<Connection, OpenError>
         let connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_prepared_statement_cache_capacity(128);
+        // A plan does not depend on what is bound. Otherwise every statement whose plan looked at a value (a
+        // partial index is enough) is compiled again each time it is bound: a seventh of all CPU time.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", "ON")?;
