@@ -17,6 +17,7 @@ use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme, version,
 };
 use thiserror::Error;
+use tracing::{info, warn};
 
 use crate::Admission;
 
@@ -81,10 +82,8 @@ pub(crate) fn client_config(
     relay: &PeerCard,
     provider: Arc<CryptoProvider>,
 ) -> Result<ClientConfig, TlsError> {
-    let verifier = Pinned {
-        algorithms: provider.signature_verification_algorithms,
-        keys: OneKey(relay.tls_spki.clone()),
-    };
+    let verifier =
+        Pinned { algorithms: provider.signature_verification_algorithms, keys: OneKey(relay.clone()) };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13])?
         .dangerous()
@@ -124,15 +123,32 @@ pub(crate) fn peer_of(connection: &quinn::Connection, admission: &dyn Admission)
 /// Which keys a verifier takes.
 trait Keys: Send + Sync {
     fn known(&self, spki: &[u8]) -> bool;
+    /// Tells an operator whose pin it was and what was shown instead.
+    fn tell_refused(&self, spki: &[u8]);
 }
 
-struct OneKey(Vec<u8>);
+struct OneKey(PeerCard);
 
 impl Keys for OneKey {
     fn known(&self, spki: &[u8]) -> bool {
         // A public key against a public pin: nothing secret to leak by timing.
-        self.0 == spki
+        self.0.tls_spki == spki
     }
+
+    fn tell_refused(&self, spki: &[u8]) {
+        warn!(
+            relay = %self.0.name,
+            fingerprint = %identity::fingerprint_text(&self.0.identity.fingerprint()),
+            tls_key_pinned = %key_text(&self.0.tls_spki),
+            tls_key_shown = %key_text(spki),
+            "the relay shows another TLS key than the one on its pinned card: ask for its card and compare fingerprints"
+        );
+    }
+}
+
+/// A TLS key as `key fingerprint` shows other keys.
+fn key_text(spki: &[u8]) -> String {
+    identity::fingerprint_text(&Fingerprint(base::Digest::of(spki).0))
 }
 
 struct Admitted(Arc<dyn Admission>);
@@ -140,6 +156,11 @@ struct Admitted(Arc<dyn Admission>);
 impl Keys for Admitted {
     fn known(&self, spki: &[u8]) -> bool {
         self.0.peer(spki).is_some()
+    }
+
+    /// Whose it is nobody knows; where it came from stands in the line of the refused connection.
+    fn tell_refused(&self, spki: &[u8]) {
+        info!(tls_key_shown = %key_text(spki), "a TLS key that is on no pinned card");
     }
 }
 
@@ -158,6 +179,7 @@ impl<K: Keys> Pinned<K> {
         if others.is_empty() && self.keys.known(end_entity.as_ref()) {
             return Ok(());
         }
+        self.keys.tell_refused(end_entity.as_ref());
         Err(rustls::Error::InvalidCertificate(rustls::CertificateError::ApplicationVerificationFailure))
     }
 
