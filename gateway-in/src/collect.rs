@@ -19,13 +19,14 @@ use crate::{
     config::Route,
     destination::{Destination, Instance, NotAnswered, Outcome, Recorded},
     forward,
-    inbox::{self, Asker, Inbox, Turn},
+    inbox::{self, Asker, Entry, Inbox, Turn},
     outcome::{self, Ending, Facts},
     room::Share,
 };
 
 /// An admitted delivery.
 pub struct Collecting {
+    pub(crate) entry: Entry,
     pub(crate) asker: Asker,
     pub(crate) offer: IncomingOffer,
     pub(crate) route: Arc<Route>,
@@ -38,7 +39,7 @@ pub struct Collecting {
 
 /// Carries one delivery to its settlement.
 pub async fn run(inbox: Arc<Inbox>, collecting: Collecting) {
-    let Collecting { asker, offer, route, header, share, mut turn, cancel, offered_at } = collecting;
+    let Collecting { entry, asker, offer, route, header, share, mut turn, cancel, offered_at } = collecting;
     let Some(destination) = inbox.destinations.get(&route.destination).cloned() else { return };
     let at = At { inbox: &inbox, route: &route, header: &header, destination: &destination, offered_at };
     let ended = at.attempt(offer, share, &mut turn, cancel).await;
@@ -58,6 +59,7 @@ pub async fn run(inbox: Arc<Inbox>, collecting: Collecting) {
             }
         }
     }
+    drop(entry);
 }
 
 /// How an attempt ended, and the meta record if it was read.
@@ -185,7 +187,7 @@ impl At<'_> {
         match fault {
             Fault::Lost => Ended::Withdrawn,
             Fault::Body(reason) => {
-                warn!(?reason, sender = %self.route.from, "body refused; nothing complete has reached the destination");
+                warn!(%reason, sender = %self.route.from, "body refused; nothing complete has reached the destination");
                 Ended::With(outcome::nack(self.header, reason), meta.map(Box::new))
             }
         }

@@ -7,7 +7,10 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use base::{Attempt, DeliveryId, Fingerprint, Name, RouteId, Timestamp};
@@ -43,12 +46,16 @@ pub struct Inbox {
     changes: Changes,
     // Owned by `with_sessions`; never held across an await.
     sessions: Mutex<ReceiverSessions>,
-    // Owned by `join`, `leave` and `cancel`; never held across an await.
+    // Owned by `join`, `leave`, `cancel` and `Entry::drop`; never held across an await.
     in_flight: Mutex<HashMap<DeliveryId, InFlight>>,
+    /// Numbers the entries.
+    entered: AtomicU64,
 }
 
 /// A delivery that is being worked on.
 struct InFlight {
+    /// Of its [`Entry`]: the same delivery, entered again, has another.
+    number: u64,
     cancel: CancellationToken,
     /// Repeats that came meanwhile, perhaps through another relay. They are never opened.
     joined: Vec<Asker>,
@@ -77,6 +84,7 @@ impl Inbox {
             changes,
             sessions: Mutex::new(ReceiverSessions::new(fingerprint)),
             in_flight: Mutex::default(),
+            entered: AtomicU64::new(0),
         }
     }
 
@@ -123,15 +131,20 @@ impl Inbox {
     }
 
     /// Enters a delivery into the in-flight table, or joins the attempt that runs already.
-    fn join(&self, downlink: &Downlink, offer: IncomingOffer) -> Option<(IncomingOffer, CancellationToken)> {
+    fn join(
+        self: &Arc<Self>,
+        downlink: &Downlink,
+        offer: IncomingOffer,
+    ) -> Option<(IncomingOffer, Entry, CancellationToken)> {
         let mut table = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = table.get_mut(&offer.delivery) {
             running.joined.push(Asker::of(downlink, &offer));
             return None;
         }
-        let cancel = CancellationToken::new();
-        table.insert(offer.delivery, InFlight { cancel: cancel.clone(), joined: Vec::new() });
-        Some((offer, cancel))
+        let (cancel, delivery) = (CancellationToken::new(), offer.delivery);
+        let number = self.entered.fetch_add(1, Ordering::Relaxed);
+        table.insert(delivery, InFlight { number, cancel: cancel.clone(), joined: Vec::new() });
+        Some((offer, Entry { inbox: Arc::clone(self), delivery, number }, cancel))
     }
 
     /// Takes a delivery out of the in-flight table, with all who joined it.
@@ -166,6 +179,24 @@ impl Inbox {
             return Err(NackReason::BadHeader);
         }
         Ok((Arc::clone(route), opened))
+    }
+}
+
+/// A delivery's entry in the in-flight table. It goes with this value at the latest, so that a task that
+/// panics leaves no delivery behind which every repeat would join for nothing: their leases go back, and the
+/// relay offers them again.
+pub(crate) struct Entry {
+    inbox: Arc<Inbox>,
+    delivery: DeliveryId,
+    number: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut table = self.inbox.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.get(&self.delivery).is_some_and(|running| running.number == self.number) {
+            table.remove(&self.delivery);
+        }
     }
 }
 
@@ -275,7 +306,7 @@ async fn admit_one(
     offer: IncomingOffer,
     turns: &mut Turns,
 ) -> Option<Collecting> {
-    let (offer, cancel) = inbox.join(&downlink, offer)?;
+    let (offer, entry, cancel) = inbox.join(&downlink, offer)?;
     let asker = Asker::of(&downlink, &offer);
     match inbox.inbound.lookup(offer.delivery).await {
         Ok(Some(row)) if answers(&row, offer.attempt) => {
@@ -299,6 +330,7 @@ async fn admit_one(
         Ok((route, header)) => {
             let share = inbox.room.take(&route.destination, offer.size).await?;
             Some(Collecting {
+                entry,
                 asker,
                 offer,
                 route,
@@ -310,7 +342,7 @@ async fn admit_one(
             })
         }
         Err(reason) => {
-            warn!(?reason, route = %offer.route, sender = %offer.sender, "envelope refused");
+            warn!(%reason, route = %offer.route, sender = %offer.sender, "envelope refused");
             refuse(inbox, asker, reason).await;
             None
         }
