@@ -61,13 +61,15 @@ pub struct LedgerTable {
 pub struct CollectTable {
     /// Instances up to this size are verified as a whole before the destination sees a byte. Default 16 MiB.
     pub verify_first: ByteSize,
-    /// Memory for instances that are verified as a whole, all routes together. Default 32 MiB. A destination
-    /// may have an equal part of it, at least `verify_first`: one that stands still keeps no more.
-    pub buffer: ByteSize,
+    /// Memory for instances that are verified as a whole, all routes together. A destination may have an equal
+    /// part of it: one that stands still keeps no more. So it holds `verify_first` for each destination at
+    /// least. Default 32 MiB, or that much.
+    pub buffer: Option<ByteSize>,
     /// What a larger instance may have under way between relay and destination. Default 2 MiB.
     pub stream_window: ByteSize,
-    /// Larger instances under way at one time, all routes together, divided as `buffer` is. Default 4.
-    pub streams_max: usize,
+    /// Larger instances under way at one time, all routes together, divided as `buffer` is: at least one for
+    /// each destination. Default 4, or that many.
+    pub streams_max: Option<usize>,
     /// Unsettled instances of one route at one time. Default 32.
     pub window: u32,
     /// Without a byte for this long a body is given up. Default 30 s.
@@ -78,12 +80,34 @@ impl Default for CollectTable {
     fn default() -> Self {
         Self {
             verify_first: ByteSize(16 << 20),
-            buffer: ByteSize(32 << 20),
+            buffer: None,
             stream_window: ByteSize(2 << 20),
-            streams_max: 4,
+            streams_max: None,
             window: 32,
             stall_timeout: Span(Duration::from_secs(30)),
         }
+    }
+}
+
+/// What `buffer` is at least where it is not configured.
+const BUFFER_DEFAULT_BYTES: u64 = 32 << 20;
+/// What `streams_max` is at least where it is not configured.
+const STREAMS_DEFAULT: usize = 4;
+
+impl CollectTable {
+    /// `buffer`, which holds one body of `verify_first` for each of so many destinations.
+    pub fn buffer_bytes(&self, destinations: usize) -> u64 {
+        let needed = self.buffer_needed_bytes(destinations);
+        self.buffer.map_or(BUFFER_DEFAULT_BYTES, |buffer| buffer.0).max(needed)
+    }
+
+    /// `streams_max`, at least one for each of so many destinations.
+    pub fn streams(&self, destinations: usize) -> usize {
+        self.streams_max.unwrap_or(STREAMS_DEFAULT).max(destinations).max(1)
+    }
+
+    fn buffer_needed_bytes(&self, destinations: usize) -> u64 {
+        self.verify_first.0.saturating_mul(u64::try_from(destinations.max(1)).unwrap_or(u64::MAX))
     }
 }
 
@@ -262,6 +286,7 @@ impl Config {
                 return Err(loaded.error(&format!("destination[{i}].name"), message));
             }
         }
+        check_collect(loaded, destinations.len())?;
         Ok(Settings {
             identity: load_identity(loaded, &config.identity)?,
             ledger_dir: loaded.resolve(&config.ledger.dir),
@@ -273,6 +298,29 @@ impl Config {
             log: config.log.clone(),
         })
     }
+}
+
+/// With less than one share for each destination, some that stand still could keep the others waiting.
+fn check_collect(loaded: &Loaded<Config>, destinations: usize) -> Result<(), ConfigError> {
+    let collect = &loaded.config.collect;
+    let needed = collect.buffer_needed_bytes(destinations);
+    if collect.buffer.is_some_and(|buffer| buffer.0 < needed) {
+        let message = format!(
+            "less than `verify_first` for each of {destinations} destinations: one that stands still could keep the \
+            others waiting; give at least \"{} KiB\", or lower `verify_first`",
+            needed.div_ceil(1024)
+        );
+        return Err(loaded.error("collect.buffer", message));
+    }
+    if collect.streams_max.is_some_and(|streams| streams < destinations.max(1)) {
+        let message = format!(
+            "fewer than the {destinations} destinations: one that stands still could keep the others waiting; give at \
+            least {}",
+            destinations.max(1)
+        );
+        return Err(loaded.error("collect.streams_max", message));
+    }
+    Ok(())
 }
 
 fn check_routes(
@@ -341,4 +389,50 @@ fn check_destination(
         }),
     };
     Ok(DestinationSettings { name: table.name.clone(), target, status: table.status.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The error that `[collect]` is refused with, where so many destinations are configured.
+    fn collect_error(collect: &str, destinations: usize) -> Option<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.toml");
+        let rest =
+            "relay = []\nidentity.key = \"key\"\nledger.dir = \"ledger\"\nadmin.listen = \"127.0.0.1:0\"\n";
+        std::fs::write(&file, format!("{rest}[collect]\n{collect}")).unwrap();
+        let loaded = service::config::load::<Config>(&file, "SLUIS_NOT_SET_").unwrap();
+        check_collect(&loaded, destinations).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_destination_has_room_for_one_body_or_the_file_is_refused() {
+        let cases = [
+            ("", 0, None),
+            ("", 100, None),
+            ("buffer = \"32 MiB\"", 2, None),
+            ("buffer = \"32 MiB\"", 3, Some("at least \"49152 KiB\"")),
+            ("buffer = \"8 MiB\"", 0, Some("collect.buffer")),
+            ("buffer = \"8 MiB\"\nverify_first = \"2 MiB\"", 4, None),
+            ("streams_max = 3", 3, None),
+            ("streams_max = 3", 4, Some("at least 4")),
+            ("streams_max = 0", 0, Some("collect.streams_max")),
+        ];
+        for (collect, destinations, refused) in cases {
+            let error = collect_error(collect, destinations);
+            match (refused, &error) {
+                (None, None) => {}
+                (Some(text), Some(error)) if error.contains(text) => {}
+                _ => panic!("{collect:?} with {destinations}: {error:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_configured_grows_with_the_destinations() {
+        let collect = CollectTable::default();
+        let sizes = [1, 2, 3, 100].map(|count| (collect.buffer_bytes(count) >> 20, collect.streams(count)));
+        assert_eq!(sizes, [(32, 4), (32, 4), (48, 4), (1600, 100)]);
+    }
 }

@@ -56,10 +56,10 @@ struct Shared {
 }
 
 impl Shared {
-    /// An equal part for each destination, but at least `least`.
-    fn new(units: u32, least: u32, destinations: &[Name]) -> Self {
+    /// An equal part for each destination: what all of them together may have is there.
+    fn new(units: u32, destinations: &[Name]) -> Self {
         let parts = u32::try_from(destinations.len()).unwrap_or(u32::MAX).max(1);
-        let each_units = (units / parts).max(least).clamp(1, units);
+        let each_units = (units / parts).clamp(1, units);
         let semaphore = |units: u32| Arc::new(Semaphore::new(units as usize));
         let each = destinations.iter().map(|name| (name.clone(), semaphore(each_units))).collect();
         Self { all: semaphore(units), each_units, each }
@@ -79,15 +79,15 @@ fn units(bytes: u64) -> u32 {
 }
 
 impl Room {
-    /// Divides the configured memory. A destination's part holds at least one body of `verify_first`:
-    /// with less than that for each, some that stand still can keep the others waiting.
+    /// Divides the configured memory. A destination's part holds at least one body of `verify_first`, so
+    /// that those that stand still never keep the others waiting.
     pub fn new(collect: &CollectTable, destinations: &[Name]) -> Self {
-        let verify_first = collect.verify_first.0.min(collect.buffer.0);
-        let streams = u32::try_from(collect.streams_max).unwrap_or(u32::MAX).max(1);
+        let streams = u32::try_from(collect.streams(destinations.len())).unwrap_or(u32::MAX);
+        let buffer = units(collect.buffer_bytes(destinations.len())).max(1);
         Self {
-            buffer: Shared::new(units(collect.buffer.0).max(1), units(verify_first), destinations),
-            streams: Shared::new(streams, 1, destinations),
-            verify_first,
+            buffer: Shared::new(buffer, destinations),
+            streams: Shared::new(streams, destinations),
+            verify_first: collect.verify_first.0,
         }
     }
 
@@ -120,8 +120,8 @@ mod tests {
         let names = ["a", "b"].map(|name| Name::parse(name).unwrap());
         let collect = CollectTable {
             verify_first: ByteSize(1 << 20),
-            buffer: ByteSize(4 << 20),
-            streams_max: 2,
+            buffer: Some(ByteSize(4 << 20)),
+            streams_max: Some(2),
             ..CollectTable::default()
         };
         let room = Room::new(&collect, &names);
@@ -138,11 +138,23 @@ mod tests {
     }
 
     #[test]
-    fn each_part_holds_one_body_at_least() {
+    fn many_that_stand_still_keep_no_other_waiting() {
         let names: Vec<_> = (0..100).map(|n| Name::parse(&format!("d{n}")).unwrap()).collect();
+        let (last, standing) = names.split_last().unwrap();
         let room = Room::new(&CollectTable::default(), &names);
-        let size = Some(CollectTable::default().verify_first.0);
-        assert!(room.take(&names[99], size).now_or_never().flatten().is_some());
-        assert!(room.take(&names[98], None).now_or_never().flatten().is_some());
+        let whole = Some(CollectTable::default().verify_first.0);
+        let large = Some(1 << 40);
+        let mut held = Vec::new();
+        for name in standing {
+            for size in [whole, large] {
+                while let Some(share) = room.take(name, size).now_or_never() {
+                    held.push(share.unwrap());
+                }
+            }
+        }
+        assert_eq!(held.len(), 2 * standing.len());
+        for size in [whole, large] {
+            held.push(room.take(last, size).now_or_never().flatten().unwrap());
+        }
     }
 }
