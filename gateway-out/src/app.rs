@@ -19,6 +19,7 @@ use crate::{
     sessions::Sessions,
     settings::{OutboxSettings, Settings},
     settle,
+    strays::Strays,
     waiting::Waiting,
 };
 
@@ -39,6 +40,8 @@ pub struct Shared {
     pub countersign: Countersign,
     /// PACS that wait for a destination's answer (`respond = "delivered"`).
     pub waiting: Waiting,
+    /// Answers for deliveries that the outbox does not know.
+    pub strays: Strays,
     /// Links to relays, the preferred one first.
     pub uplinks: Vec<Uplink>,
     /// Counts of this run.
@@ -140,6 +143,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         sessions,
         countersign,
         waiting: Waiting::default(),
+        strays: Strays::default(),
         uplinks,
         counters: crate::status::Counters::default(),
     });

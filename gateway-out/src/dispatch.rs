@@ -3,7 +3,11 @@
 //! One task decides; a deposit is a task of its own. The outbox is the truth: what runs is known here
 //! only so that nothing runs twice.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use base::{Attempt, BootId, DeliveryId, Digest, RouteId, Secret, Timestamp};
 use envelope::{BodyContext, Commitment, HeaderFields, Suite};
@@ -61,6 +65,22 @@ pub struct Sealing {
 pub struct Dispatch {
     live: mpsc::Sender<Live>,
     wake: Arc<Notify>,
+    // Owned by `live`, `is_live` and `LiveNow::drop`; never held across an await.
+    live_now: Arc<Mutex<HashSet<DeliveryId>>>,
+}
+
+/// Held while a body leaves before its commit: until it is dropped, answers may come for a delivery that has
+/// no row yet.
+#[derive(Debug)]
+pub struct LiveNow {
+    delivery: DeliveryId,
+    of: Arc<Mutex<HashSet<DeliveryId>>>,
+}
+
+impl Drop for LiveNow {
+    fn drop(&mut self) {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.delivery);
+    }
 }
 
 /// The dispatcher's own end of [`Dispatch`].
@@ -75,12 +95,19 @@ impl Dispatch {
     pub fn new() -> (Self, Orders) {
         let (live, orders) = mpsc::channel(LIVE_MAX);
         let wake = Arc::new(Notify::new());
-        (Self { live, wake: Arc::clone(&wake) }, Orders { live: orders, wake })
+        (Self { live, wake: Arc::clone(&wake), live_now: Arc::default() }, Orders { live: orders, wake })
     }
 
-    /// Lets a body leave while it is being received; false where it has to wait for its commit.
-    pub fn live(&self, live: Live) -> bool {
-        self.live.try_send(live).is_ok()
+    /// Lets a body leave while it is being received; `None` where it has to wait for its commit.
+    pub fn live(&self, live: Live) -> Option<LiveNow> {
+        let now = LiveNow { delivery: live.delivery, of: Arc::clone(&self.live_now) };
+        self.live_now.lock().unwrap_or_else(PoisonError::into_inner).insert(live.delivery);
+        self.live.try_send(live).ok().map(|()| now)
+    }
+
+    /// Whether a body is leaving before its commit.
+    pub fn is_live(&self, delivery: DeliveryId) -> bool {
+        self.live_now.lock().unwrap_or_else(PoisonError::into_inner).contains(&delivery)
     }
 
     /// Something may be due.

@@ -24,6 +24,7 @@ pub mod sessions;
 pub mod settings;
 pub mod settle;
 pub mod status;
+pub mod strays;
 pub mod tail;
 #[cfg(test)]
 mod testing;

@@ -28,7 +28,7 @@ use crate::{
     app::Shared,
     config::{ChangedContent, Respond},
     delivered,
-    dispatch::{Live, Sealing},
+    dispatch::{Live, LiveNow, Sealing},
     routes::Route,
     tail::{Progress, Tail},
 };
@@ -197,7 +197,7 @@ struct Spooling<'a> {
     file: BodyFile,
     sealed: Vec<u8>,
     progress: watch::Sender<Progress>,
-    live: bool,
+    live: Option<LiveNow>,
 }
 
 impl<'a> Spooling<'a> {
@@ -210,7 +210,7 @@ impl<'a> Spooling<'a> {
             }
         })?;
         let (progress, _) = watch::channel(Progress::Growing(0));
-        Ok(Self { arriving, file, sealed: Vec::new(), progress, live: false })
+        Ok(Self { arriving, file, sealed: Vec::new(), progress, live: None })
     }
 
     /// Walks, seals and writes one fragment.
@@ -223,7 +223,7 @@ impl<'a> Spooling<'a> {
         // 0.1 ms, less than handing the thread over would.
         block_in_place(|| write(&mut self.file, &mut self.sealed))?;
         self.progress.send_replace(Progress::Growing(self.file.len()));
-        if !self.live && self.file.len() >= CUT_THROUGH_BYTES {
+        if self.live.is_none() && self.file.len() >= CUT_THROUGH_BYTES {
             self.go_live();
         }
         Ok(())
@@ -234,7 +234,7 @@ impl<'a> Spooling<'a> {
         let Arriving { shared, route, delivery, sealing, .. } = &self.arriving;
         let body = Tail::growing(self.file.reader(), self.progress.subscribe());
         let live = Live { delivery: *delivery, route: Arc::clone(route), sealing: sealing.clone(), body };
-        self.live = shared.uplink().is_some() && shared.dispatch.live(live);
+        self.live = shared.uplink().and_then(|_| shared.dispatch.live(live));
     }
 
     fn abandon(self) {
@@ -266,7 +266,7 @@ impl<'a> Spooling<'a> {
             content_key: sealing.content_key.clone(),
             sealed: arrived.facts(&sealing),
             record: arrived.record(meta),
-            deliveries: vec![new_delivery(route, delivery, self.live)],
+            deliveries: vec![new_delivery(route, delivery, self.live.is_some())],
             changed_content: changed_content(route),
             received_at,
         };

@@ -1,7 +1,10 @@
 //! What the far side answers: verified, recorded, and only then acknowledged. Only a verified receipt
 //! that says stored ends custody.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use base::{Attempt, Digest, Name, Timestamp};
 use envelope::open_record;
@@ -15,7 +18,13 @@ use tracing::{debug, error, info, warn};
 use transport::{Uplink, UplinkEvent};
 use wire::NoticeKind;
 
-use crate::{app::Shared, dispatch::Sealing, routes::Route, waiting::Verdict};
+use crate::{
+    app::Shared,
+    dispatch::Sealing,
+    routes::Route,
+    strays::{self, Worth},
+    waiting::Verdict,
+};
 
 /// Settlements recorded at one time: they share transactions.
 const AT_ONCE_MAX: usize = 256;
@@ -65,12 +74,15 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
         | UplinkEvent::Collected { delivery, attempt } => (*delivery, *attempt),
         UplinkEvent::Connected { .. } | UplinkEvent::Disconnected => return,
     };
+    // Asked before the row: what is not live any more has its row, or will never have one.
+    let live = shared.dispatch.is_live(delivery) || shared.waiting.sealing(delivery).is_some();
     let row = match shared.outbox.delivery(delivery).await {
         Ok(Some(row)) => row,
-        Ok(None) => {
-            warn!(delivery = %delivery.short(), "an answer for a delivery that this outbox does not know");
+        Ok(None) if live => {
+            debug!(delivery = %delivery.short(), "an answer before the commit; it will come again");
             return;
         }
+        Ok(None) => return stray(shared, uplink, &event).await,
         Err(error) => {
             error!(%error, "outbox cannot be read; the answer will come again");
             return;
@@ -100,6 +112,39 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
             shared.dispatch.wake();
         }
         Err(error) => warn!(delivery = %delivery.short(), attempt = attempt.0, %error, "answer refused"),
+    }
+}
+
+/// An answer for a delivery without a row: see [`strays`](crate::strays).
+async fn stray(shared: &Shared, uplink: &Uplink, event: &UplinkEvent) {
+    let (delivery, attempt, worth) = match event {
+        UplinkEvent::Settlement { delivery, attempt, settlement, .. } => {
+            let class = Settlement::decode(settlement).map(|settlement| settlement.class());
+            let worth = match class {
+                Ok(Class::Nack(_) | Class::Deferred(_)) => Worth::Nothing,
+                Ok(Class::Final(_)) | Err(_) => Worth::Custody,
+            };
+            (*delivery, *attempt, worth)
+        }
+        UplinkEvent::Notice { delivery, attempt, .. } => (*delivery, *attempt, Worth::Nothing),
+        _ => return,
+    };
+    let id = delivery.short();
+    match shared.strays.judge(delivery, attempt, worth, Timestamp::now()) {
+        strays::Verdict::Leave => {}
+        strays::Verdict::Tell => error!(
+            delivery = %id, attempt = attempt.0,
+            "a receipt for a delivery that this outbox does not know: is it the right outbox, or one restored from an \
+            older backup? It stays at the relay for an hour"
+        ),
+        strays::Verdict::Acknowledge => {
+            warn!(delivery = %id, attempt = attempt.0, ?worth, "an answer for a delivery that this outbox does not know is given up");
+            // Which receiver answered only a row would tell. The relay ignores what nobody waits for.
+            let receivers = shared.settings.routes.iter().map(|route| route.receiver.identity.fingerprint());
+            for recipient in receivers.collect::<HashSet<_>>() {
+                let _ = uplink.ack(recipient, delivery, attempt, None).await;
+            }
+        }
     }
 }
 
@@ -287,10 +332,10 @@ impl Answer<'_> {
     }
 
     async fn nack(&self, attempt: Attempt, reason: NackReason) -> Result<(), Refused> {
-        let text = format!("{reason:?}");
+        let text = reason.as_str();
         let delivery = self.row.delivery;
         warn!(delivery = %delivery.short(), attempt = attempt.0, reason = text, "the receiver could not use an envelope");
-        self.shared.outbox.nacked(delivery, attempt, &text, crate::jitter(), Timestamp::now()).await?;
+        self.shared.outbox.nacked(delivery, attempt, text, crate::jitter(), Timestamp::now()).await?;
         self.shared.waiting.answer(delivery, Verdict::NotDelivered);
         Ok(())
     }
