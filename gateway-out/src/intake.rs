@@ -30,7 +30,8 @@ const REJECTIONS_AT_ONCE_MAX: usize = 64;
 /// After an error of the listener (out of file descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Accepts until `stop` ends; then running associations may end by themselves.
+/// Accepts until `stop` ends. Then an association within a message may finish and answer it; one that is
+/// idle, or that has come to its next message, is aborted: the PACS sends the rest again later.
 pub async fn run(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
     let slots = Slots::new(&shared);
     let mut associations = JoinSet::new();
@@ -44,7 +45,8 @@ pub async fn run(shared: Arc<Shared>, listener: TcpListener, stop: CancellationT
             Ok((stream, peer)) => {
                 if let Some(slot) = slots.take(peer.ip()) {
                     let span = info_span!("association", %peer);
-                    associations.spawn(serve(Arc::clone(&shared), stream, peer, slot).instrument(span));
+                    associations
+                        .spawn(serve(Arc::clone(&shared), stream, peer, slot, stop.clone()).instrument(span));
                 } else {
                     warn!(%peer, "connection closed unheard: far more connections than associations_max");
                 }
@@ -176,11 +178,21 @@ impl Door<'_> {
     }
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, slot: Slot) {
+async fn serve(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    slot: Slot,
+    stop: CancellationToken,
+) {
     let config = shared.acceptor();
     let door =
         Door { shared: &shared, open: matches!(slot, Slot::Association { .. }), route: Mutex::new(None) };
-    let association = match dimse::accept(stream, &config, &door).await {
+    let accepted = tokio::select! {
+        accepted = dimse::accept(stream, &config, &door) => accepted,
+        () = stop.cancelled() => return,
+    };
+    let association = match accepted {
         Ok(association) => association,
         Err(error) => {
             debug!(%peer, %error, "no association");
@@ -193,10 +205,14 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, slot: S
     shared.counters.association();
     info!(calling = %association.calling(), called = %association.called(), "association opened");
     let mut served = Served { shared: &shared, route: &route, association, instances: 0, refused: 0 };
-    let end = served.run().await;
+    let end = served.run(&stop).await;
     let (instances, refused) = (served.instances, served.refused);
     match end {
-        Ok(()) => info!(instances, refused, "association released"),
+        Ok(End::Released) => info!(instances, refused, "association released"),
+        Ok(End::Stopping) => {
+            info!(instances, refused, "association aborted between two messages: stopping");
+            served.association.abort().await;
+        }
         Err(error) => warn!(instances, refused, %error, "association ended"),
     }
     drop(slot);
@@ -211,10 +227,22 @@ struct Served<'a> {
     refused: u64,
 }
 
+/// How an association ends without an error.
+enum End {
+    Released,
+    /// We are stopping, and no message is under way.
+    Stopping,
+}
+
 impl Served<'_> {
-    async fn run(&mut self) -> Result<(), AssociationError> {
+    async fn run(&mut self, stop: &CancellationToken) -> Result<End, AssociationError> {
         loop {
-            match self.association.receive().await? {
+            let incoming = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(End::Stopping),
+                incoming = self.association.receive() => incoming?,
+            };
+            match incoming {
                 Incoming::Echo(request) => {
                     self.association.respond_echo(&request, base::Status::SUCCESS).await?
                 }
@@ -223,7 +251,7 @@ impl Served<'_> {
                     debug!(field = request.command_field, "operation that is not offered");
                     self.association.respond_other(&request, base::Status::UNRECOGNISED_OPERATION).await?;
                 }
-                Incoming::Released => return Ok(()),
+                Incoming::Released => return Ok(End::Released),
             }
         }
     }

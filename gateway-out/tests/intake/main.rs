@@ -9,3 +9,6 @@ mod who_may_associate;
 
 #[cfg(test)]
 mod without_room;
+
+#[cfg(test)]
+mod stopping;
