@@ -130,6 +130,9 @@ enum QueueCommand {
         /// Only this state (sealed, relayed, collected, deferred, held, parked, …).
         #[arg(long)]
         state: Option<State>,
+        /// The most that are listed, oldest first; whether there are more is said at the end.
+        #[arg(long, default_value_t = queue::LIST_MAX)]
+        limit: u32,
     },
     /// Show one delivery and its history.
     Show {
@@ -400,8 +403,9 @@ async fn send_files(args: &SendArgs) -> Result<()> {
 async fn queue_command(command: QueueCommand) -> Result<()> {
     let now = Timestamp::now();
     match command {
-        QueueCommand::Ls { args, all, state } => {
-            let rows = queue::list(&open_queue(&args.config)?, state, all).await?;
+        QueueCommand::Ls { args, all, state, limit } => {
+            let queue::Listed { rows, more } =
+                queue::list(&open_queue(&args.config)?, state, all, limit).await?;
             if args.json {
                 let rows = rows.iter().map(|row| queue::delivery_json(row, now)).collect::<Vec<_>>();
                 println!("{}", serde_json::to_string_pretty(&rows)?);
@@ -410,6 +414,9 @@ async fn queue_command(command: QueueCommand) -> Result<()> {
                     println!("{}", queue::delivery_line(row, now));
                 }
                 println!("{} deliveries", rows.len());
+            }
+            if more {
+                eprintln!("{}", queue::more_text(rows.len()));
             }
         }
         QueueCommand::Show { args, id } => {

@@ -56,7 +56,8 @@ pub struct OutboxTable {
     /// The most sealed bytes the outbox holds; beyond it C-STORE is answered A700. Default 100 GiB.
     #[serde(default = "outbox_bytes_max")]
     pub bytes_max: ByteSize,
-    /// Free space of the file system that is never used. Default 1 GiB.
+    /// Free space of the file system that no body uses, at least 64 MiB: the index needs some to write the
+    /// receipts that end custody. Default 1 GiB.
     #[serde(default = "outbox_reserve")]
     pub reserve: ByteSize,
     /// How sealed sizes are blurred: `"padme"` (default, about 3 %), `"none"`, or `"block:BYTES"`.

@@ -54,15 +54,36 @@ pub fn delivery_line(row: &Delivery, now: Timestamp) -> String {
     )
 }
 
+/// What `queue ls` lists.
+#[derive(Debug)]
+pub struct Listed {
+    /// The oldest, as many as were asked for.
+    pub rows: Vec<Delivery>,
+    /// Whether there are others behind them.
+    pub more: bool,
+}
+
 /// Deliveries that have not ended, or all of a state.
-pub async fn list(queue: &Queue, state: Option<State>, all: bool) -> Result<Vec<Delivery>> {
+pub async fn list(queue: &Queue, state: Option<State>, all: bool, limit: u32) -> Result<Listed> {
     let filter = Filter {
         states: state.into_iter().collect(),
         open: !all && state.is_none(),
-        limit: LIST_MAX,
+        // One more tells whether there are more.
+        limit: limit.saturating_add(1),
         ..Filter::default()
     };
-    Ok(queue.list(filter).await?)
+    let mut rows = queue.list(filter).await?;
+    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > shown;
+    rows.truncate(shown);
+    Ok(Listed { rows, more })
+}
+
+/// What is said, beside the list, of a list that has no end.
+pub fn more_text(shown: usize) -> String {
+    format!(
+        "the oldest {shown} are listed and there are more; --limit lists more of them, `status` counts all"
+    )
 }
 
 /// The delivery with this id, or with this beginning of an id.

@@ -80,8 +80,17 @@ impl Config {
     }
 }
 
+/// The least `[outbox] reserve`. What is held can leave a full disk only by receipts, and each of them is
+/// written to the index: its log grows to 16 MiB before it is folded into the index, which grows as well.
+const RESERVE_MIN_BYTES: u64 = 64 << 20;
+
 fn check_outbox(loaded: &Loaded<Config>) -> Result<OutboxSettings, ConfigError> {
     let table = &loaded.config.outbox;
+    if table.reserve.0 < RESERVE_MIN_BYTES {
+        let message = "less than 64 MiB: on a full disk the index would have no room for the receipts that end \
+            custody; give at least \"64 MiB\"";
+        return Err(loaded.error("outbox.reserve", message));
+    }
     let dir = loaded.resolve(&table.dir);
     let (key, index_key) = (loaded.resolve(&table.key), loaded.resolve(&table.index_key));
     for (name, path) in [("outbox.key", &key), ("outbox.index_key", &index_key)] {

@@ -16,7 +16,7 @@ use gateway_out::{
     init,
 };
 use identity::IdentityKey;
-use spool::{Delivery, Filter, Outbox};
+use spool::{Delivery, Filter, Outbox, Queue};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -79,13 +79,17 @@ impl Bed {
 
     /// Every delivery in the outbox.
     pub(crate) async fn deliveries(&self) -> Vec<Delivery> {
+        self.queue().list(Filter { open: false, ..Filter::default() }).await.unwrap()
+    }
+
+    /// The outbox as a command beside the daemon sees it.
+    pub(crate) fn queue(&self) -> Queue {
         let file = self.dir.path().join("gateway-out.toml");
         let loaded = service::config::load::<Config>(&file, "SLUIS_NOT_SET_").unwrap();
         let settings = Config::check(&loaded).unwrap();
         let (key, index_key) = gateway_out::app::outbox_keys(&settings.outbox).unwrap();
         let config = gateway_out::app::outbox_config(&settings.outbox, settings.retry.policy());
-        let queue = Outbox::open_admin(config, key, index_key).unwrap();
-        queue.list(Filter { open: false, ..Filter::default() }).await.unwrap()
+        Outbox::open_admin(config, key, index_key).unwrap()
     }
 
     /// Files of sealed bodies.

@@ -78,3 +78,36 @@ async fn an_outbox_of_another_key_is_not_opened_and_gets_no_new_key() {
     let config = gateway_out::app::outbox_config(&settings().outbox, settings().retry.policy());
     assert!(Outbox::open(config, other, index_key, base::Timestamp::now()).is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reserve_that_leaves_the_index_no_room_is_refused() {
+    let dir = Bed::start(|_| {}).await.stop().await;
+    let file = dir.path().join("gateway-out.toml");
+    let check = |bytes| {
+        let mut loaded =
+            service::config::load::<gateway_out::config::Config>(&file, "SLUIS_NOT_SET_").unwrap();
+        loaded.config.outbox.reserve = ByteSize(bytes);
+        gateway_out::config::Config::check(&loaded).map(drop).map_err(|error| error.to_string())
+    };
+    for bytes in [0, 1, (64 << 20) - 1] {
+        let refused = check(bytes).unwrap_err();
+        assert!(refused.contains("outbox.reserve") && refused.contains("64 MiB"), "{refused}");
+    }
+    assert_eq!(check(64 << 20), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_says_whether_it_ends() {
+    let bed = Bed::start(|_| {}).await;
+    let mut association = associate(bed.dicom, "CT1", "GW").await.unwrap();
+    for seed in 80..83 {
+        assert_eq!(store(&mut association, &slice(seed, 8)).await, 0);
+    }
+    let queue = bed.queue();
+    for (limit, shown, more) in
+        [(0, 0, true), (2, 2, true), (3, 3, false), (4, 3, false), (u32::MAX, 3, false)]
+    {
+        let listed = gateway_out::queue::list(&queue, None, false, limit).await.unwrap();
+        assert_eq!((listed.rows.len(), listed.more), (shown, more), "limit {limit}");
+    }
+}
