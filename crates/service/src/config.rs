@@ -1,14 +1,16 @@
-//! A daemon's configuration file: TOML, then the environment, into one struct. What cannot be used is refused with the
-//! place in the file before anything starts.
+//! A daemon's configuration: its TOML file, the files of `conf.d/ROLE/` beside it, then the environment, into one
+//! struct. What cannot be used is refused with the place in its file before anything starts.
+//!
+//! `ROLE` is the name of the file without `.toml`, so that several roles can live in one folder. The files of the folder
+//! are read in the order of their names: arrays of tables (`[[peer]]`) grow, any other value replaces an earlier one.
 
 mod error;
+mod files;
 mod origin;
 mod units;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
@@ -16,6 +18,8 @@ use serde::de::DeserializeOwned;
 pub use error::{ConfigError, Place};
 pub use origin::{Effective, Origin};
 pub use units::{ByteSize, Span, UnitError};
+
+pub use files::fragments_dir;
 
 use error::{Source, dotted};
 
@@ -47,13 +51,12 @@ pub fn load_with<T: DeserializeOwned>(
     variables: Vec<(String, String)>,
 ) -> Result<Loaded<T>, ConfigError> {
     let read = |e: std::io::Error| ConfigError::Read { path: path.to_owned(), reason: e.to_string() };
-    let text = fs::read_to_string(path).map_err(read)?;
     // The folder is made absolute now, so that nothing depends on a later change of the working directory.
     let absolute = std::path::absolute(path).map_err(read)?;
-    let source = Source::parse(path, absolute, text, environment_prefix)?;
+    let source = Source::read(path, absolute, environment_prefix)?;
     let environment = Environment::read(environment_prefix, variables)?;
     let set_outside = environment.0.clone();
-    let figment = Figment::new().merge(Toml::string(&source.text)).merge(environment);
+    let figment = Figment::new().merge(source.values()?).merge(environment);
     match figment.extract::<T>() {
         Ok(config) => Ok(Loaded { config, source, set_outside }),
         Err(error) => Err(source.explain(error)),
@@ -136,6 +139,7 @@ impl Provider for Environment {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fs;
 
     use serde::{Deserialize, Serialize};
 

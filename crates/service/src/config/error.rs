@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use figment::error::{Actual, Kind};
 use thiserror::Error;
-use toml_edit::{ImDocument, Item};
+use toml_edit::Item;
+
+use super::files::{self, TomlFile, Values};
 
 /// How figment names the values from the environment.
 pub(super) const ENVIRONMENT: &str = "environment";
@@ -83,29 +85,24 @@ impl fmt::Display for Place {
     }
 }
 
-/// A file's text with what is needed to find a key in it.
+/// The files of a configuration, with what is needed to find a key in them.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) path: PathBuf,
     pub(super) absolute: PathBuf,
-    pub(super) text: String,
-    document: ImDocument<String>,
+    /// The named one first.
+    files: Vec<TomlFile>,
     environment_prefix: String,
 }
 
 impl Source {
-    pub(super) fn parse(
-        path: &Path,
-        absolute: PathBuf,
-        text: String,
-        environment_prefix: &str,
-    ) -> Result<Self, ConfigError> {
-        let document = ImDocument::parse(text.clone()).map_err(|e| ConfigError::Syntax {
-            place: place_at(path, &text, e.span().map_or(0, |span| span.start)),
-            message: e.message().trim().replace('\n', " "),
-        })?;
-        let environment_prefix = environment_prefix.to_owned();
-        Ok(Self { path: path.to_owned(), absolute, text, document, environment_prefix })
+    pub(super) fn read(path: &Path, absolute: PathBuf, environment_prefix: &str) -> Result<Self, ConfigError> {
+        let files = files::read_all(path)?;
+        Ok(Self { path: path.to_owned(), absolute, files, environment_prefix: environment_prefix.to_owned() })
+    }
+
+    pub(super) fn values(&self) -> Result<Values, ConfigError> {
+        Values::of(&self.files)
     }
 
     /// Turns figment's error into one with a place.
@@ -159,41 +156,70 @@ impl Source {
         self.find(path, At::Value)
     }
 
-    /// The place of a value that the file sets; none where it is silent.
+    /// The place of a value that a file sets; none where all are silent.
     pub(super) fn place_if_set(&self, path: &[String]) -> Option<Place> {
-        let steps = self.walk(path);
-        (steps.len() == path.len()).then(|| self.find(path, At::Value))
+        self.setting(path).is_some().then(|| self.find(path, At::Value))
+    }
+
+    /// The file that decides a value, and the path to it there.
+    fn setting(&self, path: &[String]) -> Option<(&TomlFile, Vec<String>)> {
+        let candidates = self.files.iter().filter_map(|file| Some((file, self.path_in(file, path)?)));
+        candidates.filter(|(file, path)| walk(file, path).len() == path.len()).last()
+    }
+
+    /// A path as it is counted in one file: arrays of tables go on from file to file.
+    fn path_in(&self, file: &TomlFile, path: &[String]) -> Option<Vec<String>> {
+        let mut own = path.to_vec();
+        let Some(position) = path.iter().position(|part| part.parse::<usize>().is_ok()) else { return Some(own) };
+        let (array, index) = (path.get(..position)?, path.get(position)?.parse::<usize>().ok()?);
+        let Some(count) = file.tables(array) else { return Some(own) };
+        let before = self.files.iter().take_while(|other| other.path != file.path);
+        let before: usize = before.filter_map(|other| other.tables(array)).sum();
+        let index = index.checked_sub(before).filter(|index| *index < count)?;
+        *own.get_mut(position)? = index.to_string();
+        Some(own)
     }
 
     fn find(&self, path: &[String], at: At) -> Place {
-        let steps = self.walk(path);
+        let nearest = || {
+            let all = self.files.iter().filter_map(|file| Some((file, self.path_in(file, path)?)));
+            // The first of those that know most of the path.
+            all.max_by_key(|(file, path)| (walk(file, path).len(), std::cmp::Reverse(self.position(file))))
+        };
+        let Some((file, path)) = self.setting(path).or_else(nearest) else {
+            return Place::File { path: self.path.clone(), line: 1, column: 1 };
+        };
         let mut offset = 0;
-        for (i, (key, item)) in steps.into_iter().enumerate() {
+        for (i, (key, item)) in walk(file, &path).into_iter().enumerate() {
             let wants_key = matches!(at, At::Key) && i + 1 == path.len();
             let (first, second) = if wants_key { (key, item.span()) } else { (item.span(), key) };
             offset = first.or(second).map_or(offset, |span| span.start);
         }
-        place_at(&self.path, &self.text, offset)
+        place_at(&file.path, &file.text, offset)
     }
 
-    /// The items along a path, as far as it exists, each with the place of its key.
-    fn walk(&self, path: &[String]) -> Vec<(Option<Range<usize>>, &Item)> {
-        let mut item: &Item = self.document.as_item();
-        let mut steps = Vec::new();
-        for part in path {
-            let next = match part.parse::<usize>() {
-                Ok(index) => item.get(index).map(|next| (None, next)),
-                Err(_) => item
-                    .as_table_like()
-                    .and_then(|table| table.get_key_value(part))
-                    .map(|(key, next)| (key.span(), next)),
-            };
-            let Some(step) = next else { break };
-            item = step.1;
-            steps.push(step);
-        }
-        steps
+    fn position(&self, file: &TomlFile) -> usize {
+        self.files.iter().take_while(|other| other.path != file.path).count()
     }
+}
+
+/// The items along a path, as far as it exists, each with the place of its key.
+fn walk<'a>(file: &'a TomlFile, path: &[String]) -> Vec<(Option<Range<usize>>, &'a Item)> {
+    let mut item: &Item = file.document.as_item();
+    let mut steps = Vec::new();
+    for part in path {
+        let next = match part.parse::<usize>() {
+            Ok(index) => item.get(index).map(|next| (None, next)),
+            Err(_) => item
+                .as_table_like()
+                .and_then(|table| table.get_key_value(part))
+                .map(|(key, next)| (key.span(), next)),
+        };
+        let Some(step) = next else { break };
+        item = step.1;
+        steps.push(step);
+    }
+    steps
 }
 
 /// What is asked for.
@@ -203,7 +229,7 @@ enum At {
     Value,
 }
 
-fn place_at(path: &Path, text: &str, offset: usize) -> Place {
+pub(super) fn place_at(path: &Path, text: &str, offset: usize) -> Place {
     let before = text.get(..offset.min(text.len())).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
