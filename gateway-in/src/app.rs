@@ -143,7 +143,7 @@ impl Status {
         let relays = self
             .downlinks
             .iter()
-            .map(|(name, link)| json!({ "name": name, "connected": link.is_connected() }));
+            .map(|(name, link)| json!({ "name": name, "connected": link.is_connected(), "refused": link.refusal() }));
         let destinations = self.inbox.all_destinations().map(|destination| {
             json!({
                 "name": destination.settings.name,

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::{self, Listeners},
     config::Config,
-    init, queue, receipts,
+    hindered, init, queue, receipts,
     send::{self, Target},
     settings::Settings,
     status,
@@ -427,6 +427,7 @@ async fn queue_command(command: QueueCommand) -> Result<()> {
                 println!("{}", serde_json::to_string_pretty(&value)?);
             } else {
                 print!("{}", queue::life_text(&row, &events));
+                print_hindrances(&args.config, [&row]).await?;
             }
         }
         QueueCommand::Retry { config, id, reason } => {
@@ -455,9 +456,24 @@ async fn why(why: &WhyArgs) -> Result<()> {
         for (row, events, _) in &lives {
             print!("{}", queue::life_text(row, events));
         }
+        print_hindrances(&why.args.config, lives.iter().map(|(row, ..)| row)).await?;
     }
     if lives.is_empty() {
         bail!("this gateway has never accepted anything under that id");
+    }
+    Ok(())
+}
+
+/// Says why nothing leaves, where something has not ended yet.
+async fn print_hindrances<'a>(
+    config: &ConfigArg,
+    rows: impl IntoIterator<Item = &'a spool::Delivery>,
+) -> Result<()> {
+    if rows.into_iter().all(|row| row.state.is_ended()) {
+        return Ok(());
+    }
+    for line in hindered::by_relays(load(config)?.config.admin.listen).await {
+        println!("{line}");
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod countersign;
 mod delivered;
 pub mod dispatch;
+mod hindered;
 pub mod init;
 pub mod intake;
 pub mod pipeline;

@@ -344,6 +344,7 @@ impl Answer<'_> {
         let loss = match kind {
             NoticeKind::Expired => Loss::Expired,
             NoticeKind::Gone => Loss::Gone,
+            NoticeKind::NotAdmitted => Loss::NotAdmitted,
         };
         let delivery = self.row.delivery;
         info!(delivery = %delivery.short(), attempt = attempt.0, ?kind, "the relay has it no longer; it is deposited again");

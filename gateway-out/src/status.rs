@@ -52,7 +52,7 @@ pub fn readiness(shared: &Shared) -> Readiness {
 /// The JSON of `/status`.
 pub async fn status(shared: &Shared) -> Value {
     let relays = shared.settings.relays.iter().zip(&shared.uplinks).map(|(relay, uplink)| {
-        json!({ "name": relay.name, "address": relay.address, "connected": uplink.is_connected() })
+        json!({ "name": relay.name, "address": relay.address, "connected": uplink.is_connected(), "refused": uplink.refusal() })
     });
     let counters = &shared.counters;
     json!({

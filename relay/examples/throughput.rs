@@ -147,6 +147,8 @@ impl Relay {
             name: key.name().clone(),
             budget,
             deposit_for: deposit_for.iter().map(|key| key.fingerprint()).collect(),
+            collects: true,
+            rates: Default::default(),
         };
         let tenants = BTreeMap::from([
             (out_key.fingerprint(), tenant(out_key, &[in_key])),
@@ -159,6 +161,8 @@ impl Relay {
             admin: admin.local_addr()?,
             keys: Keys::new(&[out_key.card(1, &[]), in_key.card(1, &[])], &tenants),
             policy: Policy { limits, tenants },
+            directory: Vec::new(),
+            source: None,
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(relay::run(settings, Listeners { quic, admin }, shutdown.clone()));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use base::{BootId, random_bytes};
 use serde_json::{Value, json};
+use service::Reloads;
 use service::Tasks;
 use service::admin::{Admin, Readiness};
 use thiserror::Error;
@@ -16,9 +17,11 @@ use transport::{
     ConnectionId, ListenError, RelayConfig, RelayEvent, RelayLink, RelayListener, Timing, TlsIdentity,
 };
 
+use crate::admission::LiveKeys;
 use crate::proofs::LedgerCheck;
-use crate::settings::Settings;
-use crate::vault::{Command, Input, Status, Vault};
+use crate::reload::{self, LastReload, Read};
+use crate::settings::{Directory, Settings};
+use crate::vault::{Command, Input, Vault};
 
 /// Events handled before the other branches of the loop get their turn.
 const EVENTS_PER_TURN: usize = 64;
@@ -53,7 +56,8 @@ pub async fn run(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let Settings { identity, policy, keys, .. } = settings;
+    let Settings { identity, policy, keys, directory, source, .. } = settings;
+    let keys = LiveKeys::new(keys);
     let boot = BootId(random_bytes());
     let config = RelayConfig {
         boot,
@@ -70,12 +74,18 @@ pub async fn run(
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let mut tasks = Tasks::new();
     let head = json!({ "role": "relay", "name": identity.name(), "boot": boot, "listen": address });
-    let admin = admin(questions, head);
+    let (reloads, requests) = Reloads::new()?;
+    let (reread, reading) = mpsc::channel(1);
+    if let Some(source) = source {
+        tasks.spawn("reload", reload::run(source, requests, reread));
+    }
+    let admin = admin(questions, head).with_reload(reloads);
     let token = tasks.token();
     tasks.spawn("admin", admin.serve(listeners.admin, token));
 
-    let vault = Vault::new(policy, LedgerCheck::new(keys), Instant::now());
-    let mut relay = Relay { vault, links: HashMap::new(), events, asked };
+    let vault = Vault::new(policy, LedgerCheck::new(keys.clone()), Instant::now());
+    let admitted = Admitted { keys, directory, reload: None };
+    let mut relay = Relay { vault, links: HashMap::new(), events, asked, reading, admitted };
     tokio::select! {
         () = relay.serve() => warn!("the QUIC listener ended by itself"),
         () = shutdown.cancelled() => {
@@ -97,7 +107,16 @@ struct Relay {
     vault: Vault<LedgerCheck>,
     links: HashMap<ConnectionId, RelayLink>,
     events: mpsc::Receiver<RelayEvent>,
-    asked: mpsc::Receiver<oneshot::Sender<Status>>,
+    asked: mpsc::Receiver<oneshot::Sender<Value>>,
+    reading: mpsc::Receiver<Read>,
+    admitted: Admitted,
+}
+
+/// Who is admitted, beside what the vault knows of it.
+struct Admitted {
+    keys: LiveKeys,
+    directory: Directory,
+    reload: Option<LastReload>,
 }
 
 impl Relay {
@@ -125,10 +144,50 @@ impl Relay {
             }
             () = sleep_until(deadline) => self.handle(Input::Tick, Instant::now()),
             Some(question) = self.asked.recv() => {
-                let _ = question.send(self.vault.status());
+                let _ = question.send(self.status());
             }
+            Some(read) = self.reading.recv() => self.take_over(read),
         }
         true
+    }
+
+    /// All of another configuration's tenants, or nothing of it. From here on no handshake knows the earlier keys, and
+    /// the connections of whoever is not admitted any more are closed within this turn.
+    fn take_over(&mut self, read: Read) {
+        let Read { settings, request } = read;
+        let settings = match settings {
+            Ok(settings) => *settings,
+            Err(reason) => {
+                self.admitted.reload = Some(LastReload::now(Some(reason.clone())));
+                request.answer(Err(reason));
+                return;
+            }
+        };
+        let Settings { mut policy, keys, directory, .. } = settings;
+        // Limits hold for the life of the process: peers were told of them.
+        policy.limits = self.vault.limits().clone();
+        let changed = self.admitted.keys.exchange(keys);
+        let commands = self.vault.reconfigure(policy, &changed, Instant::now());
+        let closed = commands.iter().filter(|command| matches!(command, Command::Close(..))).count();
+        for command in commands {
+            self.execute(command);
+        }
+        let revoked = directory.iter().filter(|entry| entry.revoked.is_some()).count();
+        let answer =
+            json!({ "tenants": directory.len() - revoked, "revoked": revoked, "connections_closed": closed });
+        self.admitted.directory = directory;
+        self.admitted.reload = Some(LastReload::now(None));
+        request.answer(Ok(answer));
+    }
+
+    fn status(&self) -> Value {
+        let mut status = serde_json::to_value(self.vault.status()).unwrap_or_default();
+        if let Value::Object(map) = &mut status {
+            map.insert("admission".to_owned(), json!(self.admitted.directory));
+            let reload = self.admitted.reload.as_ref().map(LastReload::json);
+            map.insert("last_reload".to_owned(), json!(reload));
+        }
+        status
     }
 
     fn event(&mut self, event: RelayEvent, now: Instant) {
@@ -198,7 +257,7 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-fn admin(questions: mpsc::Sender<oneshot::Sender<Status>>, head: Value) -> Admin {
+fn admin(questions: mpsc::Sender<oneshot::Sender<Value>>, head: Value) -> Admin {
     let ready = questions.clone();
     Admin::new(
         move || {
@@ -213,7 +272,7 @@ fn admin(questions: mpsc::Sender<oneshot::Sender<Status>>, head: Value) -> Admin
         move || {
             let (questions, mut status) = (questions.clone(), head.clone());
             async move {
-                let vault = ask(&questions).await.and_then(|status| serde_json::to_value(status).ok());
+                let vault = ask(&questions).await;
                 if let (Some(status), Some(Value::Object(vault))) = (status.as_object_mut(), vault) {
                     status.extend(vault);
                 }
@@ -223,7 +282,7 @@ fn admin(questions: mpsc::Sender<oneshot::Sender<Status>>, head: Value) -> Admin
     )
 }
 
-async fn ask(questions: &mpsc::Sender<oneshot::Sender<Status>>) -> Option<Status> {
+async fn ask(questions: &mpsc::Sender<oneshot::Sender<Value>>) -> Option<Value> {
     let (question, answer) = oneshot::channel();
     questions.send(question).await.ok()?;
     answer.await.ok()

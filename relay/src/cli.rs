@@ -10,11 +10,13 @@ use identity::{IdentityKey, fingerprint_text, fingerprint_words};
 use service::config::{ENVIRONMENT_PREFIX, Loaded, load};
 use service::exit::UsageError;
 use service::files::{self, Readable};
+use service::peers::admin_address;
 use service::{admin, exit, shutdown_signal, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::admit::{self, AdmitArgs, RevokeArgs};
 use crate::app::{Listeners, run};
 use crate::config::Config;
 use crate::init::{self, Options};
@@ -70,6 +72,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Admits a gateway, or takes over a newer card of one, also while the relay runs.
+    Admit(AdmitArgs),
+    /// Takes a gateway out: its connections are closed at once, what it has here is burned, and it stays out.
+    Revoke(RevokeArgs),
+    /// Lists who is admitted, who is connected, and who is revoked.
+    Tenants {
+        /// The configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// All of it, for a script.
+        #[arg(long)]
+        json: bool,
+    },
     /// Shows this relay's public keys.
     Key {
         #[command(subcommand)]
@@ -113,6 +128,9 @@ fn execute(command: Command) -> Result<()> {
         Command::Init { dir, config, name, listen, admin } => init_command(dir, config, &name, listen, admin),
         Command::Check { config } => check_command(&config),
         Command::Status { config, json } => status_command(&config, json),
+        Command::Admit(args) => runtime()?.block_on(admit::admit(args)),
+        Command::Revoke(args) => runtime()?.block_on(admit::revoke(args)),
+        Command::Tenants { config, json } => runtime()?.block_on(admit::tenants(&config, json)),
         Command::Key { what: KeyCommand::Show { config } } => {
             println!("{}", identity_of(&config)?.card(1, &[]).to_line());
             Ok(())
@@ -195,10 +213,10 @@ fn init_command(
     println!("{}", identity.card(1, &[]).to_line());
     print_fingerprint(&identity);
     eprintln!(
-        "wrote {} and {}; add a [[tenant]] for each gateway, then: relay run --config {}",
+        "wrote {} and {}; admit each gateway: relay admit CARD --config {config}; then: relay run --config {config}",
         config.display(),
         card.display(),
-        config.display()
+        config = config.display()
     );
     Ok(())
 }
@@ -236,7 +254,7 @@ fn check_command(path: &Path) -> Result<()> {
 }
 
 fn status_command(path: &Path, json: bool) -> Result<()> {
-    let address = loaded(path)?.config.admin.listen;
+    let address = admin_address(path)?;
     let answer = runtime()?.block_on(admin::fetch_status(address))?;
     if json {
         println!("{}", serde_json::to_string_pretty(&answer)?);
@@ -249,17 +267,25 @@ fn status_command(path: &Path, json: bool) -> Result<()> {
         "holds {} bodies, {} bytes of {}; {} under lease",
         status.blobs, status.bytes_held, status.budget, status.leases
     );
+    let reload = answer.get("last_reload");
+    if let Some(reason) = reload.and_then(|reload| reload.get("refused")).and_then(|reason| reason.as_str()) {
+        let at = reload.map_or("?", |reload| text_of(reload, "at"));
+        println!("the configuration was refused at {at}; the earlier one holds: {reason}");
+    }
+    for entry in answer.get("admission").and_then(|list| list.as_array()).into_iter().flatten() {
+        if let Some(at) = entry.get("revoked").and_then(|at| at.as_str()) {
+            println!("  {:<24} REVOKED {at}", text_of(entry, "name"));
+        }
+    }
     println!("waiting: {} offers, {} settlements", status.offers_waiting, status.settlements_waiting);
     for tenant in &status.tenants {
-        let connected = match (tenant.sender, tenant.recipient) {
-            (true, true) => "connected as sender and recipient",
-            (true, false) => "connected as sender",
-            (false, true) => "connected as recipient",
-            (false, false) => "not connected",
-        };
         println!(
-            "  {:<24} {connected}; {} bodies, {} bytes reserved, {} settlements waiting",
-            tenant.name, tenant.blobs, tenant.bytes_reserved, tenant.settlements_waiting
+            "  {:<24} {}; {} bodies, {} bytes reserved, {} settlements waiting",
+            tenant.name,
+            tenant.connected(),
+            tenant.blobs,
+            tenant.bytes_reserved,
+            tenant.settlements_waiting
         );
     }
     Ok(())

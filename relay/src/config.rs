@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use base::Name;
+use base::{Fingerprint, Name};
 use serde::{Deserialize, Serialize};
 use service::config::{ByteSize, Span};
 use service::peers::{AdminTable, IdentityTable};
@@ -21,6 +21,9 @@ pub struct Config {
     /// The gateways it serves.
     #[serde(default, rename = "tenant")]
     pub tenants: Vec<TenantTable>,
+    /// Gateways that are not admitted, whatever the tables above say. Written by `relay revoke`.
+    #[serde(default)]
+    pub revoked: Vec<RevokedTable>,
     /// Health and status over HTTP.
     pub admin: AdminTable,
     /// What is logged, to standard error.
@@ -75,4 +78,62 @@ pub struct TenantTable {
     /// The tenants it may deposit for. Empty for a gateway that only collects.
     #[serde(default)]
     pub deposit_for: Vec<Name>,
+    /// The tenants that may deposit for it: the same said from the other side, so that a new receiver needs no change
+    /// of its senders' tables.
+    #[serde(default)]
+    pub deposit_from: Vec<Name>,
+    /// Body bytes that it may deposit in a second. Default: no limit. More waits at the sender and is never dropped.
+    #[serde(default)]
+    pub bytes_per_second: Option<ByteSize>,
+    /// Deposits that it may begin in a second. Default: no limit.
+    #[serde(default)]
+    pub deliveries_per_second: Option<u64>,
+}
+
+impl TenantTable {
+    /// A gateway that may do nothing yet.
+    pub fn new(name: Name, card: PathBuf) -> Self {
+        Self {
+            name,
+            card,
+            budget: None,
+            deposit_for: Vec::new(),
+            deposit_from: Vec::new(),
+            bytes_per_second: None,
+            deliveries_per_second: None,
+        }
+    }
+
+    /// The table as a file of `conf.d`.
+    pub fn to_toml(&self) -> String {
+        let card = self.card.display().to_string();
+        let mut text = format!(
+            "# Written by `relay admit`; may be edited.\n[[tenant]]\nname = \"{}\"\ncard = {card:?}\n",
+            self.name
+        );
+        for (key, names) in [("deposit_for", &self.deposit_for), ("deposit_from", &self.deposit_from)] {
+            let names: Vec<_> = names.iter().map(Name::as_str).collect();
+            if !names.is_empty() {
+                text.push_str(&format!("{key} = {names:?}\n"));
+            }
+        }
+        for (key, size) in [("budget", self.budget), ("bytes_per_second", self.bytes_per_second)] {
+            text.extend(size.map(|size| format!("{key} = \"{size}\"\n")));
+        }
+        text.extend(self.deliveries_per_second.map(|rate| format!("deliveries_per_second = {rate}\n")));
+        text
+    }
+}
+
+/// `[[revoked]]`: a gateway that is not admitted any more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokedTable {
+    /// As its `[[tenant]]` is called; for people.
+    pub name: Name,
+    /// All of the fingerprint of its identity, 64 hexadecimal digits: no card with these keys is admitted.
+    pub fingerprint: Fingerprint,
+    /// When; for people.
+    #[serde(default)]
+    pub at: String,
 }

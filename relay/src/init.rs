@@ -71,7 +71,9 @@ pub fn config_text(options: &Options) -> String {
         text.push_str(
             "\n# One table for each gateway. A sender names whom it may deposit for; a receiver names nobody.\n\
              # [[tenant]]\n# name = \"hospital-out\"\n# card = \"cards/hospital-out.card\"\n# deposit_for = [\"clinic-in\"]\n\
-             # [[tenant]]\n# name = \"clinic-in\"\n# card = \"cards/clinic-in.card\"\n",
+             # [[tenant]]\n# name = \"clinic-in\"\n# card = \"cards/clinic-in.card\"\n\
+             # Limits of a sender: budget = \"200 MiB\", bytes_per_second = \"20 MB\", deliveries_per_second = 100\n\
+             # `relay admit` and `relay revoke` write such tables to conf.d/relay/, also while the relay runs.\n",
         );
     }
     for TenantOptions { name, card, deposit_for } in tenants {

@@ -7,16 +7,20 @@
 //!
 //! Read first: [`vault::Vault`] (the custody rules, a pure value), [`run`] (the loop around it), [`Config`].
 
+mod admission;
+mod admit;
 mod app;
 mod cli;
 mod config;
 pub mod init;
 mod proofs;
+mod reload;
 mod settings;
 pub mod vault;
 
+pub use admission::LiveKeys;
 pub use app::{Listeners, RunError, run};
 pub use cli::cli_main;
-pub use config::{Config, MemoryTable, QuicTable, TenantTable};
+pub use config::{Config, MemoryTable, QuicTable, RevokedTable, TenantTable};
 pub use proofs::LedgerCheck;
-pub use settings::{Keys, Settings};
+pub use settings::{Directory, Entry, Keys, Settings};

@@ -2,7 +2,7 @@ use base::{Attempt, DeliveryId, Fingerprint};
 use ledger::{RootCache, Settlement};
 use tracing::debug;
 
-use crate::settings::Keys;
+use crate::admission::LiveKeys;
 use crate::vault::SettlementCheck;
 
 /// Batch roots whose signatures are remembered as verified.
@@ -10,13 +10,13 @@ const ROOTS_MAX: usize = 1024;
 
 /// Verifies settlements against the pinned cards; the two signatures of a batch once.
 pub struct LedgerCheck {
-    keys: Keys,
+    keys: LiveKeys,
     roots: RootCache,
 }
 
 impl LedgerCheck {
     /// Against these keys.
-    pub fn new(keys: Keys) -> Self {
+    pub fn new(keys: LiveKeys) -> Self {
         Self { keys, roots: RootCache::new(ROOTS_MAX) }
     }
 }
@@ -40,7 +40,7 @@ impl SettlementCheck for LedgerCheck {
         if settlement.delivery() != delivery || settlement.attempt() != attempt {
             return false;
         }
-        match settlement.verify_cached(signer, &mut self.roots) {
+        match settlement.verify_cached(&signer, &mut self.roots) {
             Ok(()) => true,
             Err(error) => {
                 debug!(%error, "settlement signature");

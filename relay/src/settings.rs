@@ -1,17 +1,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Fingerprint, Name};
 use identity::{IdentityKey, IdentityPublic, PeerCard};
+use serde::{Deserialize, Serialize};
 use service::config::{ConfigError, Loaded};
 use service::peers::{load_card, load_identity};
-use transport::Admission;
 use wire::Role;
 
 use crate::config::{Config, MemoryTable};
-use crate::vault::{Limits, Policy, Tenant};
+use crate::vault::{Limits, Policy, Rates, Tenant};
 
 /// With less, fair shares of it are smaller than one body's window.
 const BUDGET_MIN: u64 = 4 * 1024 * 1024;
@@ -31,6 +32,26 @@ pub struct Settings {
     pub policy: Policy,
     /// The pinned gateways' keys.
     pub keys: Keys,
+    /// All tenants as the operator knows them, revoked ones too.
+    pub directory: Directory,
+    /// The file that all of this comes from, to be read again; none in tests.
+    pub source: Option<PathBuf>,
+}
+
+/// All tenants as the operator knows them, in the order of the files.
+pub type Directory = Vec<Entry>;
+
+/// One `[[tenant]]`, for people. Nothing here decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// As the operator calls it.
+    pub name: Name,
+    /// Of its identity.
+    pub fingerprint: Fingerprint,
+    /// Whom it may deposit for, by name.
+    pub deposit_for: Vec<Name>,
+    /// When it was revoked, if it was.
+    pub revoked: Option<String>,
 }
 
 /// The pinned gateways' keys.
@@ -55,28 +76,76 @@ impl Settings {
             .map(|(i, tenant)| load_card(loaded, &format!("tenant[{i}]"), &tenant.name, &tenant.card));
         let cards: Vec<PeerCard> = cards.collect::<Result<_, _>>()?;
         let by_name = by_name(loaded, &cards)?;
-        let mut tenants = BTreeMap::new();
-        for (i, (table, card)) in config.tenants.iter().zip(&cards).enumerate() {
-            let deposit_for = table.deposit_for.iter().enumerate().map(|(j, name)| {
-                by_name.get(name).copied().ok_or_else(|| {
-                    let known = by_name.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                    loaded.error(
-                        &format!("tenant[{i}].deposit_for[{j}]"),
-                        format!("there is no [[tenant]] called {name}; the tenants are: {known}"),
-                    )
-                })
+        let revoked: HashMap<_, _> =
+            config.revoked.iter().map(|table| (table.fingerprint, table.at.clone())).collect();
+        let pairs = pairs(loaded, &by_name)?;
+        let collecting: BTreeSet<_> = pairs.values().flatten().copied().collect();
+        let (mut tenants, mut directory) = (BTreeMap::new(), Directory::new());
+        for (table, card) in config.tenants.iter().zip(&cards) {
+            let fingerprint = card.identity.fingerprint();
+            let deposit_for = pairs.get(&table.name).cloned().unwrap_or_default();
+            let names = by_name.iter().filter(|(_, peer)| deposit_for.contains(peer));
+            directory.push(Entry {
+                name: table.name.clone(),
+                fingerprint,
+                deposit_for: names.map(|(name, _)| name.clone()).collect(),
+                revoked: revoked.get(&fingerprint).cloned(),
             });
-            let deposit_for = deposit_for.collect::<Result<_, _>>()?;
-            let budget = table.budget.map_or(limits.budget, |budget| budget.0);
-            tenants.insert(
-                card.identity.fingerprint(),
-                Tenant { name: table.name.clone(), budget, deposit_for },
-            );
+            if revoked.contains_key(&fingerprint) {
+                continue;
+            }
+            let rates = Rates {
+                bytes_per_second: table.bytes_per_second.map(|rate| rate.0),
+                deliveries_per_second: table.deliveries_per_second,
+            };
+            let tenant = Tenant {
+                name: table.name.clone(),
+                budget: table.budget.map_or(limits.budget, |budget| budget.0),
+                deposit_for,
+                collects: collecting.contains(&fingerprint),
+                rates,
+            };
+            tenants.insert(fingerprint, tenant);
         }
         let keys = Keys::new(&cards, &tenants);
         let policy = Policy { limits, tenants };
-        Ok(Self { identity, quic: config.quic.listen, admin: config.admin.listen, policy, keys })
+        let source = Some(loaded.path().to_owned());
+        Ok(Self {
+            identity,
+            quic: config.quic.listen,
+            admin: config.admin.listen,
+            policy,
+            keys,
+            directory,
+            source,
+        })
     }
+}
+
+/// Who may deposit for whom, by the senders' names: what both sides' tables say together.
+fn pairs(
+    loaded: &Loaded<Config>,
+    by_name: &BTreeMap<Name, Fingerprint>,
+) -> Result<BTreeMap<Name, BTreeSet<Fingerprint>>, ConfigError> {
+    let known = |key: String, name: &Name| {
+        by_name.get(name).copied().ok_or_else(|| {
+            let known = by_name.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            loaded.error(&key, format!("there is no [[tenant]] called {name}; the tenants are: {known}"))
+        })
+    };
+    let mut pairs: BTreeMap<Name, BTreeSet<Fingerprint>> = BTreeMap::new();
+    for (i, table) in loaded.config.tenants.iter().enumerate() {
+        for (j, name) in table.deposit_for.iter().enumerate() {
+            let recipient = known(format!("tenant[{i}].deposit_for[{j}]"), name)?;
+            pairs.entry(table.name.clone()).or_default().insert(recipient);
+        }
+        let own = by_name.get(&table.name).copied();
+        for (j, name) in table.deposit_from.iter().enumerate() {
+            known(format!("tenant[{i}].deposit_from[{j}]"), name)?;
+            pairs.entry(name.clone()).or_default().extend(own);
+        }
+    }
+    Ok(pairs)
 }
 
 fn limits(loaded: &Loaded<Config>, memory: &MemoryTable) -> Result<Limits, ConfigError> {
@@ -121,38 +190,53 @@ fn by_name(loaded: &Loaded<Config>, cards: &[PeerCard]) -> Result<BTreeMap<Name,
 }
 
 impl Keys {
-    /// Of the tenants with these cards.
+    /// Of those cards that are tenants'.
     pub fn new(cards: &[PeerCard], tenants: &BTreeMap<Fingerprint, Tenant>) -> Self {
         let mut keys = Self::default();
         for card in cards {
             let fingerprint = card.identity.fingerprint();
+            let Some(tenant) = tenants.get(&fingerprint) else { continue };
             keys.by_tls.insert(card.tls_spki.clone(), fingerprint);
             keys.identities.insert(fingerprint, card.identity.clone());
-        }
-        for (fingerprint, tenant) in tenants {
             if !tenant.deposit_for.is_empty() {
-                keys.senders.insert(*fingerprint);
+                keys.senders.insert(fingerprint);
             }
-            keys.recipients.extend(&tenant.deposit_for);
+            if tenant.collects {
+                keys.recipients.insert(fingerprint);
+            }
         }
         keys
+    }
+
+    /// All admitted peers.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Fingerprint> {
+        self.identities.keys()
+    }
+
+    pub(crate) fn knows(&self, peer: &Fingerprint) -> bool {
+        self.identities.contains_key(peer)
+    }
+
+    /// The TLS keys that are admitted, with their peers.
+    pub(crate) fn tls(&self) -> impl Iterator<Item = (&Vec<u8>, &Fingerprint)> {
+        self.by_tls.iter()
+    }
+
+    /// The peer whose TLS key this is.
+    pub(crate) fn peer(&self, tls_spki: &[u8]) -> Option<Fingerprint> {
+        self.by_tls.get(tls_spki).copied()
+    }
+
+    /// Whether a peer may connect in a role.
+    pub(crate) fn admits(&self, peer: &Fingerprint, role: Role) -> bool {
+        match role {
+            Role::Sender => self.senders.contains(peer),
+            Role::Recipient => self.recipients.contains(peer),
+        }
     }
 
     /// The identity that a pinned gateway signs with.
     pub fn identity(&self, peer: &Fingerprint) -> Option<&IdentityPublic> {
         self.identities.get(peer)
-    }
-}
-
-impl Admission for Keys {
-    fn peer(&self, tls_spki: &[u8]) -> Option<Fingerprint> {
-        self.by_tls.get(tls_spki).copied()
-    }
-
-    fn admits(&self, peer: &Fingerprint, role: Role) -> bool {
-        match role {
-            Role::Sender => self.senders.contains(peer),
-            Role::Recipient => self.recipients.contains(peer),
-        }
     }
 }

@@ -15,6 +15,8 @@ mod held;
 mod messages;
 mod policy;
 mod prekeys;
+mod rate;
+mod revoke;
 mod state;
 mod status;
 #[cfg(test)]
@@ -32,11 +34,12 @@ use wire::{
 };
 
 pub use messages::{Command, Input};
-pub use policy::{Limits, Policy, Tenant};
+pub use policy::{Limits, Policy, Rates, Tenant};
 pub use status::{Counters, Status, TenantStatus};
 
 use collection::Recipient;
 use prekeys::Prekeys;
+use rate::Pace;
 use state::{
     Blob, End, Flow, Key, Lease, Offered, Phase, RELEASE_PAUSE, Sender, Settled, Timer, stop_expiry,
 };
@@ -140,10 +143,20 @@ impl<C: SettlementCheck> Vault<C> {
             Input::Refused { connection, transfer } => self.refused(connection, transfer),
             Input::Tick => {}
         }
+        self.settle_down(now)
+    }
+
+    /// Whatever follows from what has just happened.
+    fn settle_down(&mut self, now: Instant) -> Vec<Command> {
         self.expire(now);
         self.offer_due(now);
         self.feed_hungry(now);
         std::mem::take(&mut self.commands)
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.policy.limits
     }
 
     /// From now on: no new bodies and no new leases.
@@ -163,6 +176,11 @@ impl<C: SettlementCheck> Vault<C> {
     }
 
     fn connected(&mut self, connection: ConnectionId, peer: Fingerprint, role: Role, now: Instant) {
+        if !self.policy.admits(&peer, role) {
+            // It was greeted before the policy changed.
+            self.commands.push(Command::Close(connection, CloseCode::Revoked));
+            return;
+        }
         let older = match role {
             Role::Sender => self.sender(peer).connection,
             Role::Recipient => self.recipients.entry(peer).or_default().connection,
@@ -336,6 +354,7 @@ impl<C: SettlementCheck> Vault<C> {
             Phase::Receiving { connection, inflow } => {
                 sender.streams.give(&blob.flow, 1);
                 sender.outstanding.give(&blob.flow, inflow.outstanding());
+                sender.pace.unused(inflow.outstanding());
                 Some((*connection, inflow.transfer()))
             }
             Phase::Complete { .. } => None,
@@ -352,7 +371,8 @@ impl<C: SettlementCheck> Vault<C> {
 
     fn tell_end_to_sender(&mut self, connection: ConnectionId, transfer: Transfer, why: End) {
         let verdict = match why {
-            End::Abandoned => None,
+            End::Abandoned | End::Revoked => None,
+            End::NotAdmitted => Some(ToSender::Declined { transfer, code: DeclineCode::NotAdmitted }),
             End::Settled => Some(ToSender::Known { transfer, state: RelayState::Settled, digest: None }),
             End::Replaced => Some(ToSender::Declined { transfer, code: DeclineCode::LowerAttempt }),
             End::OtherBody => Some(ToSender::Declined { transfer, code: DeclineCode::OtherBody }),
@@ -375,6 +395,11 @@ impl<C: SettlementCheck> Vault<C> {
                 Timer::Lease(recipient, transfer) => self.expire_lease(recipient, transfer, now),
                 Timer::Again(key) => self.queue_for_collection(key, now),
                 Timer::Answers(sender) => self.repeat_answers(sender),
+                Timer::Pace(sender) => {
+                    self.sender(sender).pace_timer = None;
+                    self.hungry.insert(sender);
+                    self.freed = true;
+                }
             }
         }
     }
@@ -393,8 +418,8 @@ impl<C: SettlementCheck> Vault<C> {
     /// A sender's books; every pinned peer may have some.
     fn sender(&mut self, sender: Fingerprint) -> &mut Sender {
         let limits = &self.policy.limits;
-        let budget = self.policy.budget_of(&sender);
-        self.senders.entry(sender).or_insert_with(|| Sender::new(limits, budget))
+        let (budget, rates, now) = (self.policy.budget_of(&sender), self.policy.rates_of(&sender), self.now);
+        self.senders.entry(sender).or_insert_with(|| Sender::new(limits, budget, Pace::new(rates, now)))
     }
 
     /// Says something to a recipient that this sender may deposit for, if it is there.

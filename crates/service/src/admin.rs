@@ -14,13 +14,15 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+
+use crate::Reloads;
 
 /// The most that a client of ours reads of an answer.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -71,6 +73,21 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/status", get(status));
         Self { router }
+    }
+
+    /// `POST /reload` reads the configuration again: 200 with what changed, or 409 with why everything stays as it was.
+    #[must_use]
+    pub fn with_reload(self, reloads: Reloads) -> Self {
+        let handler = move |Json(_): Json<Value>| {
+            let reloads = reloads.clone();
+            async move {
+                match reloads.ask().await {
+                    Ok(changed) => Json(changed).into_response(),
+                    Err(reason) => (StatusCode::CONFLICT, format!("{reason}\n")).into_response(),
+                }
+            }
+        };
+        self.merge(Router::new().route("/reload", post(handler)))
     }
 
     /// Adds a daemon's own routes.
@@ -142,6 +159,11 @@ pub async fn fetch_status(address: SocketAddr) -> Result<Value, RequestError> {
     fetch(address, "/status").await
 }
 
+/// Lets a daemon read its configuration again; gives what changed.
+pub async fn ask_to_reload(address: SocketAddr) -> Result<Value, RequestError> {
+    post_json(address, "/reload", &json!({})).await
+}
+
 /// A GET that is answered with JSON. `path` starts with a slash and is percent-encoded where it has to be.
 pub async fn fetch(address: SocketAddr, path: &str) -> Result<Value, RequestError> {
     let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n");
@@ -149,7 +171,7 @@ pub async fn fetch(address: SocketAddr, path: &str) -> Result<Value, RequestErro
 }
 
 /// A POST of JSON that is answered with JSON.
-pub async fn post(address: SocketAddr, path: &str, body: &Value) -> Result<Value, RequestError> {
+pub async fn post_json(address: SocketAddr, path: &str, body: &Value) -> Result<Value, RequestError> {
     let body = body.to_string();
     let length = body.len();
     let head = format!(
@@ -196,8 +218,6 @@ fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use axum::routing::post as post_route;
-
     use super::*;
 
     struct Running {
@@ -217,7 +237,7 @@ mod tests {
             async move { if ready { Readiness::Ready } else { Readiness::NotReady("no relay connected".into()) } }
         };
         let admin = Admin::new(readiness, || async { json!({ "role": "relay", "held": 3 }) });
-        let admin = admin.merge(Router::new().route("/echo", post_route(|body: Json<Value>| async { body })));
+        let admin = admin.merge(Router::new().route("/echo", post(|body: Json<Value>| async { body })));
         let task = tokio::spawn(admin.serve(listener, token.clone()));
         Running { address, ready, token, task }
     }
@@ -234,7 +254,7 @@ mod tests {
     async fn status_is_fetched_and_serving_ends_with_the_token() {
         let running = start().await;
         assert_eq!(fetch_status(running.address).await.unwrap(), json!({ "role": "relay", "held": 3 }));
-        assert_eq!(post(running.address, "/echo", &json!([1, "ä"])).await.unwrap(), json!([1, "ä"]));
+        assert_eq!(post_json(running.address, "/echo", &json!([1, "ä"])).await.unwrap(), json!([1, "ä"]));
         running.token.cancel();
         running.task.await.unwrap().unwrap();
         let error = fetch_status(running.address).await.unwrap_err();

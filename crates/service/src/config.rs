@@ -38,10 +38,22 @@ pub struct Loaded<T> {
 /// Reads a file, then the process's environment variables `SLUIS_…` over it: `SLUIS_DICOM__LISTEN` sets `listen` in
 /// `[dicom]`. An array of tables can be set in the file only.
 pub fn load<T: DeserializeOwned>(path: &Path, environment_prefix: &str) -> Result<Loaded<T>, ConfigError> {
-    let variables = std::env::vars_os()
+    load_with(path, environment_prefix, variables(environment_prefix))
+}
+
+/// A part of a configuration that may be broken elsewhere: how to reach a running daemon, to ask it what is wrong.
+pub fn peek<T: DeserializeOwned>(path: &Path, environment_prefix: &str) -> Result<T, ConfigError> {
+    let source = Source::read_good(path, path.to_owned(), environment_prefix)?;
+    let environment = Environment::read(environment_prefix, variables(environment_prefix))?;
+    let figment = Figment::new().merge(source.values()?).merge(environment);
+    figment.extract::<T>().map_err(|error| source.explain(error))
+}
+
+fn variables(prefix: &str) -> Vec<(String, String)> {
+    std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(key, _)| key.starts_with(environment_prefix));
-    load_with(path, environment_prefix, variables.collect())
+        .filter(|(key, _)| key.starts_with(prefix))
+        .collect()
 }
 
 /// As [`load`], with the environment given.
@@ -79,12 +91,20 @@ impl<T> Loaded<T> {
         self.dir().join(path)
     }
 
+    /// Where a value stands, or the nearest table around it. `key` as in `route[0].to`.
+    pub fn place(&self, key: &str) -> Place {
+        self.source.place(&parts(key))
+    }
+
     /// An error about a value that could be read and cannot be used, with its place. `key` as in `route[0].to`.
     pub fn error(&self, key: &str, message: impl Into<String>) -> ConfigError {
-        let path: Vec<String> =
-            key.split(['.', '[', ']']).filter(|p| !p.is_empty()).map(str::to_owned).collect();
+        let path = parts(key);
         ConfigError::Value { place: self.source.place(&path), key: dotted(&path), message: message.into() }
     }
+}
+
+fn parts(key: &str) -> Vec<String> {
+    key.split(['.', '[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 /// The variables that start with the prefix, as nested values.

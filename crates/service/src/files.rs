@@ -37,6 +37,73 @@ pub fn replace(path: &Path, bytes: &[u8], readable: Readable) -> io::Result<()> 
     sync_folder(path)
 }
 
+/// Removes a file, durably. One that is not there is no error.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_folder(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a folder with those around it, durably.
+pub fn create_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_folder(parent)?;
+    }
+    match fs::create_dir(path) {
+        Ok(()) => sync_folder(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Several files that change together, one after the other: each is whole at every moment, and what was changed can be
+/// taken back. Order them so that a crash between two of them leaves something that may stay.
+#[derive(Debug, Default)]
+pub struct Edits(Vec<(PathBuf, Option<Vec<u8>>)>);
+
+impl Edits {
+    /// Writes or replaces a file that everybody may read, with the folder it lies in.
+    pub fn put(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.remember(path)?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            create_folder(folder)?;
+        }
+        replace(path, bytes, Readable::Everybody)
+    }
+
+    /// Removes a file.
+    pub fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.remember(path)?;
+        remove(path)
+    }
+
+    /// Puts everything back as it was, the last change first.
+    pub fn take_back(self) -> io::Result<()> {
+        for (path, earlier) in self.0.into_iter().rev() {
+            match earlier {
+                Some(bytes) => replace(&path, &bytes, Readable::Everybody)?,
+                None => remove(&path)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, path: &Path) -> io::Result<()> {
+        let earlier = match fs::read(path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        self.0.push((path.to_owned(), earlier));
+        Ok(())
+    }
+}
+
 fn write_beside(path: &Path, bytes: &[u8], readable: Readable) -> io::Result<PathBuf> {
     let name = path
         .file_name()
@@ -83,6 +150,27 @@ mod tests {
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn edits_can_be_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let [old, new, gone] = ["old", "deep/er/new", "gone"].map(|name| dir.path().join(name));
+        fs::write(&old, "1").unwrap();
+        fs::write(&gone, "2").unwrap();
+        let mut edits = Edits::default();
+        edits.put(&old, b"3").unwrap();
+        edits.put(&new, b"4").unwrap();
+        edits.put(&new, b"5").unwrap();
+        edits.remove(&gone).unwrap();
+        edits.remove(&gone).unwrap();
+        assert_eq!(fs::read(&old).unwrap(), b"3");
+        assert_eq!(fs::read(&new).unwrap(), b"5");
+        assert!(!gone.exists());
+        edits.take_back().unwrap();
+        assert_eq!(fs::read(&old).unwrap(), b"1");
+        assert_eq!(fs::read(&gone).unwrap(), b"2");
+        assert!(!new.exists());
     }
 
     #[test]

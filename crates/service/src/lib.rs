@@ -11,9 +11,11 @@ pub mod config;
 pub mod exit;
 pub mod files;
 pub mod peers;
+mod reload;
 mod tasks;
 pub mod telemetry;
 pub mod text;
 
 pub use backoff::Backoff;
+pub use reload::{ReloadRequest, ReloadRequests, Reloaded, Reloads};
 pub use tasks::{Drained, End, Ended, Tasks, shutdown_signal};

@@ -8,7 +8,7 @@ use base::Name;
 use identity::{IdentityKey, PeerCard};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, Loaded};
+use crate::config::{ConfigError, ENVIRONMENT_PREFIX, Loaded, peek};
 
 /// `[identity]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +46,16 @@ pub struct RelayTable {
 pub struct AdminTable {
     /// Address and TCP port of `/healthz`, `/readyz` and `/status`.
     pub listen: SocketAddr,
+}
+
+/// Where the daemon of this configuration is asked, also when the rest of the configuration cannot be used.
+pub fn admin_address(config: &Path) -> Result<SocketAddr, ConfigError> {
+    #[derive(Deserialize)]
+    struct Only {
+        admin: AdminTable,
+    }
+    let only: Only = peek(config, ENVIRONMENT_PREFIX)?;
+    Ok(only.admin.listen)
 }
 
 /// A relay with its pinned card.

@@ -1,6 +1,18 @@
 //! A status for people: the JSON of `/status` as indented lines.
 
+use std::time::{Duration, UNIX_EPOCH};
+
+use base::Timestamp;
 use serde_json::Value;
+
+/// Coordinated universal time, to the second.
+pub fn utc(at: Timestamp) -> String {
+    match UNIX_EPOCH.checked_add(Duration::from_millis(at.0)) {
+        // The year 9999 is the last that the format has.
+        Some(time) if at.0 < 253_402_300_800_000 => humantime::format_rfc3339_seconds(time).to_string(),
+        _ => "never".to_owned(),
+    }
+}
 
 /// One line a value; lists of objects with a dash.
 pub fn render(status: &Value) -> String {

@@ -15,7 +15,7 @@ use wire::{CloseCode, Octets, PREAMBLE_BYTES, RecipientFrame, Role, StreamCode, 
 use crate::backoff::Backoff;
 use crate::control::{ControlError, ControlReader, write_queue};
 use crate::grants::GrantPool;
-use crate::link::{Established, LinkTask, Remote, SendError, Unavailable, close, pause};
+use crate::link::{Established, LinkTask, Refusal, Remote, SendError, Unavailable, close, pause};
 use crate::offer::{IncomingOffer, Lease, LeaseInner};
 use crate::{Timing, TlsIdentity, limits};
 
@@ -114,6 +114,7 @@ pub struct Downlink {
 /// The lock guards the standing connection's handle only and is never held across an await.
 struct Shared {
     live: Mutex<Option<Live>>,
+    refusal: Refusal,
 }
 
 #[derive(Clone)]
@@ -126,10 +127,15 @@ impl Downlink {
     /// Starts the link. It connects, and connects again, until its task is stopped or the events are dropped.
     pub fn start(config: DownlinkConfig) -> (Self, mpsc::Receiver<DownlinkEvent>, LinkTask) {
         let (events, received) = mpsc::channel(limits::EVENT_QUEUE);
-        let shared = Arc::new(Shared { live: Mutex::new(None) });
+        let shared = Arc::new(Shared { live: Mutex::new(None), refusal: Refusal::default() });
         let driver = Driver { shared: shared.clone(), events };
         let task = LinkTask::spawn(|stop| driver.run(config, stop));
         (Self { shared }, received, task)
+    }
+
+    /// Why the relay does not let us in, as far as it has said so: somebody has to act there or at its card.
+    pub fn refusal(&self) -> Option<String> {
+        self.shared.refusal.text()
     }
 
     /// True while the link stands.
@@ -293,11 +299,15 @@ impl Driver {
             match connected {
                 Ok(established) => {
                     backoff.reset();
+                    self.shared.refusal.clear();
                     if self.serve(established, &remote, &stop).await == Served::Stopped {
                         return;
                     }
                 }
-                Err(error) => warn!(relay = %remote.card.name, %error, "no downlink"),
+                Err(error) => {
+                    warn!(relay = %remote.card.name, %error, "no downlink");
+                    self.shared.refusal.note(&error);
+                }
             }
             if !pause(&mut backoff, &stop).await {
                 return;
@@ -331,6 +341,7 @@ impl Driver {
         // The queue is gone with the writer, so that a lease that ends now tells "disconnected".
         session.leases.end_all();
         close(&endpoint, &connection, code).await;
+        self.shared.refusal.closed(&remote.card.name, &connection);
         info!(relay = %remote.card.name, reason = ?connection.close_reason().map(|r| r.to_string()), "downlink lost");
         if served != Served::Stopped {
             let _ = self.events.send(DownlinkEvent::Disconnected).await;

@@ -1,16 +1,16 @@
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use base::{BootId, random_bytes};
+use base::{BootId, Name, random_bytes};
 use identity::PeerCard;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{Connection, Endpoint, SendStream};
+use quinn::{Connection, ConnectionError, Endpoint, SendStream};
 use rustls::crypto::CryptoProvider;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 use wire::{CloseCode, Greeting, Hello, Role};
 
 use crate::backoff::Backoff;
@@ -68,6 +68,79 @@ pub enum ConnectError {
     /// The relay does not want this connection.
     #[error("the relay refused the connection: {}", .0.text())]
     Refused(CloseCode),
+    /// The relay does not know our key.
+    #[error("the relay does not admit this gateway: it has not pinned our card, or has revoked it")]
+    NotAdmitted,
+    /// The relay shows another key than the pinned one.
+    #[error("the relay's key does not match its pinned card; nothing is sent to it")]
+    OtherRelay,
+}
+
+impl ConnectError {
+    /// Whether somebody has to act at the relay or at its card before this can come about.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotAdmitted | Self::OtherRelay | Self::Refused(_))
+    }
+
+    fn of(error: &ConnectionError) -> Self {
+        match error {
+            // Refused by our own verifier.
+            ConnectionError::TransportError(error) if is_certificate_alert(error.code) => Self::OtherRelay,
+            ConnectionError::ConnectionClosed(close) if is_certificate_alert(close.error_code) => {
+                Self::NotAdmitted
+            }
+            other => match refusal(other) {
+                Some(code) => Self::Refused(code),
+                None => Self::Quic(other.to_string()),
+            },
+        }
+    }
+}
+
+/// RFC 9001 §4.8 and RFC 8446 §6.2: bad_certificate (42) to certificate_unknown (46), unknown_ca (48), access_denied (49).
+fn is_certificate_alert(code: quinn::TransportErrorCode) -> bool {
+    [42, 43, 44, 45, 46, 48, 49].into_iter().any(|alert| code == quinn::TransportErrorCode::crypto(alert))
+}
+
+/// The words of a relay that closed a connection because somebody there has to act.
+pub(crate) fn refusal(error: &ConnectionError) -> Option<CloseCode> {
+    let ConnectionError::ApplicationClosed(close) = error else { return None };
+    let code = CloseCode::from_code(close.error_code.into_inner())?;
+    matches!(code, CloseCode::NotAdmitted | CloseCode::Revoked | CloseCode::Version).then_some(code)
+}
+
+/// Why a link does not stand, where the relay has said so. The lock is never held across an await.
+#[derive(Debug, Default)]
+pub(crate) struct Refusal(Mutex<Option<String>>);
+
+impl Refusal {
+    pub(crate) fn text(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    pub(crate) fn clear(&self) {
+        *self.lock() = None;
+    }
+
+    /// An attempt to connect failed. That a relay is not there says nothing new about whether it would have us.
+    pub(crate) fn note(&self, error: &ConnectError) {
+        if error.is_refusal() {
+            *self.lock() = Some(error.to_string());
+        }
+    }
+
+    /// A standing connection ended.
+    pub(crate) fn closed(&self, relay: &Name, connection: &Connection) {
+        if let Some(code) = connection.close_reason().as_ref().and_then(refusal) {
+            let reason = code.text();
+            warn!(%relay, reason, "the relay closed the link; what is not settled stays in our custody");
+            *self.lock() = Some(reason.to_owned());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The task behind a link. Its owner keeps it and awaits [`LinkTask::stop`]; dropping it ends the link hard.
@@ -156,7 +229,7 @@ impl Remote {
         config.transport_config(transport_config(self.timing, duty));
         let connecting = endpoint.connect_with(config, address, tls::SERVER_NAME);
         let connecting = connecting.map_err(|error| ConnectError::Quic(error.to_string()))?;
-        let connection = connecting.await.map_err(|error| ConnectError::Quic(error.to_string()))?;
+        let connection = connecting.await.map_err(|error| ConnectError::of(&error))?;
         greet(endpoint, connection, role).await
     }
 
@@ -171,7 +244,7 @@ async fn greet<T>(
     connection: Connection,
     role: Role,
 ) -> Result<Established<T>, ConnectError> {
-    let closed = |error: quinn::ConnectionError| ConnectError::Quic(error.to_string());
+    let closed = |error: ConnectionError| ConnectError::of(&error);
     let (mut control_out, control_in) = connection.open_bi().await.map_err(closed)?;
     let hello = Hello { protocol: wire::PROTOCOL, role };
     let mut reader = ControlReader::<Greeting>::new(control_in);
@@ -191,7 +264,7 @@ async fn greet<T>(
         Ok(Greeting::Bye { code, text: _ }) => Err(ConnectError::Refused(code)),
         Err(error) => Err(match connection.close_reason() {
             // The relay refuses a key only after our side of the handshake is done.
-            Some(reason) => ConnectError::Quic(reason.to_string()),
+            Some(reason) => ConnectError::of(&reason),
             None => {
                 debug!(%error, "no greeting");
                 ConnectError::Greeting

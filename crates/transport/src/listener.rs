@@ -35,6 +35,11 @@ pub trait Admission: Send + Sync {
     fn peer(&self, tls_spki: &[u8]) -> Option<Fingerprint>;
     /// Whether that peer may connect in that role.
     fn admits(&self, peer: &Fingerprint, role: Role) -> bool;
+    /// The run of the relay that this peer is told. One whose bodies were burned while it was not admitted has to hear
+    /// of another run, so that it deposits them again.
+    fn boot(&self, _peer: &Fingerprint, boot: BootId) -> BootId {
+        boot
+    }
 }
 
 /// What a relay tells its gateways, and how it listens.
@@ -290,7 +295,8 @@ impl Shared {
             return Err(format!("{text}: {peer}"));
         }
         let lease_ms = u32::try_from(self.config.lease.as_millis()).unwrap_or(u32::MAX);
-        let welcome = Greeting::Welcome { boot: self.config.boot, hold_max: self.config.hold_max, lease_ms };
+        let boot = self.config.admission.boot(&peer, self.config.boot);
+        let welcome = Greeting::Welcome { boot, hold_max: self.config.hold_max, lease_ms };
         write_frame(&mut control_out, &welcome).await.map_err(|error| error.to_string())?;
         if role == Role::Sender {
             connection.set_max_concurrent_uni_streams(VarInt::from_u32(limits::BODY_STREAMS_MAX));

@@ -12,7 +12,7 @@ use wire::{CloseCode, Deposit, NoticeKind, Role, SenderFrame, ToSender, Transfer
 use crate::backoff::Backoff;
 use crate::control::{ControlError, ControlReader, write_queue};
 use crate::deposit::Registered;
-use crate::link::{Established, LinkTask, Remote, SendError, Unavailable, close, pause};
+use crate::link::{Established, LinkTask, Refusal, Remote, SendError, Unavailable, close, pause};
 use crate::slots::Slots;
 use crate::{BodySource, DepositError, Deposited, Offer, Offered, Timing, TlsIdentity, limits};
 
@@ -84,6 +84,7 @@ pub struct Uplink {
 /// What the link's task and its users share. The lock guards maps only and is never held across an await.
 pub(crate) struct Shared {
     live: Mutex<Option<Live>>,
+    refusal: Refusal,
     pub(crate) slots: Slots,
 }
 
@@ -106,10 +107,19 @@ impl Uplink {
     /// Take the events all the time: nothing but the link's own queue stands between them and the grants.
     pub fn start(config: UplinkConfig) -> (Self, mpsc::Receiver<UplinkEvent>, LinkTask) {
         let (events, received) = mpsc::channel(limits::EVENT_QUEUE);
-        let shared = Arc::new(Shared { live: Mutex::new(None), slots: Slots::new(limits::DEPOSITS_MAX) });
+        let shared = Arc::new(Shared {
+            live: Mutex::new(None),
+            refusal: Refusal::default(),
+            slots: Slots::new(limits::DEPOSITS_MAX),
+        });
         let driver = Driver { shared: shared.clone(), events };
         let task = LinkTask::spawn(|stop| driver.run(config, stop));
         (Self { shared }, received, task)
+    }
+
+    /// Why the relay does not let us in, as far as it has said so: somebody has to act there or at its card.
+    pub fn refusal(&self) -> Option<String> {
+        self.shared.refusal.text()
     }
 
     /// True while the link stands.
@@ -257,11 +267,15 @@ impl Driver {
             match connected {
                 Ok(established) => {
                     backoff.reset();
+                    self.shared.refusal.clear();
                     if self.serve(established, &remote, &stop).await == Served::Stopped {
                         return;
                     }
                 }
-                Err(error) => warn!(relay = %remote.card.name, %error, "no uplink"),
+                Err(error) => {
+                    warn!(relay = %remote.card.name, %error, "no uplink");
+                    self.shared.refusal.note(&error);
+                }
             }
             if !pause(&mut backoff, &stop).await {
                 return;
@@ -291,6 +305,7 @@ impl Driver {
         *self.shared.lock() = None;
         let code = if served == Served::Violated { CloseCode::Violation } else { CloseCode::Stopping };
         close(&endpoint, &connection, code).await;
+        self.shared.refusal.closed(&remote.card.name, &connection);
         info!(relay = %remote.card.name, reason = ?connection.close_reason().map(|r| r.to_string()), "uplink lost");
         if served != Served::Stopped {
             let _ = self.events.send(UplinkEvent::Disconnected).await;

@@ -84,6 +84,9 @@ pub enum NoticeKind {
     /// It ran in pass-through and its recipient went away in the middle.
     #[n(1)]
     Gone,
+    /// The relay does not let its sender deposit for its recipient any more.
+    #[n(2)]
+    NotAdmitted,
 }
 
 /// Why a connection is closed (the code of a QUIC CONNECTION_CLOSE, or a `Bye` greeting).
@@ -108,9 +111,30 @@ pub enum CloseCode {
     /// The peer may not have that role here.
     #[n(5)]
     NotAdmitted,
+    /// An operator of the relay has revoked the peer.
+    #[n(6)]
+    Revoked,
+    /// The relay has another card of the peer than the one that this connection was opened with.
+    #[n(7)]
+    Changed,
 }
 
 impl CloseCode {
+    /// The code with this QUIC application error code.
+    pub fn from_code(code: u64) -> Option<Self> {
+        let all = [
+            Self::Stopping,
+            Self::Replaced,
+            Self::Violation,
+            Self::TooSlow,
+            Self::Version,
+            Self::NotAdmitted,
+            Self::Revoked,
+            Self::Changed,
+        ];
+        all.into_iter().find(|known| u64::from(known.code()) == code)
+    }
+
     /// The QUIC application error code.
     pub fn code(self) -> u32 {
         match self {
@@ -120,6 +144,8 @@ impl CloseCode {
             Self::TooSlow => 3,
             Self::Version => 4,
             Self::NotAdmitted => 5,
+            Self::Revoked => 6,
+            Self::Changed => 7,
         }
     }
 
@@ -132,6 +158,8 @@ impl CloseCode {
             Self::TooSlow => "control stream not read",
             Self::Version => "protocol version not supported",
             Self::NotAdmitted => "role not admitted",
+            Self::Revoked => "revoked: the relay does not admit this gateway any more",
+            Self::Changed => "the relay has another card of this gateway",
         }
     }
 }

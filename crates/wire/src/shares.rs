@@ -60,6 +60,11 @@ impl<K: Ord + Clone> Shares<K> {
         }
     }
 
+    /// There is as much from now on. What is held stays held, even where it is more.
+    pub fn set_capacity(&mut self, capacity: u64) {
+        self.capacity = capacity;
+    }
+
     /// What the key holds.
     pub fn held(&self, key: &K) -> u64 {
         self.held.get(key).copied().unwrap_or(0)

@@ -173,9 +173,14 @@ impl<C: SettlementCheck> Vault<C> {
         if sender.streams.room(&flow, 1) < 1 || sender.places.room(&flow, 1) < 1 {
             return false;
         }
+        if let Some(again) = sender.pace.delivery_wait(now) {
+            self.wait_for_pace(key.sender, again);
+            return false;
+        }
         if !sender.memory.take(&flow, window + header) {
             return false;
         }
+        sender.pace.begin_delivery();
         sender.streams.charge(&flow, 1);
         sender.places.charge(&flow, 1);
         sender.drop_pending(&flow, sequence);
@@ -223,12 +228,17 @@ impl<C: SettlementCheck> Vault<C> {
         }
         let limit = self.blobs.get(&key).map_or(0, Blob::limit);
         let more = wish.min(limit).saturating_sub(inflow.granted());
+        let now = self.now;
         let sender = self.sender(key.sender);
         let share = sender.outstanding.room(&flow, more);
+        let (share, again) = sender.pace.grant(share, RAISE_BYTES_MIN, now);
         sender.outstanding.charge(&flow, share);
+        if let Some(again) = again {
+            self.wait_for_pace(key.sender, again);
+        }
         starved |= share < more;
         if starved {
-            sender.starved.insert(key.delivery);
+            self.sender(key.sender).starved.insert(key.delivery);
             self.hungry.insert(key.sender);
         }
         let Some(Blob { phase: Phase::Receiving { inflow, .. }, .. }) = self.blobs.get_mut(&key) else {
@@ -238,6 +248,19 @@ impl<C: SettlementCheck> Vault<C> {
             let transfer = inflow.transfer();
             self.commands.push(Command::ToSender(connection, ToSender::Grant { transfer, up_to }));
         }
+    }
+
+    /// The sender has done what it may at this moment: back-pressure until then, never a drop.
+    fn wait_for_pace(&mut self, sender: Fingerprint, again: Instant) {
+        let books = self.sender(sender);
+        if books.pace_timer.is_some_and(|due| due <= again) {
+            return;
+        }
+        let old = books.pace_timer.replace(again);
+        if let Some(old) = old {
+            self.timers.remove(&(old, Timer::Pace(sender)));
+        }
+        self.timers.insert((again, Timer::Pace(sender)));
     }
 
     /// Reserves more for a body, as its mode and the shares allow. Gives how much.
@@ -362,6 +385,7 @@ impl<C: SettlementCheck> Vault<C> {
         sender.starved.remove(&key.delivery);
         sender.streams.give(&flow, 1);
         sender.outstanding.give(&flow, inflow.outstanding());
+        sender.pace.unused(inflow.outstanding());
         self.counters.deposited += 1;
         self.freed = true;
         self.shrink(key);

@@ -74,6 +74,11 @@ impl Answers {
         self.by_sequence.len()
     }
 
+    /// The timer of the oldest one that is sent.
+    pub(super) fn timer(&self) -> Option<Instant> {
+        self.timer
+    }
+
     /// The attempt that a delivery was answered for, and whether by a settlement.
     pub(super) fn of(&self, delivery: &DeliveryId) -> Option<(Attempt, bool)> {
         let answer = self.by_sequence.get(self.by_delivery.get(delivery)?)?;

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base::{Fingerprint, Name};
+use wire::Role;
 
 /// Bounds of a vault. The defaults are for a relay; tests choose smaller ones.
 #[derive(Clone, Debug)]
@@ -55,6 +56,19 @@ pub struct Tenant {
     pub budget: u64,
     /// Whom it may deposit for.
     pub deposit_for: BTreeSet<Fingerprint>,
+    /// Whether somebody may deposit for it, so that it may connect to collect.
+    pub collects: bool,
+    /// How fast it may deposit.
+    pub rates: Rates,
+}
+
+/// What a sender may do in a second; no limit where none is given. More waits at the sender for its grants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Body bytes.
+    pub bytes_per_second: Option<u64>,
+    /// Deposits that begin.
+    pub deliveries_per_second: Option<u64>,
 }
 
 /// Who may do what, and within which bounds.
@@ -71,6 +85,18 @@ impl Policy {
     pub fn may_deposit(&self, sender: &Fingerprint, recipient: &Fingerprint) -> bool {
         self.tenants.contains_key(recipient)
             && self.tenants.get(sender).is_some_and(|tenant| tenant.deposit_for.contains(recipient))
+    }
+
+    /// Whether this peer may connect in that role.
+    pub fn admits(&self, peer: &Fingerprint, role: Role) -> bool {
+        self.tenants.get(peer).is_some_and(|tenant| match role {
+            Role::Sender => !tenant.deposit_for.is_empty(),
+            Role::Recipient => tenant.collects,
+        })
+    }
+
+    pub(super) fn rates_of(&self, sender: &Fingerprint) -> Rates {
+        self.tenants.get(sender).map(|tenant| tenant.rates).unwrap_or_default()
     }
 
     /// Four fifths of the whole at most, which is what fair sharing leaves to one sender anyway: within it

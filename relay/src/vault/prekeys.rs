@@ -35,6 +35,11 @@ impl Prekeys {
             .map_or(0, |bundles| bundles.one_time.len())
     }
 
+    /// Forgets what others than these have published.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Fingerprint) -> bool) {
+        self.routes.retain(|recipient, _| keep(recipient));
+    }
+
     fn take(&mut self, recipient: &Fingerprint, route: &RouteId) -> Option<Octets> {
         let bundles = self.routes.get_mut(recipient)?.get_mut(route)?;
         bundles.one_time.pop_front().or_else(|| bundles.last_resort.clone())

@@ -10,6 +10,7 @@ use wire::{Inflow, NoticeKind, Octets, Outflow, Shares, Transfer};
 use super::answers::Answers;
 use super::held::Held;
 use super::policy::Limits;
+use super::rate::Pace;
 
 /// How long after being given back a blob is offered again.
 pub(super) const RELEASE_PAUSE: Duration = Duration::from_secs(2);
@@ -98,6 +99,10 @@ pub(super) struct Sender {
     /// Bytes granted and not yet here, on this connection.
     pub(super) outstanding: Shares<Flow>,
     pub(super) answers: Answers,
+    /// How fast it may go.
+    pub(super) pace: Pace,
+    /// When its pace lets something more happen.
+    pub(super) pace_timer: Option<Instant>,
 }
 
 /// Why a blob ends.
@@ -117,6 +122,10 @@ pub(super) enum End {
     Expired,
     /// Its recipient went away after part of it was freed.
     Gone,
+    /// Its sender may not deposit for its recipient any more.
+    NotAdmitted,
+    /// Its sender is not admitted any more: nobody is left to be told.
+    Revoked,
 }
 
 /// A deadline. Whether it still means anything is seen when it is due.
@@ -130,6 +139,8 @@ pub(super) enum Timer {
     Again(Key),
     /// A sender that is there has left an answer unacknowledged for long.
     Answers(Fingerprint),
+    /// A sender that went too fast may go on.
+    Pace(Fingerprint),
 }
 
 /// An offer as it came.
@@ -161,7 +172,13 @@ impl End {
         match self {
             Self::Expired => Some(NoticeKind::Expired),
             Self::Gone => Some(NoticeKind::Gone),
-            Self::Settled | Self::Cancelled | Self::Replaced | Self::Abandoned | Self::OtherBody => None,
+            Self::NotAdmitted => Some(NoticeKind::NotAdmitted),
+            Self::Settled
+            | Self::Cancelled
+            | Self::Replaced
+            | Self::Abandoned
+            | Self::OtherBody
+            | Self::Revoked => None,
         }
     }
 }
@@ -182,7 +199,7 @@ impl Blob {
 }
 
 impl Sender {
-    pub(super) fn new(limits: &Limits, budget: u64) -> Self {
+    pub(super) fn new(limits: &Limits, budget: u64, pace: Pace) -> Self {
         Self {
             connection: None,
             transfers: HashMap::new(),
@@ -194,6 +211,8 @@ impl Sender {
             streams: Shares::new(limits.streams),
             outstanding: Shares::new(limits.outstanding),
             answers: Answers::default(),
+            pace,
+            pace_timer: None,
         }
     }
 

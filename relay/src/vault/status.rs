@@ -18,6 +18,7 @@ pub struct Counters {
     pub burned: u64,
     pub expired: u64,
     pub gone: u64,
+    pub revoked: u64,
     pub leases_lapsed: u64,
     pub passed_through: u64,
     pub settlements: u64,
@@ -51,6 +52,18 @@ pub struct TenantStatus {
     pub settlements_waiting: u64,
     /// Leases it holds as a recipient.
     pub leases: u64,
+}
+
+impl TenantStatus {
+    /// Whether it is here, and as what.
+    pub fn connected(&self) -> &'static str {
+        match (self.sender, self.recipient) {
+            (true, true) => "connected as sender and recipient",
+            (true, false) => "connected as sender",
+            (false, true) => "connected as recipient",
+            (false, false) => "not connected",
+        }
+    }
 }
 
 /// A vault at this moment.

@@ -2,4 +2,5 @@
 
 mod faults;
 mod memory;
+mod revocation;
 mod world;

@@ -91,6 +91,8 @@ impl Bed {
             name: name.name().clone(),
             budget: self.limits.budget,
             deposit_for: deposit_for.iter().map(|key| key.fingerprint()).collect(),
+            collects: true,
+            rates: Default::default(),
         };
         let tenants = BTreeMap::from([
             (self.sender_key.fingerprint(), tenant(&self.sender_key, &[&self.recipient_key])),
@@ -103,6 +105,8 @@ impl Bed {
             admin: self.admin,
             keys: relay::Keys::new(&cards, &tenants),
             policy: Policy { limits: self.limits.clone(), tenants },
+            directory: Vec::new(),
+            source: None,
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(relay::run(settings, Listeners { quic, admin }, shutdown.clone()));

@@ -13,3 +13,4 @@ mod fairness;
 mod interruptions;
 mod memory;
 mod passage;
+mod revocation;

@@ -96,9 +96,19 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn read(path: &Path, absolute: PathBuf, environment_prefix: &str) -> Result<Self, ConfigError> {
+    pub(super) fn read(
+        path: &Path,
+        absolute: PathBuf,
+        environment_prefix: &str,
+    ) -> Result<Self, ConfigError> {
         let files = files::read_all(path)?;
         Ok(Self { path: path.to_owned(), absolute, files, environment_prefix: environment_prefix.to_owned() })
+    }
+
+    /// Without the files of `conf.d` that are no TOML.
+    pub(super) fn read_good(path: &Path, absolute: PathBuf, prefix: &str) -> Result<Self, ConfigError> {
+        let files = files::read_good(path)?;
+        Ok(Self { path: path.to_owned(), absolute, files, environment_prefix: prefix.to_owned() })
     }
 
     pub(super) fn values(&self) -> Result<Values, ConfigError> {
@@ -163,14 +173,17 @@ impl Source {
 
     /// The file that decides a value, and the path to it there.
     fn setting(&self, path: &[String]) -> Option<(&TomlFile, Vec<String>)> {
-        let candidates = self.files.iter().filter_map(|file| Some((file, self.path_in(file, path)?)));
-        candidates.filter(|(file, path)| walk(file, path).len() == path.len()).last()
+        let candidates = self.files.iter().rev().filter_map(|file| Some((file, self.path_in(file, path)?)));
+        let mut set = candidates.filter(|(file, path)| walk(file, path).len() == path.len());
+        set.next()
     }
 
     /// A path as it is counted in one file: arrays of tables go on from file to file.
     fn path_in(&self, file: &TomlFile, path: &[String]) -> Option<Vec<String>> {
         let mut own = path.to_vec();
-        let Some(position) = path.iter().position(|part| part.parse::<usize>().is_ok()) else { return Some(own) };
+        let Some(position) = path.iter().position(|part| part.parse::<usize>().is_ok()) else {
+            return Some(own);
+        };
         let (array, index) = (path.get(..position)?, path.get(position)?.parse::<usize>().ok()?);
         let Some(count) = file.tables(array) else { return Some(own) };
         let before = self.files.iter().take_while(|other| other.path != file.path);

@@ -33,21 +33,34 @@ pub(super) struct TomlFile {
 
 /// The named file first, then the others by name.
 pub(super) fn read_all(path: &Path) -> Result<Vec<TomlFile>, ConfigError> {
-    let mut files = vec![TomlFile::read(path)?];
+    let (mut files, others) = list(path)?;
+    for name in others {
+        files.push(TomlFile::read(&name)?);
+    }
+    Ok(files)
+}
+
+/// As [`read_all`], without those of the others that are no TOML.
+pub(super) fn read_good(path: &Path) -> Result<Vec<TomlFile>, ConfigError> {
+    let (mut files, others) = list(path)?;
+    files.extend(others.iter().filter_map(|name| TomlFile::read(name).ok()));
+    Ok(files)
+}
+
+fn list(path: &Path) -> Result<(Vec<TomlFile>, Vec<PathBuf>), ConfigError> {
+    let files = vec![TomlFile::read(path)?];
     let dir = fragments_dir(path);
     let refuse = |path: &Path, reason: String| ConfigError::Read { path: path.to_owned(), reason };
-    for stray in toml_names(&path.with_file_name("conf.d")).map_err(|e| refuse(&dir, e.to_string()))? {
+    let strays = toml_names(&path.with_file_name("conf.d")).map_err(|e| refuse(&dir, e.to_string()))?;
+    if let Some(stray) = strays.first() {
         let reason = format!("it belongs into the folder of its role, as in {}", dir.display());
-        return Err(refuse(&stray, reason));
+        return Err(refuse(stray, reason));
     }
     let names = toml_names(&dir).map_err(|e| refuse(&dir, e.to_string()))?;
     if names.len() > FRAGMENTS_MAX {
         return Err(refuse(&dir, format!("{} files; at most {FRAGMENTS_MAX} are read", names.len())));
     }
-    for name in names {
-        files.push(TomlFile::read(&name)?);
-    }
-    Ok(files)
+    Ok((files, names))
 }
 
 /// The `*.toml` of a folder in the order of their names; none where there is no folder. A name that begins with a
@@ -212,11 +225,15 @@ mod tests {
         ]);
         let loaded = load(&dir).unwrap();
         let Config { memory, tenant } = &loaded.config;
-        assert_eq!((memory.budget, memory.ttl, memory.names.as_slice()), (1, 20, ["b".to_owned()].as_slice()));
+        assert_eq!(
+            (memory.budget, memory.ttl, memory.names.as_slice()),
+            (1, 20, ["b".to_owned()].as_slice())
+        );
         let names: Vec<_> = tenant.iter().map(|tenant| tenant.name.as_str()).collect();
         assert_eq!(names, ["main", "first", "second"]);
         let prefix = format!("{}/", dir.path().display());
-        let lines: Vec<_> = loaded.effective().unwrap().iter().map(|e| e.to_string().replace(&prefix, "")).collect();
+        let lines: Vec<_> =
+            loaded.effective().unwrap().iter().map(|e| e.to_string().replace(&prefix, "")).collect();
         for want in [
             "memory.budget = 1 (relay.toml:2:10)",
             "memory.ttl = 20 (conf.d/relay/20.toml:4:7)",
@@ -242,12 +259,18 @@ mod tests {
                 "conf.d/relay/10.toml:4:8: `tenant[2].name`: expected a string, found integer 5",
             ),
             (("relay/10.toml", "[[tenant]]\n"), "conf.d/relay/10.toml:1:1: key `tenant[1].name` is missing"),
-            (("relay/10.toml", "[memroy]\n"), "conf.d/relay/10.toml:1:2: unknown key `memroy`; did you mean `memory`?"),
+            (
+                ("relay/10.toml", "[memroy]\n"),
+                "conf.d/relay/10.toml:1:2: unknown key `memroy`; did you mean `memory`?",
+            ),
             (
                 ("relay/10.toml", "[memory]\nbudget = \"x\"\n"),
                 "conf.d/relay/10.toml:2:10: `memory.budget`: expected u32, found string \"x\"",
             ),
-            (("relay/10.toml", "[memory\n"), "conf.d/relay/10.toml:1:8: invalid table header expected `.`, `]`"),
+            (
+                ("relay/10.toml", "[memory\n"),
+                "conf.d/relay/10.toml:1:8: invalid table header expected `.`, `]`",
+            ),
             (
                 ("x.toml", ""),
                 "cannot read conf.d/x.toml: it belongs into the folder of its role, as in conf.d/relay",
@@ -260,10 +283,25 @@ mod tests {
     }
 
     #[test]
+    fn a_peek_reads_what_it_can() {
+        #[derive(Debug, Deserialize)]
+        struct Only {
+            memory: Memory,
+        }
+        let dir =
+            folder(&[("relay/10.toml", "[memory\n"), ("relay/20.toml", "[memory]\nttl = 9\n[unknown]\n")]);
+        assert!(load(&dir).is_err());
+        let only: Only = super::super::peek(&dir.path().join("relay.toml"), ENVIRONMENT_PREFIX).unwrap();
+        assert_eq!((only.memory.budget, only.memory.ttl), (1, 9));
+    }
+
+    #[test]
     fn a_check_names_the_fragment_that_holds_the_table() {
         let dir = folder(&[("relay/10.toml", "[[tenant]]\nname = \"x\"\n")]);
         let loaded = load(&dir).unwrap();
-        let place = |key: &str| loaded.error(key, "no").to_string().replace(&format!("{}/", dir.path().display()), "");
+        let place = |key: &str| {
+            loaded.error(key, "no").to_string().replace(&format!("{}/", dir.path().display()), "")
+        };
         assert_eq!(place("tenant[1].name"), "conf.d/relay/10.toml:2:8: `tenant[1].name`: no");
         assert_eq!(place("tenant[0].name"), "relay.toml:6:8: `tenant[0].name`: no");
         assert_eq!(place("tenant[1].card"), "conf.d/relay/10.toml:1:1: `tenant[1].card`: no");

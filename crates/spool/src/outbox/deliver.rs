@@ -207,6 +207,7 @@ pub(crate) fn lost(
     let (kind, reason) = match loss {
         Loss::Expired => (EventKind::Expired, "the relay held it too long"),
         Loss::Gone => (EventKind::Gone, "the relay had to free its memory"),
+        Loss::NotAdmitted => (EventKind::Gone, "the relay does not admit us for this receiver any more"),
     };
     row.note(connection, now, kind, None)?;
     row.losses = row.losses.saturating_add(1);

@@ -260,4 +260,6 @@ pub enum Loss {
     Expired,
     /// Its memory was freed while it was passed through.
     Gone,
+    /// The relay does not admit the sender for the receiver any more.
+    NotAdmitted,
 }

@@ -50,9 +50,10 @@ async fn wrong_keys_and_a_classical_handshake_do_not_connect() {
             .await
             .err(),
     ];
-    for error in refused {
-        assert!(matches!(error, Some(ConnectError::Quic(_))), "{error:?}");
-    }
+    let [other_relay, stranger, classical] = refused;
+    assert!(matches!(other_relay, Some(ConnectError::OtherRelay)), "{other_relay:?}");
+    assert!(matches!(stranger, Some(ConnectError::NotAdmitted)), "{stranger:?}");
+    assert!(matches!(classical, Some(ConnectError::Quic(_))), "{classical:?}");
     let connected = remote(address, &gateway, &relay).connect::<ToSender>(Role::Sender).await.unwrap();
     assert_eq!(connected.boot, base::BootId([1; 16]));
     let _link = link_of(&mut events).await;

@@ -130,6 +130,8 @@ impl World {
             name: Name::parse(name).unwrap(),
             budget: limits.budget,
             deposit_for: deposit_for.iter().copied().collect::<BTreeSet<_>>(),
+            collects: true,
+            rates: Default::default(),
         };
         let tenants = BTreeMap::from([
             (SENDER, tenant("out", &[RECIPIENT])),
@@ -283,6 +285,19 @@ impl World {
     pub(super) fn cancel(&mut self, n: u8, attempt: u32) {
         let (delivery, attempt) = (delivery(n), Attempt(attempt));
         self.sender_says(SenderFrame::Cancel { recipient: RECIPIENT, delivery, attempt });
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        self.vault.policy.clone()
+    }
+
+    /// Gives the vault another policy.
+    pub(super) fn reconfigure(&mut self, policy: Policy, changed: &[Fingerprint]) {
+        let changed = changed.iter().copied().collect();
+        for command in self.vault.reconfigure(policy, &changed, self.now) {
+            self.execute(command);
+        }
+        self.run();
     }
 
     /// Lets the time pass, with every deadline in between.
