@@ -5,6 +5,7 @@ pub(crate) const ROWS: &[(&str, u8)] = &[
     ("base", 0),
     ("identity", 1),
     ("dataset", 1),
+    ("sandbox", 1),
     ("envelope", 2),
     ("wire", 2),
     ("ledger", 2),
@@ -73,6 +74,8 @@ pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("rusqlite", "spool"),
     ("quinn", "transport"),
     ("rustls", "transport"),
+    ("landlock", "sandbox"),
+    ("seccompiler", "sandbox"),
     ("figment", "service"),
     ("axum", "service"),
 ];
