@@ -87,14 +87,18 @@ class Daemon:
         ready: Callable[[], bool] | None = None,
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
+        piped: bool = False,
     ) -> None:
+        """`piped`: its output reaches the log through a pipe, for a process that may write no file."""
         self.name = name
         self.command = [str(part) for part in command]
         self.log = log
         self._ready = ready
         self._env = env or {}
         self._cwd = cwd
+        self._piped = piped
         self._process: subprocess.Popen[bytes] | None = None
+        self._pump: subprocess.Popen[bytes] | None = None
         self.peak_rss_bytes = 0
         self.cpu_seconds = 0.0
 
@@ -109,15 +113,27 @@ class Daemon:
     def launch(self) -> None:
         """Starts the process without waiting for it."""
         assert not self.alive(), f"{self.name} runs already"
+        self._drain()
         with self.log.open("ab") as log:
+            if self._piped:
+                self._pump = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log)
+            output = self._pump.stdin if self._pump else log
             self._process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 cwd=self._cwd,
                 env={**os.environ, **self._env},
             )
+            if self._pump:
+                self._pump.stdin.close()
+
+    def _drain(self) -> None:
+        """The end of a piped process's log; the process has ended."""
+        if self._pump:
+            self._pump.wait(10)
+            self._pump = None
 
     def await_ready(self, seconds: float = 30.0) -> None:
         if self._ready is None:
@@ -158,6 +174,7 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait(seconds)
+        self._drain()
         return self._process.returncode
 
     def kill(self) -> None:
@@ -166,6 +183,7 @@ class Daemon:
             self.measure()
             os.kill(self._process.pid, signal.SIGKILL)
             self._process.wait(15)
+            self._drain()
 
     def suspend(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)

@@ -42,7 +42,9 @@ class Stack:
         folder: Path | None = None,
         suite: str = "B",
         log: str = "info",
+        sandbox: bool = True,
     ) -> None:
+        """`sandbox=False`: `--no-sandbox` for all three, for negative controls."""
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.listen, self.relay_port, self.admin = free_ports(), free_ports(), free_ports(3)
@@ -58,10 +60,11 @@ class Stack:
         for role in ROLES:
             self.processes[role] = Daemon(
                 role,
-                [binary(role), "run", "--config", self.config(role)],
+                [binary(role), "run", "--config", self.config(role), *([] if sandbox else ["--no-sandbox"])],
                 directory / f"{role}.log",
                 lambda role=role: self.answers(role, "/healthz"),
                 {"RUST_LOG": log, "RUST_BACKTRACE": "1"},
+                piped=role == "relay",
             )
 
     # -- configuration ------------------------------------------------------------------------------------------

@@ -6,15 +6,20 @@ use anyhow::{Context as _, Result};
 use base::Name;
 use clap::{Args, Parser, Subcommand};
 use identity::{fingerprint_text, fingerprint_words};
+use sandbox::Plan;
 use service::{
     admin, config, exit,
     files::{self, Readable},
-    telemetry,
+    ports, telemetry,
 };
 use spool::Inbound;
 use tokio_util::sync::CancellationToken;
 
-use crate::{app, config::Config, init};
+use crate::{
+    app,
+    config::{Config, Settings, Target},
+    init,
+};
 
 /// Collects sealed instances, opens them, hands them to a destination, signs receipts.
 #[derive(Debug, Parser)]
@@ -31,7 +36,7 @@ enum Command {
     /// Check the configuration and every file that it names.
     Check(ConfigArg),
     /// Run until SIGTERM or SIGINT.
-    Run(ConfigArg),
+    Run(RunArgs),
     /// Show relays, destinations and the ledger's counts.
     Status(StatusArgs),
     /// Show what others pin.
@@ -44,6 +49,15 @@ struct ConfigArg {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/sluis/gateway-in.toml")]
     config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Without the kernel's bounds on files, programs and memory. For tests, and kernels that cannot give them.
+    #[arg(long)]
+    no_sandbox: bool,
 }
 
 #[derive(Debug, Args)]
@@ -88,12 +102,16 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(command: Command) -> Result<()> {
+    // It locks itself down before a runtime starts threads.
+    if let Command::Run(args) = &command {
+        return daemon(args);
+    }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
         match command {
             Command::Init(args) => initialise(&args),
             Command::Check(arg) => check(&arg),
-            Command::Run(arg) => daemon(&arg).await,
+            Command::Run(args) => daemon(&args),
             Command::Status(args) => status(&args).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
@@ -101,22 +119,48 @@ fn run(command: Command) -> Result<()> {
     })
 }
 
-async fn daemon(arg: &ConfigArg) -> Result<()> {
-    let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
+fn daemon(args: &RunArgs) -> Result<()> {
+    let loaded = config::load::<Config>(&args.config.config, config::ENVIRONMENT_PREFIX)?;
     telemetry::init(&loaded.config.log);
     let settings = Config::check(&loaded)?;
-    let admin = tokio::net::TcpListener::bind(settings.admin)
-        .await
+    let admin = ports::listen(settings.admin)
         .with_context(|| format!("cannot listen on {} ([admin] listen)", settings.admin))?;
-    let stop = CancellationToken::new();
-    let running = app::run(settings, admin, stop.clone());
-    tokio::pin!(running);
-    tokio::select! {
-        ended = &mut running => return ended,
-        signal = service::shutdown_signal() => tracing::info!(signal = signal?, "asked to stop"),
+    let workers = ports::workers();
+    match args.no_sandbox {
+        false => sandbox::lock_down(&plan(&loaded, &settings)?)?,
+        true => sandbox::unlocked(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(async {
+        let admin = tokio::net::TcpListener::from_std(admin).context("cannot use the admin port")?;
+        let stop = CancellationToken::new();
+        let running = app::run(settings, admin, stop.clone());
+        tokio::pin!(running);
+        tokio::select! {
+            ended = &mut running => return ended,
+            signal = service::shutdown_signal() => tracing::info!(signal = signal?, "asked to stop"),
+        }
+        stop.cancel();
+        running.await
+    })
+}
+
+/// Configuration, cards and keys can be read again; the ledger and the folders of destinations can be written.
+fn plan(loaded: &config::Loaded<Config>, settings: &Settings) -> Result<Plan> {
+    let folders = settings.destinations.values().filter_map(|destination| match &destination.target {
+        Target::Folder(folder) => Some(folder.clone()),
+        Target::Dicom(_) => None,
+    });
+    let folders: Vec<_> = folders.chain([settings.ledger_dir.clone()]).collect();
+    for folder in &folders {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    stop.cancel();
-    running.await
+    let config = &loaded.config;
+    let cards =
+        config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
+    let files: Vec<_> = cards.chain([&config.identity.key]).map(|file| loaded.resolve(file)).collect();
+    Ok(Plan::stateful(folders).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path)))
 }
 
 fn initialise(args: &InitArgs) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use base::{Digest, Timestamp};
 use identity::IdentityKey;
 use service::{Tasks, admin::Admin};
@@ -88,17 +88,9 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Opens the configured ports.
-    pub async fn bind(settings: &Settings) -> Result<Self> {
-        let (dicom, admin) = (settings.dicom.listen, settings.admin);
-        Ok(Self {
-            dicom: TcpListener::bind(dicom)
-                .await
-                .with_context(|| format!("cannot listen on {dicom} ([dicom] listen)"))?,
-            admin: TcpListener::bind(admin)
-                .await
-                .with_context(|| format!("cannot listen on {admin} ([admin] listen)"))?,
-        })
+    /// Takes over ports that were opened before the runtime started.
+    pub fn adopt(dicom: std::net::TcpListener, admin: std::net::TcpListener) -> std::io::Result<Self> {
+        Ok(Self { dicom: TcpListener::from_std(dicom)?, admin: TcpListener::from_std(admin)? })
     }
 }
 

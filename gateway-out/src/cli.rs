@@ -12,12 +12,13 @@ use base::{AeTitle, Name, Timestamp};
 use clap::{Args, Parser, Subcommand};
 use identity::{IdentityKey, fingerprint_text, fingerprint_words};
 use indicatif::{ProgressBar, ProgressStyle};
+use sandbox::Plan;
 use service::{
     admin,
     config::{self, Loaded},
     exit::{self, UsageError},
     files::{self, Readable},
-    telemetry,
+    ports, telemetry,
 };
 use spool::{Outbox, Queue, State};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +47,7 @@ enum Command {
     /// Check the configuration and every file that it names.
     Check(ConfigArg),
     /// Run until SIGTERM or SIGINT.
-    Run(ConfigArg),
+    Run(RunArgs),
     /// Show relays and the queue.
     Status(JsonArgs),
     /// Show what others pin.
@@ -69,6 +70,15 @@ struct ConfigArg {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/sluis/gateway-out.toml")]
     config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Without the kernel's bounds on files, programs and memory. For tests, and kernels that cannot give them.
+    #[arg(long)]
+    no_sandbox: bool,
 }
 
 #[derive(Debug, Args)]
@@ -205,12 +215,16 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(command: Command) -> Result<()> {
+    // It locks itself down before a runtime starts threads.
+    if let Command::Run(args) = &command {
+        return daemon(args);
+    }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
         match command {
             Command::Init(args) => initialise(&args),
             Command::Check(arg) => check(&arg),
-            Command::Run(arg) => daemon(&arg).await,
+            Command::Run(args) => daemon(&args),
             Command::Status(args) => show_status(&args).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
@@ -226,20 +240,44 @@ fn load(arg: &ConfigArg) -> Result<Loaded<Config>> {
     Ok(config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?)
 }
 
-async fn daemon(arg: &ConfigArg) -> Result<()> {
-    let loaded = load(arg)?;
+fn daemon(args: &RunArgs) -> Result<()> {
+    let loaded = load(&args.config)?;
     telemetry::init(&loaded.config.log);
     let settings = Config::check(&loaded)?;
-    let listeners = Listeners::bind(&settings).await?;
-    let stop = CancellationToken::new();
-    let running = app::run(settings, listeners, stop.clone());
-    tokio::pin!(running);
-    tokio::select! {
-        ended = &mut running => return ended,
-        signal = service::shutdown_signal() => tracing::info!(signal = signal?, "asked to stop"),
-    }
-    stop.cancel();
-    running.await
+    let (dicom, admin) = (settings.dicom.listen, settings.admin);
+    let dicom = ports::listen(dicom).with_context(|| format!("cannot listen on {dicom} ([dicom] listen)"))?;
+    let admin = ports::listen(admin).with_context(|| format!("cannot listen on {admin} ([admin] listen)"))?;
+    let workers = ports::workers();
+    match args.no_sandbox {
+        false => sandbox::lock_down(&plan(&loaded, &settings)?)?,
+        true => sandbox::unlocked(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(async {
+        let listeners = Listeners::adopt(dicom, admin).context("cannot use the ports")?;
+        let stop = CancellationToken::new();
+        let running = app::run(settings, listeners, stop.clone());
+        tokio::pin!(running);
+        tokio::select! {
+            ended = &mut running => return ended,
+            signal = service::shutdown_signal() => tracing::info!(signal = signal?, "asked to stop"),
+        }
+        stop.cancel();
+        running.await
+    })
+}
+
+/// Configuration, cards and keys can be read again; the outbox can be written.
+fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
+    let outbox = settings.outbox.dir.clone();
+    std::fs::create_dir_all(&outbox)
+        .with_context(|| format!("cannot make the folder {}", outbox.display()))?;
+    let config = &loaded.config;
+    let cards =
+        config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
+    let keys = [&config.identity.key, &config.outbox.key, &config.outbox.index_key];
+    let files: Vec<_> = cards.chain(keys).map(|file| loaded.resolve(file)).collect();
+    Ok(Plan::stateful(vec![outbox]).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path)))
 }
 
 fn initialise(args: &InitArgs) -> Result<()> {

@@ -7,17 +7,19 @@ use anyhow::{Context as _, Result};
 use base::Name;
 use clap::{Parser, Subcommand};
 use identity::{IdentityKey, fingerprint_text, fingerprint_words};
+use sandbox::Plan;
 use service::config::{ENVIRONMENT_PREFIX, Loaded, load};
 use service::exit::UsageError;
 use service::files::{self, Readable};
 use service::peers::admin_address;
-use service::{admin, exit, shutdown_signal, telemetry};
+use service::{admin, exit, ports, shutdown_signal, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admit::{self, AdmitArgs, RevokeArgs};
 use crate::app::{Listeners, run};
+use crate::attest::attest_command;
 use crate::config::Config;
 use crate::init::{self, Options};
 use crate::settings::Settings;
@@ -38,6 +40,18 @@ enum Command {
         /// The configuration.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Without the kernel's word that nothing reaches a disk. For tests, and kernels that cannot give it.
+        #[arg(long)]
+        no_sandbox: bool,
+    },
+    /// Says what keeps the running relay from writing, in its own words and in the kernel's; as root, it says all.
+    Attest {
+        /// The configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// All of it, for a script.
+        #[arg(long)]
+        json: bool,
     },
     /// Makes an identity and a configuration to complete, and prints the card to give to the gateways.
     Init {
@@ -124,7 +138,8 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn execute(command: Command) -> Result<()> {
     match command {
-        Command::Run { config } => run_command(&config),
+        Command::Run { config, no_sandbox } => run_command(&config, no_sandbox),
+        Command::Attest { config, json } => attest_command(&config, json),
         Command::Init { dir, config, name, listen, admin } => init_command(dir, config, &name, listen, admin),
         Command::Check { config } => check_command(&config),
         Command::Status { config, json } => status_command(&config, json),
@@ -142,7 +157,7 @@ fn execute(command: Command) -> Result<()> {
     }
 }
 
-fn loaded(path: &Path) -> Result<Loaded<Config>> {
+pub(crate) fn loaded(path: &Path) -> Result<Loaded<Config>> {
     Ok(load(path, ENVIRONMENT_PREFIX)?)
 }
 
@@ -156,20 +171,27 @@ fn print_fingerprint(identity: &IdentityKey) {
     println!("{}\n{}", fingerprint_text(&fingerprint), fingerprint_words(&fingerprint));
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
 }
 
-fn run_command(path: &Path) -> Result<()> {
+/// The order matters: everything by path and every socket first, then the lock-down, then threads.
+fn run_command(path: &Path, no_sandbox: bool) -> Result<()> {
     let loaded = loaded(path)?;
     telemetry::init(&loaded.config.log);
     let settings = Settings::check(&loaded)?;
-    runtime()?.block_on(async {
-        let quic = std::net::UdpSocket::bind(settings.quic)
-            .with_context(|| format!("cannot listen on UDP {}", settings.quic))?;
-        let admin = TcpListener::bind(settings.admin)
-            .await
-            .with_context(|| format!("cannot listen on {}", settings.admin))?;
+    let quic = std::net::UdpSocket::bind(settings.quic)
+        .with_context(|| format!("cannot listen on UDP {}", settings.quic))?;
+    let admin =
+        ports::listen(settings.admin).with_context(|| format!("cannot listen on {}", settings.admin))?;
+    let workers = ports::workers();
+    match no_sandbox {
+        false => sandbox::lock_down(&plan(&loaded))?,
+        true => sandbox::unlocked(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(async {
+        let admin = TcpListener::from_std(admin).context("cannot use the admin port")?;
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let signal = async move {
@@ -183,6 +205,16 @@ fn run_command(path: &Path) -> Result<()> {
             failed = signal => failed,
         }
     })
+}
+
+/// Configuration, cards and keys can be read again; nothing can be written.
+fn plan(loaded: &Loaded<Config>) -> Plan {
+    let config = &loaded.config;
+    let cards = config.tenants.iter().map(|tenant| loaded.resolve(&tenant.card));
+    let files: Vec<_> = cards.chain([loaded.resolve(&config.identity.key)]).collect();
+    Plan::memory_only(config.sandbox.swap, None)
+        .reading(loaded.dir())
+        .reading_beside(files.iter().map(PathBuf::as_path))
 }
 
 fn init_command(

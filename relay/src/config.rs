@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use base::{Fingerprint, Name};
+use sandbox::SandboxTable;
 use serde::{Deserialize, Serialize};
 use service::config::{ByteSize, Span};
 use service::peers::{AdminTable, IdentityTable};
@@ -29,6 +30,9 @@ pub struct Config {
     /// What is logged, to standard error.
     #[serde(default)]
     pub log: LogConfig,
+    /// How the process is locked down.
+    #[serde(default)]
+    pub sandbox: SandboxTable,
 }
 
 /// `[quic]`

@@ -64,7 +64,9 @@ pub fn config_text(options: &Options) -> String {
          \n# budget: all bodies together; the process needs about a tenth more. A body above hold_max passes through\n\
          # without being held as a whole. ttl: how long a body waits for a gateway that is not there.\n\
          [memory]\nbudget = \"1 GiB\"\nhold_max = \"128 MiB\"\nttl = \"15m\"\n\
-         \n[admin]\nlisten = \"{admin}\"\n",
+         \n[admin]\nlisten = \"{admin}\"\n\
+         \n# Where memory could be swapped out, the relay does not start. \"accept\" starts it and says so.\n\
+         # [sandbox]\n# swap = \"refuse\"\n",
         keys.join(IDENTITY_KEY).display().to_string(),
     );
     if tenants.is_empty() {

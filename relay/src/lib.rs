@@ -10,6 +10,7 @@
 mod admission;
 mod admit;
 mod app;
+mod attest;
 mod cli;
 mod config;
 pub mod init;

@@ -46,7 +46,7 @@ pub struct Admin {
 
 impl Admin {
     /// `/healthz` answers 200 as long as the process runs, `/readyz` 200 or 503 by `ready`, `/status` the JSON of
-    /// `status`.
+    /// `status`, with what the process did to itself under `sandbox`.
     pub fn new<R, RF, S, SF>(ready: R, status: S) -> Self
     where
         R: Fn() -> RF + Send + Sync + 'static,
@@ -66,7 +66,7 @@ impl Admin {
         };
         let status = move || {
             let status = status.clone();
-            async move { Json(status().await) }
+            async move { Json(with_sandbox(status().await)) }
         };
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
@@ -101,6 +101,14 @@ impl Admin {
         let router = self.router.layer(middleware::from_fn(local_only));
         axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await
     }
+}
+
+fn with_sandbox(mut status: Value) -> Value {
+    let report = sandbox::report().and_then(|report| serde_json::to_value(report).ok());
+    if let (Some(status), Some(report)) = (status.as_object_mut(), report) {
+        status.insert("sandbox".to_owned(), report);
+    }
+    status
 }
 
 /// Refuses requests made to a name other than `localhost`, and keeps answers out of caches.

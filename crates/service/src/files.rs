@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Who may read a new file.
@@ -12,6 +12,12 @@ pub enum Readable {
     Owner,
     /// Everybody (0644): cards, configuration, receipts.
     Everybody,
+}
+
+/// Makes a folder for its owner only, with those above it, and makes its name durable.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).recursive(true).create(path)?;
+    sync_folder(path)
 }
 
 /// Writes a file that must not exist yet: complete and on disk when this returns, or not there at all. Two writers of

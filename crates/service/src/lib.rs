@@ -11,6 +11,7 @@ pub mod config;
 pub mod exit;
 pub mod files;
 pub mod peers;
+pub mod ports;
 mod reload;
 mod tasks;
 pub mod telemetry;

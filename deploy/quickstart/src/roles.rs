@@ -1,6 +1,12 @@
 //! The three daemons as child processes.
 
-use std::{fs::File, process::Stdio, time::Duration};
+use std::{
+    fs::File,
+    io::{self, PipeReader},
+    process::Stdio,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use service::admin;
@@ -20,7 +26,11 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// See the module. Killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Roles(Vec<(&'static str, Child)>);
+pub(crate) struct Roles {
+    children: Vec<(&'static str, Child)>,
+    /// Each ends with the last process that holds its pipe.
+    logs: Vec<JoinHandle<io::Result<u64>>>,
+}
 
 impl Roles {
     /// Starts all three and waits until each says that it is ready. Logs go to `DIR/logs`.
@@ -28,25 +38,28 @@ impl Roles {
         let logs = layout.dir.join("logs");
         std::fs::create_dir_all(&logs)?;
         let own = std::env::current_exe().context("cannot tell where this program is")?;
-        let mut roles = Self(Vec::new());
+        let mut roles = Self { children: Vec::new(), logs: Vec::new() };
         for role in ROLES {
             let path = logs.join(format!("{role}.log"));
             let log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+            // The relay may write no file, so its lines go through a pipe, and those of the others with them.
+            let (lines, pipe) = io::pipe().context("cannot make a pipe")?;
             let child = Command::new(&own)
                 .arg(role)
                 .arg("run")
                 .arg("--config")
                 .arg(layout.config(role))
                 .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
+                .stdout(pipe.try_clone()?)
+                .stderr(pipe)
                 .kill_on_drop(true)
                 .spawn()
                 .with_context(|| format!("cannot start {role}"))?;
             println!("started {role:<12} pid {:<8} log {}", child.id().unwrap_or_default(), path.display());
-            roles.0.push((role, child));
+            roles.logs.push(thread::spawn(move || keep(lines, log)));
+            roles.children.push((role, child));
         }
-        for (role, child) in &mut roles.0 {
+        for (role, child) in &mut roles.children {
             ready(layout, role, child).await?;
         }
         Ok(roles)
@@ -55,7 +68,7 @@ impl Roles {
     /// None of them ends by itself.
     pub(crate) async fn first_ended(&mut self) -> Result<()> {
         loop {
-            for (role, child) in &mut self.0 {
+            for (role, child) in &mut self.children {
                 if let Some(status) = child.try_wait()? {
                     bail!("{role} ended by itself ({status}); its log says why");
                 }
@@ -66,7 +79,7 @@ impl Roles {
 
     /// SIGTERM, then patience.
     pub(crate) async fn stop(mut self) {
-        for (role, mut child) in self.0.drain(..).rev() {
+        for (role, mut child) in self.children.drain(..).rev() {
             if let Some(pid) =
                 child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)
             {
@@ -78,7 +91,16 @@ impl Roles {
                 let _ = child.kill().await;
             }
         }
+        for log in self.logs.drain(..) {
+            if !matches!(log.join(), Ok(Ok(_))) {
+                eprintln!("a log in DIR/logs is not complete");
+            }
+        }
     }
+}
+
+fn keep(mut lines: PipeReader, mut log: File) -> io::Result<u64> {
+    io::copy(&mut lines, &mut log)
 }
 
 async fn ready(layout: &Layout, role: &str, child: &mut Child) -> Result<()> {
