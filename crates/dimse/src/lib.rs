@@ -21,6 +21,7 @@ pub mod framing;
 pub mod limits;
 mod link;
 pub mod message;
+mod mirror;
 mod requestor;
 mod sop_class;
 #[cfg(test)]
@@ -38,11 +39,12 @@ pub use admission::{
     ProposedContext, RejectReason, Rejection, RoleSelection, StoragePolicy, Verdict,
 };
 pub use failure::{AcceptError, AssociationError, ConnectError, EchoError, StoreError, TimedOut};
+pub use mirror::Mirror;
 pub use requestor::{Requestor, RequestorConfig, StoreResponse};
 pub use sop_class::{NOT_STORAGE_SOP_CLASSES, STORAGE_SOP_CLASSES, SopClass, SopClassKind, VERIFICATION};
 pub use transfer_syntax::{
-    EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, TRANSFER_SYNTAXES, TransferSyntax,
-    TransferSyntaxKind, choose_transfer_syntax, transfer_syntax,
+    EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, PLAIN_TRANSFER_SYNTAXES, TRANSFER_SYNTAXES,
+    TransferSyntax, TransferSyntaxKind, choose_transfer_syntax, transfer_syntax,
 };
 pub use violation::{AbortReason, Violation};
 

@@ -115,6 +115,10 @@ pub fn transfer_syntax(uid: &Uid) -> Option<&'static TransferSyntax> {
     TRANSFER_SYNTAXES.iter().find(|row| row.uid == uid.as_str())
 }
 
+/// Those that differ in the layout of elements only, so that one can be made of another without touching a value.
+pub const PLAIN_TRANSFER_SYNTAXES: [&str; 3] =
+    [IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.1.99"];
+
 /// Chooses among the transfer syntaxes that one presentation context offers.
 ///
 /// Where a lossless one is offered the lossy ones do not count: the requestor would compress for us. Then
@@ -122,12 +126,29 @@ pub fn transfer_syntax(uid: &Uid) -> Option<&'static TransferSyntax> {
 /// Implicit VR Little Endian, Deflated, other uncompressed ones, private, unknown and lossy ones, and at
 /// last what is no encoding of a stored data set. Within one rank the requestor's order decides.
 pub fn choose_transfer_syntax<'a>(offered: &'a [Uid], prefer: &[Uid]) -> Option<&'a Uid> {
-    let kind = |uid: &Uid| transfer_syntax(uid).map(|row| row.kind);
-    let keeps_pixels = |uid: &Uid| matches!(kind(uid), Some(Uncompressed | Deflated | Lossless));
-    let lossless_offered = offered.iter().any(keeps_pixels);
-    let eligible = || offered.iter().filter(|uid| !(lossless_offered && kind(uid) == Some(Lossy)));
-    let preferred = prefer.iter().find_map(|wanted| eligible().find(|uid| *uid == wanted));
-    preferred.or_else(|| eligible().min_by_key(|uid| rank(uid)))
+    let lossless_offered = offered.iter().any(is_lossless);
+    let eligible: Vec<&Uid> = offered.iter().filter(|uid| !(lossless_offered && is_lossy(uid))).collect();
+    choose_among(&eligible, prefer)
+}
+
+/// The same among those that are eligible.
+pub(crate) fn choose_among<'a>(eligible: &[&'a Uid], prefer: &[Uid]) -> Option<&'a Uid> {
+    let preferred = prefer.iter().find_map(|wanted| eligible.iter().find(|uid| **uid == wanted));
+    preferred.or_else(|| eligible.iter().min_by_key(|uid| rank(uid))).copied()
+}
+
+/// It keeps every pixel.
+pub(crate) fn is_lossless(uid: &Uid) -> bool {
+    matches!(kind(uid), Some(Uncompressed | Deflated | Lossless))
+}
+
+/// It may change pixels.
+pub(crate) fn is_lossy(uid: &Uid) -> bool {
+    kind(uid) == Some(Lossy)
+}
+
+fn kind(uid: &Uid) -> Option<TransferSyntaxKind> {
+    transfer_syntax(uid).map(|row| row.kind)
 }
 
 fn rank(uid: &Uid) -> u8 {
