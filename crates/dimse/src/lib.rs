@@ -24,6 +24,7 @@ pub mod message;
 mod mirror;
 mod requestor;
 mod sop_class;
+mod statuses;
 #[cfg(test)]
 mod timing;
 mod transfer_syntax;
@@ -42,6 +43,7 @@ pub use failure::{AcceptError, AssociationError, ConnectError, EchoError, StoreE
 pub use mirror::Mirror;
 pub use requestor::{Requestor, RequestorConfig, StoreResponse};
 pub use sop_class::{NOT_STORAGE_SOP_CLASSES, STORAGE_SOP_CLASSES, SopClass, SopClassKind, VERIFICATION};
+pub use statuses::{FailureReason, Retry, STATUSES, Service, StatusRow, retry, status_row};
 pub use transfer_syntax::{
     EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, PLAIN_TRANSFER_SYNTAXES, TRANSFER_SYNTAXES,
     TransferSyntax, TransferSyntaxKind, choose_transfer_syntax, transfer_syntax,
