@@ -69,6 +69,7 @@ impl Shared {
                 idle: dicom.idle_timeout.0,
                 progress: dicom.progress_timeout.0,
             },
+            ..dimse::AcceptorConfig::default()
         }
     }
 

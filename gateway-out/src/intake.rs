@@ -163,7 +163,7 @@ impl Admission for Door<'_> {
             private_sop_classes: route.private_sop_classes,
             prefer: route.prefer.clone(),
         };
-        Verdict::Accept(policy.decide(proposal))
+        Verdict::Accept(policy.decide(proposal).into())
     }
 }
 

@@ -51,7 +51,7 @@ async fn serve(address: &str, max_pdu: u32) -> Result<(), Failure> {
         let (stream, peer) = listener.accept().await?;
         tokio::spawn(async move {
             let policy = StoragePolicy { private_sop_classes: true, prefer: Vec::new() };
-            let admit = move |proposal: &Proposal| Verdict::Accept(policy.decide(proposal));
+            let admit = move |proposal: &Proposal| Verdict::Accept(policy.decide(proposal).into());
             let config = AcceptorConfig { max_pdu, ..AcceptorConfig::default() };
             let served = match dimse::accept(stream, &config, &admit).await {
                 Ok(mut association) => served(&mut association).await.map_err(|error| error.to_string()),

@@ -1,5 +1,7 @@
 //! The SCP side: accepting an association and serving its messages.
 
+mod normalized;
+
 use std::{net::SocketAddr, time::Duration};
 
 use base::{AeTitle, InstanceMeta, MoveOriginator, Phi, Priority, Status, Uid};
@@ -12,8 +14,8 @@ use tracing::debug;
 
 use crate::{
     AbortReason, Violation,
-    admission::{AcceptedContext, Admission, Implementation, RejectReason, Verdict},
-    associate::{self, Request, RequestError},
+    admission::{AcceptedContext, Admission, Implementation, RejectReason, RoleSelection, Verdict},
+    associate::{self, Granted, Own, Request, RequestError},
     command::{CommandSet, CommandWriter, element, field},
     failure::{AcceptError, AssociationError, TimedOut},
     fragment::command_pdus,
@@ -22,6 +24,7 @@ use crate::{
     link::{Link, Outgoing, Patience, Socket},
     message::{Assembler, ContextIds, Event},
     sop_class::VERIFICATION,
+    user_information::{AsyncWindow, UserIdentity},
 };
 
 /// How associations are accepted.
@@ -32,11 +35,14 @@ pub struct AcceptorConfig {
     pub max_pdu: u32,
     /// How long a peer may take.
     pub timers: Timers,
+    /// Operations that a requestor may have outstanding, where it asks for that; 0 is any number. They are served one
+    /// after another, in their order: what is outstanding waits in the connection and costs no memory. Default 1.
+    pub async_operations: u16,
 }
 
 impl Default for AcceptorConfig {
     fn default() -> Self {
-        Self { max_pdu: MAX_PDU_DEFAULT, timers: Timers::default() }
+        Self { max_pdu: MAX_PDU_DEFAULT, timers: Timers::default(), async_operations: 1 }
     }
 }
 
@@ -82,10 +88,12 @@ pub(crate) async fn accept_on(
     let max_pdu = if config.max_pdu == 0 { 0 } else { config.max_pdu.clamp(MAX_PDU_MIN, MAX_PDU_MAX) };
     let limit = config.timers.handshake;
     let mut link = Link::new(socket, Phase::Request, max_pdu, limit);
-    let end = match timeout(limit, negotiate(&mut link, peer, max_pdu, admission)).await {
-        Ok(Ok((request, contexts))) => {
+    let async_window = AsyncWindow { invoked: config.async_operations, performed: 1 };
+    let own = Own { max_pdu, async_window };
+    let end = match timeout(limit, negotiate(&mut link, peer, own, admission)).await {
+        Ok(Ok((request, granted))) => {
             link.establish(config.timers.progress);
-            return Ok(Association::new(link, request, contexts, config.timers));
+            return Ok(Association::new(link, request, granted, config.timers));
         }
         Err(_) | Ok(Err(End::Failed(AssociationError::TimedOut(_)))) => End::TimedOut,
         Ok(Err(end)) => end,
@@ -119,9 +127,9 @@ impl<E: Into<AssociationError>> From<E> for End {
 async fn negotiate(
     link: &mut Link,
     peer: SocketAddr,
-    max_pdu: u32,
+    own: Own,
     admission: &dyn Admission,
-) -> Result<(Request, Vec<AcceptedContext>), End> {
+) -> Result<(Request, Granted), End> {
     let body = match link.frame(Patience::Progress, true).await? {
         Frame::Control { pdu_type: pdu_type::ASSOCIATE_RQ, body } => body,
         Frame::Control { pdu_type, .. } => return Err(Violation::UnexpectedPdu(pdu_type).into()),
@@ -132,13 +140,13 @@ async fn negotiate(
         Err(RequestError::Reject(reason)) => return Err(End::Reject(reason)),
         Err(RequestError::Violation(violation)) => return Err(violation.into()),
     };
-    let decisions = match admission.decide(&request.proposal) {
-        Verdict::Accept(decisions) => decisions,
+    let terms = match admission.decide(&request.proposal) {
+        Verdict::Accept(terms) => terms,
         Verdict::Reject(reason) => return Err(End::Reject(reason)),
     };
-    let (pdu, contexts) = request.accept(&decisions, max_pdu)?;
+    let (pdu, granted) = request.accept(&terms, own)?;
     link.write(&mut pdu.into()).await?;
-    Ok((request, contexts))
+    Ok((request, granted))
 }
 
 /// An accepted association. Dropping it before it was released aborts it.
@@ -147,9 +155,11 @@ pub struct Association {
     link: Link,
     assembler: Assembler,
     request: Request,
-    contexts: Vec<AcceptedContext>,
+    granted: Granted,
     timers: Timers,
     idle_since: Instant,
+    /// Of the last request of our own.
+    message_id: u16,
     /// The running message has a data set of which the end was not yet handed out.
     in_data: bool,
 }
@@ -207,10 +217,10 @@ pub struct OtherRequest {
 }
 
 impl Association {
-    fn new(link: Link, request: Request, contexts: Vec<AcceptedContext>, timers: Timers) -> Self {
-        let ids: ContextIds = contexts.iter().map(|context| context.id).collect();
+    fn new(link: Link, request: Request, granted: Granted, timers: Timers) -> Self {
+        let ids: ContextIds = granted.contexts.iter().map(|context| context.id).collect();
         let (assembler, idle_since) = (Assembler::new(ids), Instant::now());
-        Self { link, assembler, request, contexts, timers, idle_since, in_data: false }
+        Self { link, assembler, request, granted, timers, idle_since, message_id: 0, in_data: false }
     }
 
     /// Calling AE title.
@@ -235,7 +245,22 @@ impl Association {
 
     /// The accepted presentation contexts. They print without patient data.
     pub fn contexts(&self) -> &[AcceptedContext] {
-        &self.contexts
+        &self.granted.contexts
+    }
+
+    /// The roles that were granted to requestors who asked (PS3.7 §D.3.3.4).
+    pub fn roles(&self) -> &[RoleSelection] {
+        &self.granted.roles
+    }
+
+    /// Operations that may be outstanding; one each where nothing was negotiated.
+    pub fn async_window(&self) -> AsyncWindow {
+        self.granted.async_window
+    }
+
+    /// Who uses the peer, as far as it says.
+    pub fn user_identity(&self) -> Option<&UserIdentity> {
+        self.request.proposal.user_identity.as_ref()
     }
 
     /// The next message. What was not read of the data set of the one before is skipped.
@@ -418,7 +443,7 @@ impl Association {
 
     fn store(&self, context: u8, command: &CommandSet) -> Result<Reading, Violation> {
         let message_id = command.message_id()?;
-        let Some(accepted) = self.contexts.iter().find(|accepted| accepted.id == context) else {
+        let Some(accepted) = self.granted.contexts.iter().find(|accepted| accepted.id == context) else {
             return Err(Violation::UnknownContext(context));
         };
         let (sop_class, sop_instance) =

@@ -7,6 +7,7 @@ use base::{AeTitle, Uid};
 use crate::{
     sop_class::{SopClassKind, VERIFICATION},
     transfer_syntax::{choose_transfer_syntax, transfer_syntax},
+    user_information::{AsyncWindow, CommonExtendedNegotiation, ExtendedNegotiation, UserIdentity},
 };
 
 /// An A-ASSOCIATE-RQ as far as it can be decided about.
@@ -27,6 +28,14 @@ pub struct Proposal {
     pub implementation: Implementation,
     /// SCP/SCU Role Selection items (PS3.7 §D.3.3.4).
     pub roles: Vec<RoleSelection>,
+    /// Asynchronous Operations Window (PS3.7 §D.3.3.3).
+    pub async_window: Option<AsyncWindow>,
+    /// User Identity (PS3.7 §D.3.3.7).
+    pub user_identity: Option<UserIdentity>,
+    /// SOP Class Extended Negotiation items (PS3.7 §D.3.3.5).
+    pub extended: Vec<ExtendedNegotiation>,
+    /// SOP Class Common Extended Negotiation items (PS3.7 §D.3.3.6), which have no answer.
+    pub common_extended: Vec<CommonExtendedNegotiation>,
     /// Other user information items: their types. They are tolerated and not answered.
     pub other_items: Vec<u8>,
 }
@@ -77,11 +86,33 @@ impl<F: Fn(&Proposal) -> Verdict + Send + Sync> Admission for F {
 /// What becomes of an A-ASSOCIATE-RQ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The association is accepted with these contexts; a context without a decision is rejected with "no
-    /// reason". None accepted is an association all the same: the requestor will release it.
-    Accept(Vec<ContextDecision>),
+    /// The association is accepted on these terms.
+    Accept(Terms),
     /// The association is rejected.
     Reject(RejectReason),
+}
+
+/// On what terms an association is accepted. Decisions about contexts alone are terms, too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// A context without a decision is rejected with "no reason". None accepted is an association all the same:
+    /// the requestor will release it.
+    pub contexts: Vec<ContextDecision>,
+    /// SOP classes for which a requestor that wants to be SCP may be: then we are their SCU, as of Storage Commitment
+    /// when a destination reports on an association of its own. Of all others it may be SCU only.
+    pub scp_roles: Vec<Uid>,
+    /// Server response to the user identity (PS3.7 §D.3.3.7.2); sent where a positive response was asked for. Who does
+    /// not accept the identity rejects the association. See [`IdentityPolicy`](crate::IdentityPolicy).
+    pub identity_response: Option<Vec<u8>>,
+    /// Answers to [`Proposal::extended`]; those about a SOP class without an accepted context are not sent. See
+    /// [`StorageSupport`](crate::StorageSupport).
+    pub extended: Vec<ExtendedNegotiation>,
+}
+
+impl From<Vec<ContextDecision>> for Terms {
+    fn from(contexts: Vec<ContextDecision>) -> Self {
+        Self { contexts, ..Self::default() }
+    }
 }
 
 /// What becomes of one presentation context.
@@ -100,6 +131,29 @@ pub enum ContextChoice {
     Accept(Uid),
     /// Rejected.
     Reject(ContextRejection),
+}
+
+/// What a peer answered to one presentation context that we proposed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextResult {
+    /// SOP class.
+    pub abstract_syntax: Uid,
+    /// The one transfer syntax that was proposed.
+    pub transfer_syntax: Uid,
+    /// The answer.
+    pub answer: ContextAnswer,
+}
+
+/// A peer's answer to one presentation context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ContextAnswer {
+    /// Accepted.
+    Accepted,
+    /// Rejected by name: the one answer that says that the peer does not take it.
+    Rejected(ContextRejection),
+    /// No answer, one of an unknown kind, or another transfer syntax than was proposed. It is not accepted, and says
+    /// nothing of what the peer takes.
+    Unclear,
 }
 
 /// Result/Reason of a rejected presentation context (PS3.8 Table 9-18).
@@ -292,6 +346,10 @@ mod tests {
             max_pdu: 16384,
             implementation: Implementation::default(),
             roles: Vec::new(),
+            async_window: None,
+            user_identity: None,
+            extended: Vec::new(),
+            common_extended: Vec::new(),
             other_items: Vec::new(),
         }
     }

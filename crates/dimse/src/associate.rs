@@ -8,20 +8,21 @@ use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, AssociationAC, AssociationRJ, AssociationRJResult,
     AssociationRJServiceProviderASCEReason, AssociationRJServiceProviderPresentationReason,
     AssociationRJServiceUserReason, AssociationRJSource, AssociationRQ, Pdu, PresentationContextProposed,
-    PresentationContextResult, PresentationContextResultReason, ReadError, RequestorRoles, UserVariableItem,
-    read_pdu, write_pdu,
+    PresentationContextResult, PresentationContextResultReason, ReadError, UserVariableItem, read_pdu,
+    write_pdu,
 };
 
 use crate::{
-    IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Violation,
+    Violation,
     admission::{
-        AcceptedContext, ContextChoice, ContextDecision, ContextRejection, Implementation, Proposal,
-        ProposedContext, RejectReason, Rejection, RoleSelection,
+        AcceptedContext, ContextAnswer, ContextChoice, ContextDecision, ContextRejection, ContextResult,
+        Implementation, Proposal, ProposedContext, RejectReason, Rejection, RoleSelection, Terms,
     },
     framing::{PDU_HEADER_BYTES, pdu_type},
-    limits::{ASSOCIATE_BYTES_MAX, PEER_MAX_PDU_MIN},
+    limits::ASSOCIATE_BYTES_MAX,
     message::ContextIds,
     transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN,
+    user_information::{self, AsyncWindow, ExtendedNegotiation, UserInformation},
     violation::AbortReason,
 };
 
@@ -76,7 +77,7 @@ impl Request {
             .map_err(|_| RequestError::Reject(RejectReason::CalledAeTitleNotRecognized))?;
         let calling = AeTitle::parse(rq.calling_ae_title.trim_end_matches('\0'))
             .map_err(|_| RequestError::Reject(RejectReason::CallingAeTitleNotRecognized))?;
-        let user = UserInformation::read(&rq.user_variables)?;
+        let user = UserInformation::read(rq.user_variables)?;
         let (contexts, answers) = contexts(&rq.presentation_contexts);
         let proposal = Proposal {
             peer,
@@ -86,23 +87,23 @@ impl Request {
             max_pdu: user.max_pdu,
             implementation: user.implementation,
             roles: user.roles,
+            async_window: user.async_window,
+            user_identity: user.identity,
+            extended: user.extended,
+            common_extended: user.common_extended,
             other_items: user.other_items,
         };
         Ok(Self { proposal, answers, called: rq.called_ae_title, calling: rq.calling_ae_title })
     }
 
-    /// The A-ASSOCIATE-AC for these decisions, and the contexts that it accepts.
-    pub(crate) fn accept(
-        &self,
-        decisions: &[ContextDecision],
-        max_pdu: u32,
-    ) -> Result<(Vec<u8>, Vec<AcceptedContext>), Violation> {
+    /// The A-ASSOCIATE-AC for these terms, and what it grants.
+    pub(crate) fn accept(&self, terms: &Terms, own: Own) -> Result<(Vec<u8>, Granted), Violation> {
         let mut accepted = Vec::new();
         let mut results = Vec::new();
         for (id, rejection) in &self.answers {
             let choice = match rejection {
                 Some(rejection) => Err(*rejection),
-                None => self.choice(*id, decisions),
+                None => self.choice(*id, &terms.contexts),
             };
             let (reason, transfer_syntax) = match choice {
                 Ok(context) => {
@@ -115,8 +116,9 @@ impl Request {
             };
             results.push(PresentationContextResult { id: *id, reason, transfer_syntax });
         }
-        let mut user_variables = own_user_variables(max_pdu);
-        user_variables.extend(self.roles(&accepted));
+        let roles = self.roles(&accepted, &terms.scp_roles);
+        let async_window = self.proposal.async_window.map(|window| window.narrowed(own.async_window));
+        let user_variables = self.answers(terms, own, &accepted, &roles, async_window);
         let ac = AssociationAC {
             protocol_version: PROTOCOL_VERSION,
             calling_ae_title: self.calling.clone(),
@@ -125,7 +127,36 @@ impl Request {
             presentation_contexts: results,
             user_variables,
         };
-        Ok((write(&Pdu::AssociationAC(ac))?, accepted))
+        let async_window = async_window.unwrap_or(AsyncWindow::SYNCHRONOUS);
+        Ok((write(&Pdu::AssociationAC(ac))?, Granted { contexts: accepted, roles, async_window }))
+    }
+
+    /// The user information of the A-ASSOCIATE-AC. Where we allow one operation at a time the window is not answered,
+    /// which says the same and is understood by all.
+    fn answers(
+        &self,
+        terms: &Terms,
+        own: Own,
+        accepted: &[AcceptedContext],
+        roles: &[RoleSelection],
+        async_window: Option<AsyncWindow>,
+    ) -> Vec<UserVariableItem> {
+        let mut items = user_information::own(own.max_pdu);
+        if own.async_window != AsyncWindow::SYNCHRONOUS {
+            items.extend(async_window.map(user_information::async_window));
+        }
+        items.extend(roles.iter().map(user_information::role));
+        let is_accepted = |item: &&ExtendedNegotiation| {
+            let asked = self.proposal.extended.iter().any(|asked| asked.sop_class == item.sop_class);
+            asked && accepted.iter().any(|context| context.abstract_syntax == item.sop_class)
+        };
+        items.extend(terms.extended.iter().filter(is_accepted).map(user_information::extended));
+        let is_asked =
+            self.proposal.user_identity.as_ref().is_some_and(|user| user.positive_response_requested);
+        if let Some(response) = terms.identity_response.as_ref().filter(|_| is_asked) {
+            items.push(user_information::identity_response(response));
+        }
+        items
     }
 
     fn choice(&self, id: u8, decisions: &[ContextDecision]) -> Result<AcceptedContext, ContextRejection> {
@@ -144,16 +175,32 @@ impl Request {
         }
     }
 
-    /// We are SCP only: the requestor's SCU role is confirmed, its SCP role declined.
-    fn roles(&self, accepted: &[AcceptedContext]) -> Vec<UserVariableItem> {
+    /// The requestor's SCU role is confirmed, its SCP role where that is allowed.
+    fn roles(&self, accepted: &[AcceptedContext], scp_roles: &[Uid]) -> Vec<RoleSelection> {
         let is_accepted =
             |role: &&RoleSelection| accepted.iter().any(|context| context.abstract_syntax == role.sop_class);
-        let answer = |role: &RoleSelection| {
-            let roles = RequestorRoles { scu: role.scu, scp: false };
-            UserVariableItem::ScuScpRoleSelectionSubItem(role.sop_class.as_str().to_owned(), roles)
+        let answer = |role: &RoleSelection| RoleSelection {
+            scp: role.scp && scp_roles.contains(&role.sop_class),
+            ..role.clone()
         };
         self.proposal.roles.iter().filter(is_accepted).map(answer).collect()
     }
+}
+
+/// What an acceptor says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own {
+    pub(crate) max_pdu: u32,
+    /// The most that is granted.
+    pub(crate) async_window: AsyncWindow,
+}
+
+/// What an acceptor has granted.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(crate) contexts: Vec<AcceptedContext>,
+    pub(crate) roles: Vec<RoleSelection>,
+    pub(crate) async_window: AsyncWindow,
 }
 
 /// What a requestor proposes: one transfer syntax per context, ids 1, 3, 5…
@@ -161,7 +208,7 @@ pub(crate) fn request(
     calling: &AeTitle,
     called: &AeTitle,
     contexts: &[(Uid, Uid)],
-    max_pdu: u32,
+    user_variables: Vec<UserVariableItem>,
 ) -> Result<(Vec<u8>, Vec<AcceptedContext>), Violation> {
     let proposed: Vec<AcceptedContext> = (0..=u8::MAX)
         .step_by(2)
@@ -185,7 +232,7 @@ pub(crate) fn request(
                 transfer_syntaxes: vec![context.transfer_syntax.as_str().to_owned()],
             })
             .collect(),
-        user_variables: own_user_variables(max_pdu),
+        user_variables,
     };
     Ok((write(&Pdu::AssociationRQ(rq))?, proposed))
 }
@@ -195,8 +242,11 @@ pub(crate) fn request(
 pub(crate) struct Acceptance {
     /// Those of the proposed contexts that were accepted.
     pub(crate) contexts: Vec<AcceptedContext>,
+    /// The answers to all that were proposed, in their order.
+    pub(crate) results: Vec<ContextResult>,
     pub(crate) max_pdu: u32,
     pub(crate) implementation: Implementation,
+    pub(crate) user: UserInformation,
 }
 
 impl Acceptance {
@@ -204,18 +254,41 @@ impl Acceptance {
         let Ok(Pdu::AssociationAC(ac)) = read(pdu_type::ASSOCIATE_AC, body) else {
             return Err(Violation::Associate("items of the A-ASSOCIATE-AC"));
         };
-        let user = UserInformation::read(&ac.user_variables)?;
-        // An id that was not proposed, or a syntax that was not, is as good as a rejection.
-        let is_accepted = |context: &AcceptedContext| {
-            ac.presentation_contexts.iter().any(|result| {
-                result.id == context.id
-                    && result.reason == PresentationContextResultReason::Acceptance
-                    && Uid::parse(&result.transfer_syntax)
-                        .is_ok_and(|syntax| syntax == context.transfer_syntax)
-            })
-        };
-        let contexts = proposed.into_iter().filter(is_accepted).collect();
-        Ok(Self { contexts, max_pdu: user.max_pdu, implementation: user.implementation })
+        let mut user = UserInformation::read(ac.user_variables)?;
+        let (mut contexts, mut results) = (Vec::new(), Vec::new());
+        for context in proposed {
+            let answer = answer(&ac.presentation_contexts, &context);
+            results.push(ContextResult {
+                abstract_syntax: context.abstract_syntax.clone(),
+                transfer_syntax: context.transfer_syntax.clone(),
+                answer,
+            });
+            if answer == ContextAnswer::Accepted {
+                contexts.push(context);
+            }
+        }
+        let implementation = std::mem::take(&mut user.implementation);
+        Ok(Self { contexts, results, max_pdu: user.max_pdu, implementation, user })
+    }
+}
+
+/// An id that was not proposed, or a syntax that was not, is as good as no answer.
+fn answer(results: &[PresentationContextResult], context: &AcceptedContext) -> ContextAnswer {
+    use PresentationContextResultReason as Reason;
+    let rejected = ContextAnswer::Rejected;
+    match results.iter().find(|result| result.id == context.id) {
+        Some(result) => match result.reason {
+            Reason::Acceptance => {
+                let syntax = Uid::parse(&result.transfer_syntax);
+                let is_proposed = syntax.is_ok_and(|syntax| syntax == context.transfer_syntax);
+                if is_proposed { ContextAnswer::Accepted } else { ContextAnswer::Unclear }
+            }
+            Reason::UserRejection => rejected(ContextRejection::UserRejection),
+            Reason::NoReason => rejected(ContextRejection::NoReason),
+            Reason::AbstractSyntaxNotSupported => rejected(ContextRejection::AbstractSyntaxNotSupported),
+            Reason::TransferSyntaxesNotSupported => rejected(ContextRejection::TransferSyntaxesNotSupported),
+        },
+        None => ContextAnswer::Unclear,
     }
 }
 
@@ -254,57 +327,6 @@ fn contexts(
         contexts.push(ProposedContext { id: context.id, abstract_syntax, transfer_syntaxes });
     }
     (contexts, answers)
-}
-
-/// User information items (PS3.7 Annex D.3.3).
-#[derive(Debug, Default)]
-struct UserInformation {
-    max_pdu: u32,
-    implementation: Implementation,
-    roles: Vec<RoleSelection>,
-    other_items: Vec<u8>,
-}
-
-impl UserInformation {
-    fn read(items: &[UserVariableItem]) -> Result<Self, Violation> {
-        let mut user = Self::default();
-        for item in items {
-            match item {
-                UserVariableItem::MaxLength(max) if *max != 0 && *max < PEER_MAX_PDU_MIN => {
-                    return Err(Violation::PeerMaxPdu(*max));
-                }
-                UserVariableItem::MaxLength(max) => user.max_pdu = *max,
-                UserVariableItem::ImplementationClassUID(uid) => {
-                    user.implementation.class_uid = Uid::parse(uid).ok()
-                }
-                UserVariableItem::ImplementationVersionName(name) => {
-                    user.implementation.version_name = Some(printable(name));
-                }
-                UserVariableItem::ScuScpRoleSelectionSubItem(uid, roles) => {
-                    if let Ok(sop_class) = Uid::parse(uid) {
-                        user.roles.push(RoleSelection { sop_class, scu: roles.scu, scp: roles.scp });
-                    }
-                }
-                UserVariableItem::SopClassExtendedNegotiationSubItem(..) => user.other_items.push(0x56),
-                UserVariableItem::UserIdentityItem(_) => user.other_items.push(0x58),
-                UserVariableItem::Unknown(item_type, _) => user.other_items.push(*item_type),
-            }
-        }
-        Ok(user)
-    }
-}
-
-/// A peer's text for a log line.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| (' '..='~').contains(c)).take(16).collect()
-}
-
-fn own_user_variables(max_pdu: u32) -> Vec<UserVariableItem> {
-    vec![
-        UserVariableItem::MaxLength(max_pdu),
-        UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
-        UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.to_owned()),
-    ]
 }
 
 fn result_reason(rejection: ContextRejection) -> PresentationContextResultReason {

@@ -142,3 +142,17 @@ pub enum EchoError {
     #[error(transparent)]
     Failed(#[from] AssociationError),
 }
+
+/// Why an N-ACTION or N-EVENT-REPORT has no answer.
+#[derive(Debug, Error)]
+pub enum NormalizedError {
+    /// The peer did not accept a presentation context for this SOP class. Nothing was sent.
+    #[error("no accepted presentation context for SOP class {0}")]
+    NotAccepted(Uid),
+    /// A C-STORE is under way: a fault of the caller.
+    #[error("a request was made while a store is running")]
+    OutOfOrder,
+    /// The association failed and is over. Whether the peer has acted on the request is unknown.
+    #[error(transparent)]
+    Failed(#[from] AssociationError),
+}

@@ -37,3 +37,7 @@ pub const LINGER: Duration = Duration::from_secs(1);
 pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a requestor waits for the A-RELEASE-RP.
 pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest data set of an N-EVENT-REPORT that a requestor takes: a storage commitment of 100,000 instances.
+pub const EVENT_REPORT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// N-EVENT-REPORTs that a requestor keeps while it waits for another answer.
+pub const EVENT_REPORTS_MAX: usize = 16;

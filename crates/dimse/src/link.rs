@@ -18,8 +18,9 @@ use tracing::trace;
 use crate::{
     associate,
     failure::{AssociationError, TimedOut},
+    fragment::Fragmenter,
     framing::{Frame, Framer, Phase, pdu_type},
-    limits::{LINGER, LINGER_BYTES_MAX},
+    limits::{LINGER, LINGER_BYTES_MAX, WRITE_BATCH_BYTES},
 };
 
 /// A byte stream and the few things about it that differ between a TCP connection and a test's pipe.
@@ -222,6 +223,27 @@ impl Link {
         self.state = Writing::Clean;
         self.socket.rearm_quickack();
         Ok(())
+    }
+
+    /// Writes a command set and its data set, in batches that have a write time-out each.
+    pub(crate) async fn send(
+        &mut self,
+        context: u8,
+        command: Vec<u8>,
+        data: Option<Bytes>,
+        pdu_length: u32,
+    ) -> Result<(), AssociationError> {
+        let mut out = Outgoing::from(command);
+        if let Some(data) = data {
+            let mut fragmenter = Fragmenter::new(context, pdu_length);
+            fragmenter.push(data);
+            while fragmenter.has_full() {
+                fragmenter.take_full(&mut out, WRITE_BATCH_BYTES);
+                self.write(&mut out).await?;
+            }
+            fragmenter.finish(&mut out);
+        }
+        self.write(&mut out).await
     }
 
     /// Ends the association after an error: by A-ABORT where our side found it and a PDU boundary allows it.

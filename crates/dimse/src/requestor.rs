@@ -1,9 +1,12 @@
 //! The SCU side: proposing an association and sending instances over it.
 
-use std::time::Duration;
+mod normalized;
+
+use std::{collections::VecDeque, time::Duration};
 
 use base::{AeTitle, InstanceMeta, Phi, Status, Uid};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use dicom_ul::pdu::UserVariableItem;
 use tokio::{
     net::{TcpStream, ToSocketAddrs},
     time::{Instant, timeout},
@@ -11,7 +14,7 @@ use tokio::{
 
 use crate::{
     Violation,
-    admission::{AcceptedContext, Implementation, Rejection},
+    admission::{AcceptedContext, ContextResult, Implementation, Rejection, RoleSelection},
     associate::{self, Acceptance},
     command::{CommandSet, CommandWriter, element, field},
     failure::{AssociationError, ConnectError, EchoError, StoreError, TimedOut},
@@ -20,7 +23,11 @@ use crate::{
     limits::{CONTEXTS_MAX, MAX_PDU_DEFAULT, RELEASE_TIMEOUT, WRITE_BATCH_BYTES},
     link::{Link, Outgoing, Patience, Socket},
     message::{Assembler, Event},
+    normalized::{EventReport, EventReportRequest},
     sop_class::VERIFICATION,
+    user_information::{
+        self, AsyncWindow, CommonExtendedNegotiation, ExtendedNegotiation, UserIdentity, UserInformation,
+    },
 };
 
 /// What is proposed to whom.
@@ -42,6 +49,17 @@ pub struct RequestorConfig {
     /// The longest P-DATA-TF that is sent, whatever the peer would take; at most
     /// [`MAX_PDU_MAX`](crate::limits::MAX_PDU_MAX). Default 256 KiB.
     pub max_pdu_sent: u32,
+    /// Roles to propose (PS3.7 §D.3.3.4); without one we are SCU. Who reports storage commitment proposes SCP.
+    pub roles: Vec<RoleSelection>,
+    /// Asynchronous operations to propose. Each of our requests waits for its answer all the same, so that this only
+    /// says what the peer may ask of us. Default: none proposed.
+    pub async_window: Option<AsyncWindow>,
+    /// User identity to propose.
+    pub user_identity: Option<UserIdentity>,
+    /// SOP Class Extended Negotiation items to propose.
+    pub extended: Vec<ExtendedNegotiation>,
+    /// SOP Class Common Extended Negotiation items to propose.
+    pub common_extended: Vec<CommonExtendedNegotiation>,
 }
 
 impl RequestorConfig {
@@ -55,7 +73,22 @@ impl RequestorConfig {
             response_timeout: Duration::from_secs(60),
             progress_timeout: Duration::from_secs(60),
             max_pdu_sent: MAX_PDU_DEFAULT,
+            roles: Vec::new(),
+            async_window: None,
+            user_identity: None,
+            extended: Vec::new(),
+            common_extended: Vec::new(),
         }
+    }
+
+    fn user_information(&self) -> Vec<UserVariableItem> {
+        let mut items = user_information::own(MAX_PDU_DEFAULT);
+        items.extend(self.async_window.map(user_information::async_window));
+        items.extend(self.roles.iter().map(user_information::role));
+        items.extend(self.extended.iter().map(user_information::extended));
+        items.extend(self.common_extended.iter().map(user_information::common));
+        items.extend(self.user_identity.as_ref().map(user_information::identity));
+        items
     }
 }
 
@@ -75,7 +108,14 @@ pub struct Requestor {
     link: Link,
     assembler: Assembler,
     contexts: Vec<AcceptedContext>,
+    results: Vec<ContextResult>,
     implementation: Implementation,
+    /// The peer's answers to what was proposed beside contexts.
+    user: UserInformation,
+    /// N-EVENT-REPORTs that came while something else was waited for.
+    reports: VecDeque<EventReport>,
+    /// One that is coming.
+    arriving: Option<(EventReportRequest, BytesMut)>,
     /// What the peer takes in one P-DATA-TF; 0 is no limit.
     peer_max_pdu: u32,
     pdu_length: u32,
@@ -126,7 +166,11 @@ impl Requestor {
                     link,
                     assembler: Assembler::new(ids),
                     contexts: acceptance.contexts,
+                    results: acceptance.results,
                     implementation: acceptance.implementation,
+                    user: acceptance.user,
+                    reports: VecDeque::new(),
+                    arriving: None,
                     peer_max_pdu: acceptance.max_pdu,
                     pdu_length: pdu_length(acceptance.max_pdu, config.max_pdu_sent),
                     response_timeout: config.response_timeout,
@@ -154,6 +198,31 @@ impl Requestor {
     /// The accepted presentation contexts. They print without patient data.
     pub fn contexts(&self) -> &[AcceptedContext] {
         &self.contexts
+    }
+
+    /// The peer's answer to each proposed context, in the order of the configuration: what a probe is for.
+    pub fn results(&self) -> &[ContextResult] {
+        &self.results
+    }
+
+    /// The roles of this SOP class that the peer has answered; `None` where it has not, so that we are SCU.
+    pub fn role(&self, sop_class: &Uid) -> Option<&RoleSelection> {
+        self.user.roles.iter().find(|role| role.sop_class == *sop_class)
+    }
+
+    /// Operations that may be outstanding; one each where nothing was negotiated.
+    pub fn async_window(&self) -> AsyncWindow {
+        self.user.async_window.unwrap_or(AsyncWindow::SYNCHRONOUS)
+    }
+
+    /// The server response to our user identity, where the peer sent one.
+    pub fn identity_response(&self) -> Option<&[u8]> {
+        self.user.identity_response.as_deref()
+    }
+
+    /// The peer's SOP Class Extended Negotiation items.
+    pub fn extended(&self) -> &[ExtendedNegotiation] {
+        &self.user.extended
     }
 
     /// The peer's software, for a log line.
@@ -338,7 +407,7 @@ impl Requestor {
         self.link.is_usable() && !self.is_waiting
     }
 
-    /// Waits for the response to one request.
+    /// Waits for the response to one request. N-EVENT-REPORTs that come before it are kept.
     async fn response(
         &mut self,
         context: u8,
@@ -349,17 +418,38 @@ impl Requestor {
         let patience = Patience::Until(deadline, TimedOut::Response(self.response_timeout));
         self.link.refill();
         self.is_waiting = true;
+        let mut answered = None;
         loop {
             match self.assembler.poll() {
-                Some(Event::Command { context: answered, command }) => {
+                Some(Event::Command { context: from, command }) => {
+                    if self.is_report(from, &command)? {
+                        continue;
+                    }
                     let response = answer(&command, message_id, request)?;
-                    if answered != context {
+                    if from != context {
                         return Err(Violation::Response("another presentation context").into());
+                    }
+                    if command.has_data_set().map_err(Violation::from)? {
+                        // An action or event reply: nothing of ours has one, so it says nothing to us.
+                        answered = Some(response);
+                        continue;
                     }
                     self.is_waiting = false;
                     return Ok(response);
                 }
-                Some(_) => return Err(Violation::DataUnexpected.into()),
+                Some(Event::DataFragment(_)) if answered.is_some() => continue,
+                Some(Event::DataFragment(bytes)) => {
+                    self.report_bytes(&bytes)?;
+                    continue;
+                }
+                Some(Event::DataEnd) => {
+                    if let Some(response) = answered.take() {
+                        self.is_waiting = false;
+                        return Ok(response);
+                    }
+                    self.report_end()?;
+                    continue;
+                }
                 None => {}
             }
             match self.link.frame(patience, self.assembler.is_in_command()).await? {
@@ -373,7 +463,7 @@ impl Requestor {
     }
 }
 
-/// Reads the response to this request, which has no data set.
+/// Reads the response to this request, which has no data set unless its service is a normalized one.
 fn answer(command: &CommandSet, message_id: u16, request: u16) -> Result<StoreResponse, Violation> {
     if command.command_field()? != request | field::RESPONSE {
         return Err(Violation::Response("another command field"));
@@ -381,7 +471,7 @@ fn answer(command: &CommandSet, message_id: u16, request: u16) -> Result<StoreRe
     if command.us(element::MESSAGE_ID_RESPONDED_TO) != Some(message_id) {
         return Err(Violation::Response("another message id"));
     }
-    if command.has_data_set()? {
+    if command.has_data_set()? && !matches!(request, field::N_ACTION_RQ | field::N_EVENT_REPORT_RQ) {
         return Err(Violation::Response("a data set comes with it"));
     }
     Ok(StoreResponse { status: command.status()?, comment: command.error_comment() })
@@ -400,7 +490,7 @@ impl<E: Into<AssociationError>> From<E> for Refused {
 
 async fn negotiate(link: &mut Link, config: &RequestorConfig) -> Result<Acceptance, Refused> {
     let (pdu, proposed) =
-        associate::request(&config.calling, &config.called, &config.contexts, MAX_PDU_DEFAULT)?;
+        associate::request(&config.calling, &config.called, &config.contexts, config.user_information())?;
     link.write(&mut pdu.into()).await?;
     let limit = config.connect_timeout;
     let patience = Patience::Until(Instant::now() + limit, TimedOut::Response(limit));

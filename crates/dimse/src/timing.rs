@@ -23,11 +23,11 @@ const PROGRESS: Duration = Duration::from_secs(60);
 
 fn config() -> AcceptorConfig {
     let timers = Timers { handshake: HANDSHAKE, idle: IDLE, progress: PROGRESS };
-    AcceptorConfig { max_pdu: 0, timers }
+    AcceptorConfig { max_pdu: 0, timers, ..AcceptorConfig::default() }
 }
 
 fn admit(proposal: &Proposal) -> Verdict {
-    Verdict::Accept(StoragePolicy::default().decide(proposal))
+    Verdict::Accept(StoragePolicy::default().decide(proposal).into())
 }
 
 async fn accepting(socket: DuplexStream) -> Result<Association, AcceptError> {
@@ -37,7 +37,7 @@ async fn accepting(socket: DuplexStream) -> Result<Association, AcceptError> {
 fn request() -> Vec<u8> {
     let title = AeTitle::parse("A").unwrap();
     let context = (Uid::parse(CT).unwrap(), Uid::parse(EXPLICIT).unwrap());
-    crate::associate::request(&title, &title, &[context], 0).unwrap().0
+    crate::associate::request(&title, &title, &[context], Vec::new()).unwrap().0
 }
 
 /// An association, and the peer's end of its pipe.

@@ -60,6 +60,13 @@ pub enum Violation {
     /// A command set that cannot be read.
     #[error("command set cannot be read: {0}")]
     Command(#[from] CommandError),
+    /// More, or longer, N-EVENT-REPORTs than a requestor keeps.
+    #[error(
+        "N-EVENT-REPORTs exceed {} of {} bytes",
+        crate::limits::EVENT_REPORTS_MAX,
+        crate::limits::EVENT_REPORT_BYTES_MAX
+    )]
+    EventReports,
     /// A data set fragment without a command that announced it.
     #[error("data set without a command that announces it")]
     DataUnexpected,

@@ -7,9 +7,11 @@
     reason = "all of this is a test, helpers too"
 )]
 
+mod commitment;
 mod dcmtk;
 mod hostile;
 mod negotiation;
 mod partial;
 mod peer;
 mod storing;
+mod terms;

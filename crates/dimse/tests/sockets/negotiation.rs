@@ -40,7 +40,7 @@ async fn contexts_are_decided_one_by_one() {
         *seen.lock().unwrap() = Some(proposal.clone());
         let reject = |id, rejection| ContextDecision { id, choice: ContextChoice::Reject(rejection) };
         let accept = |id, syntax| ContextDecision { id, choice: ContextChoice::Accept(uid(syntax)) };
-        Verdict::Accept(vec![
+        let decisions = vec![
             accept(1, EXPLICIT),
             reject(3, ContextRejection::UserRejection),
             reject(5, ContextRejection::NoReason),
@@ -51,7 +51,8 @@ async fn contexts_are_decided_one_by_one() {
             accept(2, "1.3.6.1.4.1.99.1"),
             // Never proposed.
             accept(99, EXPLICIT),
-        ])
+        ];
+        Verdict::Accept(decisions.into())
     });
     let mut contexts: Vec<_> = [1, 3, 5, 7, 9, 11, 13].map(|id| proposed(id, CT, &[EXPLICIT])).to_vec();
     contexts.push(proposed(2, MR, &[EXPLICIT, "1.3.6.1.4.1.99.1\0"]));
@@ -161,7 +162,15 @@ async fn role_selection_is_answered_with_scu_only_and_other_items_are_tolerated(
         .collect();
     assert_eq!(roles, [(CT, true, false), (MR, false, false)]);
     let proposal = proposal_seen.lock().unwrap().take().unwrap();
-    assert_eq!(proposal.other_items, [0x53, 0x58, 0x56, 0x57, 0x5F]);
+    assert_eq!(proposal.other_items, [0x57, 0x5F]);
+    assert_eq!(proposal.async_window, Some(dimse::AsyncWindow { invoked: 0, performed: 0 }));
+    let identity = proposal.user_identity.unwrap();
+    assert_eq!(identity.primary.expose(), b"user");
+    assert!(identity.positive_response_requested);
+    assert_eq!(proposal.extended[0].information, [2, 0, 0]);
+    // Neither configured nor granted: no answer to any of them.
+    let is_answer = |item: &UserVariableItem| !matches!(item, UserVariableItem::Unknown(..));
+    assert!(ac.user_variables.iter().all(is_answer));
     assert_eq!(proposal.implementation.version_name.as_deref(), Some("OTHER  1"));
     assert_eq!((proposal.max_pdu, proposal.roles.len()), (0, 3));
 }

@@ -53,7 +53,7 @@ pub(crate) fn requestor_config(contexts: &[(&str, &str)]) -> RequestorConfig {
 
 pub(crate) fn storage_policy() -> Arc<dyn Admission> {
     let policy = StoragePolicy { private_sop_classes: true, prefer: Vec::new() };
-    Arc::new(move |proposal: &Proposal| Verdict::Accept(policy.decide(proposal)))
+    Arc::new(move |proposal: &Proposal| Verdict::Accept(policy.decide(proposal).into()))
 }
 
 /// What one association brought.

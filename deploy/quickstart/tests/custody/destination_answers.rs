@@ -158,7 +158,7 @@ async fn what_no_presentation_context_takes_is_refused_at_once_and_stalls_nothin
             },
             _ => decision,
         });
-        Verdict::Accept(strict.collect())
+        Verdict::Accept(strict.collect::<Vec<_>>().into())
     };
     let pacs = Pacs::at(([127, 0, 0, 1], 0).into(), |_, _| Act::Answer(0), door).await;
     let bed = Bed::start(Plan::one(dicom(pacs.address))).await;

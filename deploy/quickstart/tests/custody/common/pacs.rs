@@ -87,7 +87,7 @@ impl Pacs {
 
     pub(crate) fn any() -> impl Fn(&Proposal) -> Verdict + Send + Sync + 'static {
         let policy = StoragePolicy { private_sop_classes: true, prefer: Vec::new() };
-        move |proposal| Verdict::Accept(policy.decide(proposal))
+        move |proposal| Verdict::Accept(policy.decide(proposal).into())
     }
 
     pub(crate) async fn at(
