@@ -23,7 +23,9 @@ def impersonate(stranger: Stack, victim: Stack) -> Path:
     run([binary("gateway-out"), "init", "--config", own, "--name", "stranger"])
     victims = tomlkit.parse(victim.config("gateway-out").read_text())
     with stranger.edit("gateway-out") as out:
-        out["identity"]["key"] = "own/keys/gateway-out.key"
+        for item, file in (("key", "gateway-out"), ("log_key", "gateway-out-log")):
+            out["identity"][item] = f"own/keys/{file}.key"
+        out["identity"]["card"] = "own/stranger.card"
         out["relay"][0].update({**victims["relay"][0].unwrap(), "card": str(victim.card("relay"))})
         out["peer"][0].update({**victims["peer"][0].unwrap(), "card": str(victim.card("gateway-in"))})
         for key in ("id", "to", "destination"):

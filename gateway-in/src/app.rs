@@ -32,7 +32,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 /// with the relay and its sender.
 pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken) -> Result<()> {
     let inbound = Inbound::open(&settings.ledger_dir, Timestamp::now())?;
-    let left_over = signer::sign_left_over(&settings.identity, &inbound).await?;
+    let left_over = signer::sign_left_over(&settings.own.identity, &inbound).await?;
     if left_over > 0 {
         info!(answers = left_over, "answers of an earlier run signed");
     }
@@ -45,9 +45,11 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
             .with_context(|| format!("destination {name} cannot be opened"))?;
         destinations.insert(name.clone(), Arc::new(destination));
     }
-    let receiver =
-        Party { name: settings.identity.name().clone(), fingerprint: settings.identity.fingerprint() };
-    let signer = Signer::start(Arc::clone(&settings.identity), inbound.clone(), &mut signing);
+    let receiver = Party {
+        name: settings.own.identity.name().clone(),
+        fingerprint: settings.own.identity.fingerprint(),
+    };
+    let signer = Signer::start(Arc::clone(&settings.own.identity), inbound.clone(), &mut signing);
     let inbox = Arc::new(Inbox::new(&settings, destinations, receiver, changes, inbound, signer));
 
     let mut queues = Queues::new();
@@ -62,12 +64,13 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
     let mut links = Vec::new();
     let mut downlinks = Vec::new();
     for relay in &settings.relays {
-        let config = DownlinkConfig::new(relay.address.to_string(), relay.card.clone(), &settings.identity);
+        let config =
+            DownlinkConfig::new(relay.address.to_string(), relay.card.clone(), &settings.own.identity);
         let (downlink, events, task) = Downlink::start(config);
         downlinks.push((relay.name.clone(), downlink.clone()));
         let link = Link {
             name: relay.name.clone(),
-            identity: Arc::clone(&settings.identity),
+            identity: Arc::clone(&settings.own.identity),
             inbox: Arc::clone(&inbox),
             downlink,
             queues: queues.clone(),
@@ -153,8 +156,8 @@ impl Status {
         json!({
             "role": "gateway-in",
             "version": env!("CARGO_PKG_VERSION"),
-            "name": self.settings.identity.name(),
-            "fingerprint": identity::fingerprint_text(&self.settings.identity.fingerprint()),
+            "name": self.settings.own.identity.name(),
+            "fingerprint": identity::fingerprint_text(&self.settings.own.identity.fingerprint()),
             "relays": relays.collect::<Vec<_>>(),
             "destinations": destinations.collect::<Vec<_>>(),
             "in_flight": self.inbox.in_flight(),

@@ -3,13 +3,14 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
-use base::Name;
+use base::{Name, Timestamp};
 use clap::{Args, Parser, Subcommand};
 use identity::{fingerprint_text, fingerprint_words};
 use sandbox::Plan;
 use service::{
     admin, config, exit,
     files::{self, Readable},
+    own::Own,
     ports, telemetry,
 };
 use spool::Inbound;
@@ -159,18 +160,19 @@ fn plan(loaded: &config::Loaded<Config>, settings: &Settings) -> Result<Plan> {
     let config = &loaded.config;
     let cards =
         config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
-    let files: Vec<_> = cards.chain([&config.identity.key]).map(|file| loaded.resolve(file)).collect();
+    let files: Vec<_> = cards.chain(config.identity.files()).map(|file| loaded.resolve(file)).collect();
     Ok(Plan::stateful(folders).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path)))
 }
 
 fn initialise(args: &InitArgs) -> Result<()> {
     let config = &args.config.config;
     let dir = config.parent().unwrap_or_else(|| std::path::Path::new("."));
-    let identity = init::create_keys(&dir.join("keys"), &args.name)?;
+    let keys = init::create_keys(&dir.join("keys"), &args.name)?;
     let options = init::Options {
         admin: args.admin,
         ledger: "ledger".into(),
         keys: "keys".into(),
+        card: format!("{}.card", args.name).into(),
         relays: Vec::new(),
         peers: Vec::new(),
         destinations: Vec::new(),
@@ -179,10 +181,10 @@ fn initialise(args: &InitArgs) -> Result<()> {
     files::write_new(config, init::config_text(&options).as_bytes(), Readable::Everybody)
         .with_context(|| format!("cannot write {}", config.display()))?;
     let card = dir.join(format!("{}.card", args.name));
-    init::write_card(&card, &identity).with_context(|| format!("cannot write {}", card.display()))?;
+    init::write_card(&card, &keys).with_context(|| format!("cannot write {}", card.display()))?;
     println!("configuration  {}", config.display());
     println!("card           {}  (give it to the sending gateway and to the relay)", card.display());
-    print_fingerprint(&identity);
+    print_fingerprint(&keys.identity);
     println!(
         "Next: add [[relay]], [[peer]], [[destination]] and [[route]], then `gateway-in check --config {}`.",
         config.display()
@@ -197,11 +199,9 @@ fn check(arg: &ConfigArg) -> Result<()> {
         println!("{value}");
     }
     println!("{}: good", arg.config.display());
-    println!(
-        "name {}, fingerprint {}",
-        settings.identity.name(),
-        fingerprint_text(&settings.identity.fingerprint())
-    );
+    for line in settings.own.lines(Timestamp::now()) {
+        println!("{line}");
+    }
     for relay in &settings.relays {
         println!(
             "relay {} at {}, fingerprint {}",
@@ -236,14 +236,13 @@ async fn status(args: &StatusArgs) -> Result<()> {
 
 fn show_card(arg: &ConfigArg) -> Result<()> {
     let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
-    let identity = service::peers::load_identity(&loaded, &loaded.config.identity)?;
-    println!("{}", init::card(&identity).to_line());
+    println!("{}", Own::load(&loaded, &loaded.config.identity)?.card.to_line());
     Ok(())
 }
 
 fn show_fingerprint(arg: &ConfigArg) -> Result<()> {
     let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
-    print_fingerprint(&*service::peers::load_identity(&loaded, &loaded.config.identity)?);
+    print_fingerprint(&*service::own::load_identity(&loaded, &loaded.config.identity)?);
     Ok(())
 }
 

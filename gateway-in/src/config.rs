@@ -5,13 +5,12 @@ use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time:
 
 use base::{AeTitle, Name, RouteId};
 use envelope::Suite;
-use identity::{IdentityKey, PeerCard};
+use identity::PeerCard;
 use serde::{Deserialize, Serialize};
 use service::{
     config::{ByteSize, ConfigError, Loaded, Span},
-    peers::{
-        AdminTable, IdentityTable, PeerTable, Relay, RelayTable, load_identity, load_peers, load_relays,
-    },
+    own::{IdentityTable, Own},
+    peers::{AdminTable, PeerTable, Relay, RelayTable, load_peers, load_relays},
     telemetry::LogConfig,
 };
 
@@ -197,8 +196,8 @@ fn probe_every() -> Span {
 /// A checked configuration.
 #[derive(Debug)]
 pub struct Settings {
-    /// Our identity.
-    pub identity: Arc<IdentityKey>,
+    /// Our keys and our card.
+    pub own: Own,
     /// The folder of the settled ledger.
     pub ledger_dir: PathBuf,
     /// Limits of collecting.
@@ -288,7 +287,7 @@ impl Config {
         }
         check_collect(loaded, destinations.len())?;
         Ok(Settings {
-            identity: load_identity(loaded, &config.identity)?,
+            own: Own::load(loaded, &config.identity)?,
             ledger_dir: loaded.resolve(&config.ledger.dir),
             collect: config.collect.clone(),
             relays: load_relays(loaded, &config.relays)?,
@@ -399,8 +398,7 @@ mod tests {
     fn collect_error(collect: &str, destinations: usize) -> Option<String> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x.toml");
-        let rest =
-            "relay = []\nidentity.key = \"key\"\nledger.dir = \"ledger\"\nadmin.listen = \"127.0.0.1:0\"\n";
+        let rest = "relay = []\nidentity = { key = \"key\", log_key = \"log\", card = \"card\" }\nledger.dir = \"ledger\"\nadmin.listen = \"127.0.0.1:0\"\n";
         std::fs::write(&file, format!("{rest}[collect]\n{collect}")).unwrap();
         let loaded = service::config::load::<Config>(&file, "SLUIS_NOT_SET_").unwrap();
         check_collect(&loaded, destinations).err().map(|error| error.to_string())

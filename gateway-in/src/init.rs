@@ -7,11 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
-use base::{AeTitle, Name, RouteId, Secret};
+use base::{AeTitle, Name, RouteId, Timestamp};
 use envelope::Suite;
-use identity::{IdentityKey, PeerCard};
-use service::files::{self, Readable};
+use identity::PeerCard;
+use service::own::{CreateError, OwnKeys};
 
 /// What a new configuration says.
 #[derive(Debug, Clone)]
@@ -22,6 +21,8 @@ pub struct Options {
     pub ledger: PathBuf,
     /// The folder of the keys, relative to the configuration.
     pub keys: PathBuf,
+    /// Its own card, relative to the configuration.
+    pub card: PathBuf,
     /// Relays: name, address, card file.
     pub relays: Vec<(Name, SocketAddr, PathBuf)>,
     /// Sending gateways: name, card file.
@@ -70,41 +71,33 @@ pub struct RouteOptions {
     pub suite: Suite,
 }
 
-/// File name inside [`Options::keys`].
-pub const IDENTITY_KEY: &str = "gateway-in.key";
+/// What its key files are called after.
+pub const ROLE: &str = "gateway-in";
 
-/// Makes the identity below `dir`; one that is there already stays.
-pub fn create_keys(dir: &Path, name: &Name) -> Result<IdentityKey> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    let path = dir.join(IDENTITY_KEY);
-    if !path.exists() {
-        let key = IdentityKey::generate(name.clone(), &Secret::random());
-        key.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(IdentityKey::load(&path)?)
+/// Makes identity and log key below `dir`; those that are there already stay.
+pub fn create_keys(dir: &Path, name: &Name) -> Result<OwnKeys, CreateError> {
+    OwnKeys::create(dir, ROLE, name)
 }
 
 /// Writes this gateway's card, so that it can be given to others.
-pub fn write_card(path: &Path, identity: &IdentityKey) -> io::Result<()> {
-    files::replace(path, format!("{}\n", card(identity).to_line()).as_bytes(), Readable::Everybody)
-}
-
-/// What others pin.
-pub fn card(identity: &IdentityKey) -> PeerCard {
-    identity.card(1, &Suite::ALL.map(Suite::code))
+pub fn write_card(path: &Path, keys: &OwnKeys) -> io::Result<PeerCard> {
+    keys.write_card(path, &Suite::ALL.map(Suite::code), Timestamp::now())
 }
 
 /// The text of `gateway-in.toml`.
 pub fn config_text(options: &Options) -> String {
-    let Options { admin, ledger, keys, relays, peers, destinations, routes } = options;
+    let Options { admin, ledger, keys, card: own, relays, peers, destinations, routes } = options;
+    let [identity, log] = OwnKeys::file_names(ROLE);
     let mut text = format!(
         "# Sluis gateway-in: collects sealed instances, opens them, hands them to a destination, signs receipts.\n\
          # Relative paths start at this file's folder. `gateway-in check --config FILE` says what is missing.\n\
-         \n[identity]\nkey = {:?}\n\
+         \n[identity]\nkey = {:?}\nlog_key = {:?}\ncard = {:?}\n\
          \n# Attempts, answers and receipts. One process at a time uses it.\n\
          [ledger]\ndir = {:?}\n\
          \n[admin]\nlisten = \"{admin}\"\n",
-        keys.join(IDENTITY_KEY).display().to_string(),
+        keys.join(identity).display().to_string(),
+        keys.join(log).display().to_string(),
+        own.display().to_string(),
         ledger.display().to_string(),
     );
     for (name, address, card) in relays {

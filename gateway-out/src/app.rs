@@ -51,7 +51,7 @@ pub struct Shared {
 impl Shared {
     /// Our identity.
     pub fn identity(&self) -> &Arc<IdentityKey> {
-        &self.settings.identity
+        &self.settings.own.identity
     }
 
     /// The first relay that is connected.
@@ -121,13 +121,13 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let mut links = Vec::new();
     let mut uplinks = Vec::new();
     for relay in &settings.relays {
-        let config = UplinkConfig::new(relay.address.to_string(), relay.card.clone(), &settings.identity);
+        let config = UplinkConfig::new(relay.address.to_string(), relay.card.clone(), &settings.own.identity);
         let (uplink, events, task) = Uplink::start(config);
         uplinks.push(uplink.clone());
         links.push((relay.name.clone(), uplink, events, task));
     }
     let sessions =
-        Sessions::new(Arc::clone(&settings.identity), settings.routes.iter().map(|route| route.id));
+        Sessions::new(Arc::clone(&settings.own.identity), settings.routes.iter().map(|route| route.id));
     let (countersign, to_sign) = Countersign::new();
     let shared = Arc::new(Shared {
         settings,

@@ -18,6 +18,7 @@ use service::{
     config::{self, Loaded},
     exit::{self, UsageError},
     files::{self, Readable},
+    own::Own,
     ports, telemetry,
 };
 use spool::{Outbox, Queue, State};
@@ -275,7 +276,7 @@ fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
     let config = &loaded.config;
     let cards =
         config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
-    let keys = [&config.identity.key, &config.outbox.key, &config.outbox.index_key];
+    let keys = config.identity.files().into_iter().chain([&config.outbox.key, &config.outbox.index_key]);
     let files: Vec<_> = cards.chain(keys).map(|file| loaded.resolve(file)).collect();
     Ok(Plan::stateful(vec![outbox]).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path)))
 }
@@ -283,12 +284,13 @@ fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
 fn initialise(args: &InitArgs) -> Result<()> {
     let config = &args.config.config;
     let dir = config.parent().unwrap_or_else(|| Path::new("."));
-    let identity = init::create_keys(&dir.join("keys"), &args.name)?;
+    let keys = init::create_keys(&dir.join("keys"), &args.name)?;
     let options = init::Options {
         listen: args.listen,
         admin: args.admin,
         outbox: "outbox".into(),
         keys: "keys".into(),
+        card: format!("{}.card", args.name).into(),
         relays: Vec::new(),
         peers: Vec::new(),
         routes: Vec::new(),
@@ -297,14 +299,14 @@ fn initialise(args: &InitArgs) -> Result<()> {
         .with_context(|| format!("cannot write {}", config.display()))?;
     init::create_outbox(&dir.join("outbox"), &dir.join("keys"))?;
     let card = dir.join(format!("{}.card", args.name));
-    init::write_card(&card, &identity).with_context(|| format!("cannot write {}", card.display()))?;
+    init::write_card(&card, &keys).with_context(|| format!("cannot write {}", card.display()))?;
     println!("configuration  {}", config.display());
     println!("card           {}  (give it to the receiving gateway and to the relay)", card.display());
     println!(
         "outbox keys    {}  (keep a copy elsewhere: what waits in the outbox is lost without them)",
         dir.join("keys").display()
     );
-    print_fingerprint(&identity);
+    print_fingerprint(&keys.identity);
     println!(
         "Next: add [[relay]], [[peer]] and [[route]], then `gateway-out check --config {}`.",
         config.display()
@@ -320,11 +322,9 @@ fn check(arg: &ConfigArg) -> Result<()> {
         println!("{value}");
     }
     println!("{}: good", arg.config.display());
-    println!(
-        "name {}, fingerprint {}",
-        settings.identity.name(),
-        fingerprint_text(&settings.identity.fingerprint())
-    );
+    for line in settings.own.lines(Timestamp::now()) {
+        println!("{line}");
+    }
     for relay in &settings.relays {
         println!(
             "relay {} at {}, fingerprint {}",
@@ -381,14 +381,13 @@ async fn show_status(args: &JsonArgs) -> Result<()> {
 
 fn show_card(arg: &ConfigArg) -> Result<()> {
     let loaded = load(arg)?;
-    let identity = service::peers::load_identity(&loaded, &loaded.config.identity)?;
-    println!("{}", init::card(&identity).to_line());
+    println!("{}", Own::load(&loaded, &loaded.config.identity)?.card.to_line());
     Ok(())
 }
 
 fn show_fingerprint(arg: &ConfigArg) -> Result<()> {
     let loaded = load(arg)?;
-    print_fingerprint(&*service::peers::load_identity(&loaded, &loaded.config.identity)?);
+    print_fingerprint(&*service::own::load_identity(&loaded, &loaded.config.identity)?);
     Ok(())
 }
 

@@ -10,7 +10,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use service::{
     config::{ByteSize, Span},
-    peers::{AdminTable, IdentityTable, PeerTable, RelayTable},
+    own::IdentityTable,
+    peers::{AdminTable, PeerTable, RelayTable},
     telemetry::LogConfig,
 };
 

@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use base::{AeTitle, Name, RouteId, Secret};
+use base::{AeTitle, Name, RouteId, Timestamp};
 use envelope::Suite;
-use identity::{IdentityKey, PeerCard};
-use service::files::{self, Readable};
+use identity::PeerCard;
+use service::own::OwnKeys;
 use spool::{IndexKey, OpenError, Outbox, OutboxKey};
 
 use crate::config::Respond;
@@ -27,6 +27,8 @@ pub struct Options {
     pub outbox: PathBuf,
     /// The folder of the keys, relative to the configuration.
     pub keys: PathBuf,
+    /// Its own card, relative to the configuration.
+    pub card: PathBuf,
     /// Relays: name, address, card file.
     pub relays: Vec<(Name, SocketAddr, PathBuf)>,
     /// Receiving gateways: name, card file.
@@ -52,29 +54,23 @@ pub struct RouteOptions {
     pub respond: Respond,
 }
 
-/// File names inside [`Options::keys`].
-pub const IDENTITY_KEY: &str = "gateway-out.key";
-/// The key that wraps content keys.
+/// What its key files are called after.
+pub const ROLE: &str = "gateway-out";
+/// The key that wraps content keys, inside [`Options::keys`].
 pub const OUTBOX_KEY: &str = "outbox.key";
 /// The key of the index's hashes.
 pub const INDEX_KEY: &str = "index.key";
 
-/// Makes the identity and the outbox's keys below `dir`; keys that are there already stay.
-pub fn create_keys(dir: &Path, name: &Name) -> Result<IdentityKey> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    let path = dir.join(IDENTITY_KEY);
-    if !path.exists() {
-        let key = IdentityKey::generate(name.clone(), &Secret::random());
-        key.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    let identity = IdentityKey::load(&path)?;
+/// Makes identity, log key and the outbox's keys below `dir`; those that are there already stay.
+pub fn create_keys(dir: &Path, name: &Name) -> Result<OwnKeys> {
+    let keys = OwnKeys::create(dir, ROLE, name)?;
     if !dir.join(OUTBOX_KEY).exists() {
         OutboxKey::generate_file(&dir.join(OUTBOX_KEY))?;
     }
     if !dir.join(INDEX_KEY).exists() {
         IndexKey::generate_file(&dir.join(INDEX_KEY))?;
     }
-    Ok(identity)
+    Ok(keys)
 }
 
 /// Makes an empty outbox that belongs to the keys; one that is there already stays.
@@ -87,30 +83,28 @@ pub fn create_outbox(dir: &Path, keys: &Path) -> Result<()> {
 }
 
 /// Writes this gateway's card, so that it can be given to others.
-pub fn write_card(path: &Path, identity: &IdentityKey) -> io::Result<()> {
-    files::replace(path, format!("{}\n", card(identity).to_line()).as_bytes(), Readable::Everybody)
-}
-
-/// What others pin.
-pub fn card(identity: &IdentityKey) -> PeerCard {
-    identity.card(1, &Suite::ALL.map(Suite::code))
+pub fn write_card(path: &Path, keys: &OwnKeys) -> io::Result<PeerCard> {
+    keys.write_card(path, &Suite::ALL.map(Suite::code), Timestamp::now())
 }
 
 /// The text of `gateway-out.toml`.
 pub fn config_text(options: &Options) -> String {
-    let Options { listen, admin, outbox, keys, relays, peers, routes } = options;
+    let Options { listen, admin, outbox, keys, card: own, relays, peers, routes } = options;
     let key = |name: &str| keys.join(name).display().to_string();
+    let [identity, log] = OwnKeys::file_names(ROLE);
     let mut text = format!(
         "# Sluis gateway-out: takes instances from a PACS by C-STORE and owes them until a receipt is in.\n\
          # Relative paths start at this file's folder. `gateway-out check --config FILE` says what is missing.\n\
-         \n[identity]\nkey = {identity:?}\n\
+         \n[identity]\nkey = {identity:?}\nlog_key = {log:?}\ncard = {own:?}\n\
          \n# Sealed instances wait here. Both keys lie outside `dir`: a stolen outbox is worth nothing.\n\
          # Keep a copy of both keys elsewhere: without them what waits in the outbox is lost.\n\
          [outbox]\ndir = {outbox:?}\nkey = {outbox_key:?}\nindex_key = {index_key:?}\n\
          # bytes_max = \"100 GiB\"\n\
          \n[dicom]\nlisten = \"{listen}\"\n\
          \n[admin]\nlisten = \"{admin}\"\n",
-        identity = key(IDENTITY_KEY),
+        identity = key(&identity),
+        log = key(&log),
+        own = show(own),
         outbox = outbox.display().to_string(),
         outbox_key = key(OUTBOX_KEY),
         index_key = key(INDEX_KEY),

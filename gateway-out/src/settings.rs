@@ -4,10 +4,11 @@ use std::{collections::HashSet, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use base::{AeTitle, AeTitleError};
 use envelope::Padding;
-use identity::{IdentityKey, PeerCard};
+use identity::PeerCard;
 use service::{
     config::{ConfigError, Loaded},
-    peers::{Relay, load_identity, load_peers, load_relays},
+    own::Own,
+    peers::{Relay, load_peers, load_relays},
     telemetry::LogConfig,
 };
 
@@ -19,8 +20,8 @@ use crate::{
 /// A checked configuration.
 #[derive(Debug)]
 pub struct Settings {
-    /// Our identity.
-    pub identity: Arc<IdentityKey>,
+    /// Our keys and our card.
+    pub own: Own,
     /// The outbox's folder, keys and limits.
     pub outbox: OutboxSettings,
     /// The DICOM listener and its limits.
@@ -68,7 +69,7 @@ impl Config {
             }
         }
         Ok(Settings {
-            identity: load_identity(loaded, &config.identity)?,
+            own: Own::load(loaded, &config.identity)?,
             outbox: check_outbox(loaded)?,
             dicom: config.dicom.clone(),
             retry: config.retry.clone(),

@@ -2,7 +2,7 @@
 
 use base::{AeTitle, Name, RouteId, Secret};
 use envelope::Suite;
-use identity::IdentityKey;
+use identity::{CardFields, IdentityKey};
 
 use crate::{
     config::{ChangedContent, Respond},
@@ -16,7 +16,7 @@ pub(crate) fn route(ae: &str) -> Route {
     Route {
         id: RouteId([9; 16]),
         ae: AeTitle::parse(ae).unwrap(),
-        receiver: receiver.card(1, &[Suite::B.code()]),
+        receiver: receiver.card(CardFields::new(1, &[Suite::B.code()])),
         destination: Name::parse("PACS").unwrap(),
         suite: Suite::B,
         respond: Respond::Spooled,

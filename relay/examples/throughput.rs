@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base::{Attempt, DeliveryId, Hasher, Name, RouteId, Secret, random_bytes};
+use base::{Attempt, DeliveryId, Hasher, Name, RouteId, Secret, Timestamp, random_bytes};
 use bytes::Bytes;
-use identity::IdentityKey;
+use identity::{CardFields, IdentityKey, LogKey};
 use ledger::{NackReason, SettlementCore, sign_batch};
 use relay::init::{Options, TenantOptions, config_text};
 use relay::vault::{Limits, Policy, Tenant};
 use relay::{Keys, Listeners, Settings};
+use service::own::{Own, OwnKeys};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let address = relay.address;
 
-    let card = relay_key.card(1, &[]);
+    let card = relay_key.card(CardFields::new(1, &[]));
     let (downlink, mut offers, down_task) =
         Downlink::start(DownlinkConfig::new(address.to_string(), card.clone(), &in_key));
     let (uplink, mut events, up_task) = Uplink::start(UplinkConfig::new(address.to_string(), card, &out_key));
@@ -128,6 +129,14 @@ async fn main() -> anyhow::Result<()> {
     relay.stop().await
 }
 
+/// With a log key and a card that belong to the identity.
+fn own(identity: &Arc<IdentityKey>) -> Own {
+    let log_key = Arc::new(LogKey::generate(identity.name().clone(), &Secret::random()));
+    let keys = OwnKeys { identity: identity.clone(), log_key };
+    let card = keys.first_card(&[], Timestamp::now());
+    Own { identity: keys.identity, log_key: keys.log_key, card }
+}
+
 /// In this process, or one of its own.
 struct Relay {
     address: SocketAddr,
@@ -156,10 +165,13 @@ impl Relay {
         ]);
         let limits = Limits::new(budget, budget / 2, Duration::from_secs(900), Duration::from_secs(30));
         let settings = Settings {
-            identity: relay_key.clone(),
+            own: own(relay_key),
             quic: address,
             admin: admin.local_addr()?,
-            keys: Keys::new(&[out_key.card(1, &[]), in_key.card(1, &[])], &tenants),
+            keys: Keys::new(
+                &[out_key.card(CardFields::new(1, &[])), in_key.card(CardFields::new(1, &[]))],
+                &tenants,
+            ),
             policy: Policy { limits, tenants },
             directory: Vec::new(),
             source: None,
@@ -176,15 +188,23 @@ impl Relay {
     ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         relay_key.save(&dir.path().join("relay.key"))?;
+        let keys = OwnKeys::create(dir.path(), "relay", relay_key.name())?;
+        keys.write_card(&dir.path().join("relay.card"), &[], Timestamp::now())?;
         let tenant = |key: &IdentityKey, deposit_for: Vec<Name>| {
             let card = PathBuf::from(format!("{}.card", key.name()));
-            std::fs::write(dir.path().join(&card), key.card(1, &[]).to_line())?;
+            std::fs::write(dir.path().join(&card), key.card(CardFields::new(1, &[])).to_line())?;
             anyhow::Ok(TenantOptions { name: key.name().clone(), card, deposit_for })
         };
         let tenants = vec![tenant(out_key, vec![in_key.name().clone()])?, tenant(in_key, Vec::new())?];
         let address = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
         let admin = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let text = config_text(&Options { listen: address, admin, keys: PathBuf::new(), tenants });
+        let text = config_text(&Options {
+            listen: address,
+            admin,
+            keys: PathBuf::new(),
+            card: "relay.card".into(),
+            tenants,
+        });
         let text = text.replace("\"1 GiB\"", &format!("\"{budget} B\""));
         let text = text.replace("\"128 MiB\"", &format!("\"{} B\"", budget / 2));
         let config = dir.path().join("relay.toml");

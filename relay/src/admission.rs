@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_revoked_peer_is_unknown_at_once_and_finds_another_run_when_it_comes_back() {
-        let [stays, goes] = ["stays", "goes"].map(|name| key(name).card(1, &[]));
+        let [stays, goes] = ["stays", "goes"].map(|name| key(name).card(identity::CardFields::new(1, &[])));
         let (boot, gone) = (BootId([7; 16]), goes.identity.fingerprint());
         let live = LiveKeys::new(keys(&[stays.clone(), goes.clone()]));
         let seen_elsewhere = live.clone();

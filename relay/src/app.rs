@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use service::Reloads;
 use service::Tasks;
 use service::admin::{Admin, Readiness};
+use service::own::Own;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -56,7 +57,7 @@ pub async fn run(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let Settings { identity, policy, keys, directory, source, .. } = settings;
+    let Settings { own: Own { identity, .. }, policy, keys, directory, source, .. } = settings;
     let keys = LiveKeys::new(keys);
     let boot = BootId(random_bytes());
     let config = RelayConfig {

@@ -2,15 +2,17 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use base::Name;
+use base::{Name, Timestamp};
 use clap::{Parser, Subcommand};
 use identity::{IdentityKey, fingerprint_text, fingerprint_words};
 use sandbox::Plan;
 use service::config::{ENVIRONMENT_PREFIX, Loaded, load};
 use service::exit::UsageError;
 use service::files::{self, Readable};
+use service::own::{Own, load_identity};
 use service::peers::admin_address;
 use service::{admin, exit, ports, shutdown_signal, telemetry};
 use tokio::net::TcpListener;
@@ -147,11 +149,12 @@ fn execute(command: Command) -> Result<()> {
         Command::Revoke(args) => runtime()?.block_on(admit::revoke(args)),
         Command::Tenants { config, json } => runtime()?.block_on(admit::tenants(&config, json)),
         Command::Key { what: KeyCommand::Show { config } } => {
-            println!("{}", identity_of(&config)?.card(1, &[]).to_line());
+            let loaded = loaded(&config)?;
+            println!("{}", Own::load(&loaded, &loaded.config.identity)?.card.to_line());
             Ok(())
         }
         Command::Key { what: KeyCommand::Fingerprint { config } } => {
-            print_fingerprint(&identity_of(&config)?);
+            print_fingerprint(&*identity_of(&config)?);
             Ok(())
         }
     }
@@ -161,9 +164,9 @@ pub(crate) fn loaded(path: &Path) -> Result<Loaded<Config>> {
     Ok(load(path, ENVIRONMENT_PREFIX)?)
 }
 
-fn identity_of(path: &Path) -> Result<IdentityKey> {
+fn identity_of(path: &Path) -> Result<Arc<IdentityKey>> {
     let loaded = loaded(path)?;
-    Ok(IdentityKey::load(&loaded.resolve(&loaded.config.identity.key))?)
+    Ok(load_identity(&loaded, &loaded.config.identity)?)
 }
 
 fn print_fingerprint(identity: &IdentityKey) {
@@ -211,7 +214,7 @@ fn run_command(path: &Path, no_sandbox: bool) -> Result<()> {
 fn plan(loaded: &Loaded<Config>) -> Plan {
     let config = &loaded.config;
     let cards = config.tenants.iter().map(|tenant| loaded.resolve(&tenant.card));
-    let files: Vec<_> = cards.chain([loaded.resolve(&config.identity.key)]).collect();
+    let files: Vec<_> = cards.chain(config.identity.files().map(|file| loaded.resolve(file))).collect();
     Plan::memory_only(config.sandbox.swap, None)
         .reading(loaded.dir())
         .reading_beside(files.iter().map(PathBuf::as_path))
@@ -231,19 +234,23 @@ fn init_command(
     let dir = dir.as_path();
     let config = config.unwrap_or_else(|| dir.join("relay.toml"));
     let keys = std::path::absolute(dir)?.join("keys");
-    let identity = init::create_keys(&keys, &name)?;
-    let card = dir.join(format!("{}.card", identity.name()));
-    init::write_card(&card, &identity).with_context(|| format!("cannot write {}", card.display()))?;
+    let own = init::create_keys(&keys, &name)?;
+    let card = dir.join(format!("{}.card", own.identity.name()));
+    let written =
+        init::write_card(&card, &own).with_context(|| format!("cannot write {}", card.display()))?;
     let beside = config
         .parent()
         .is_some_and(|parent| parent == dir || (parent.as_os_str().is_empty() && dir == Path::new(".")));
     let keys = if beside { PathBuf::from("keys") } else { keys };
-    let text = init::config_text(&Options { listen, admin, keys, tenants: Vec::new() });
+    let own_card = if beside { card.file_name().map(PathBuf::from) } else { std::path::absolute(&card).ok() };
+    let options =
+        Options { listen, admin, keys, card: own_card.unwrap_or_else(|| card.clone()), tenants: Vec::new() };
+    let text = init::config_text(&options);
     files::write_new(&config, text.as_bytes(), Readable::Everybody).with_context(|| {
         format!("cannot write {}; it is not replaced when it is there already", config.display())
     })?;
-    println!("{}", identity.card(1, &[]).to_line());
-    print_fingerprint(&identity);
+    println!("{}", written.to_line());
+    print_fingerprint(&own.identity);
     eprintln!(
         "wrote {} and {}; admit each gateway: relay admit CARD --config {config}; then: relay run --config {config}",
         config.display(),
@@ -260,11 +267,9 @@ fn check_command(path: &Path) -> Result<()> {
         println!("{value}");
     }
     println!("{}: good", path.display());
-    println!(
-        "name {}, fingerprint {}",
-        settings.identity.name(),
-        fingerprint_text(&settings.identity.fingerprint())
-    );
+    for line in settings.own.lines(Timestamp::now()) {
+        println!("{line}");
+    }
     let tenants = &settings.policy.tenants;
     for (fingerprint, tenant) in tenants {
         let names: Vec<_> = tenant

@@ -5,7 +5,8 @@ use base::{Fingerprint, Name};
 use sandbox::SandboxTable;
 use serde::{Deserialize, Serialize};
 use service::config::{ByteSize, Span};
-use service::peers::{AdminTable, IdentityTable};
+use service::own::IdentityTable;
+use service::peers::AdminTable;
 use service::telemetry::LogConfig;
 
 /// `relay.toml`. Relative paths start at the file's folder.

@@ -5,10 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
-use base::{Name, Secret};
-use identity::IdentityKey;
-use service::files::{self, Readable};
+use base::{Name, Timestamp};
+use identity::PeerCard;
+use service::own::{CreateError, OwnKeys};
 
 /// What a new configuration says.
 #[derive(Clone, Debug)]
@@ -19,6 +18,8 @@ pub struct Options {
     pub admin: SocketAddr,
     /// The folder of the keys, relative to the configuration.
     pub keys: PathBuf,
+    /// Its own card, relative to the configuration.
+    pub card: PathBuf,
     /// The gateways it serves.
     pub tenants: Vec<TenantOptions>,
 }
@@ -34,32 +35,27 @@ pub struct TenantOptions {
     pub deposit_for: Vec<Name>,
 }
 
-/// File name inside [`Options::keys`].
-pub const IDENTITY_KEY: &str = "relay.key";
+/// What its key files are called after.
+pub const ROLE: &str = "relay";
 
-/// Makes the identity below `dir`; one that is there already stays.
-pub fn create_keys(dir: &Path, name: &Name) -> Result<IdentityKey> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    let path = dir.join(IDENTITY_KEY);
-    if !path.exists() {
-        let key = IdentityKey::generate(name.clone(), &Secret::random());
-        key.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(IdentityKey::load(&path)?)
+/// Makes identity and log key below `dir`; those that are there already stay.
+pub fn create_keys(dir: &Path, name: &Name) -> Result<OwnKeys, CreateError> {
+    OwnKeys::create(dir, ROLE, name)
 }
 
 /// Writes this relay's card, so that it can be given to the gateways.
-pub fn write_card(path: &Path, identity: &IdentityKey) -> io::Result<()> {
-    files::replace(path, format!("{}\n", identity.card(1, &[]).to_line()).as_bytes(), Readable::Everybody)
+pub fn write_card(path: &Path, keys: &OwnKeys) -> io::Result<PeerCard> {
+    keys.write_card(path, &[], Timestamp::now())
 }
 
 /// The text of `relay.toml`.
 pub fn config_text(options: &Options) -> String {
-    let Options { listen, admin, keys, tenants } = options;
+    let Options { listen, admin, keys, card, tenants } = options;
+    let [identity, log] = OwnKeys::file_names(ROLE);
     let mut text = format!(
         "# Sluis relay: holds sealed bodies in memory between two gateways; it cannot open them and writes nothing.\n\
          # Relative paths start at this file's folder. `relay check --config FILE` says what is missing.\n\
-         \n[identity]\nkey = {:?}\n\
+         \n[identity]\nkey = {:?}\nlog_key = {:?}\ncard = {:?}\n\
          \n# Gateways connect here (UDP).\n[quic]\nlisten = \"{listen}\"\n\
          \n# budget: all bodies together; the process needs about a tenth more. A body above hold_max passes through\n\
          # without being held as a whole. ttl: how long a body waits for a gateway that is not there.\n\
@@ -67,7 +63,9 @@ pub fn config_text(options: &Options) -> String {
          \n[admin]\nlisten = \"{admin}\"\n\
          \n# Where memory could be swapped out, the relay does not start. \"accept\" starts it and says so.\n\
          # [sandbox]\n# swap = \"refuse\"\n",
-        keys.join(IDENTITY_KEY).display().to_string(),
+        keys.join(identity).display().to_string(),
+        keys.join(log).display().to_string(),
+        card.display().to_string(),
     );
     if tenants.is_empty() {
         text.push_str(

@@ -1,14 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Fingerprint, Name};
-use identity::{IdentityKey, IdentityPublic, PeerCard};
+use identity::{IdentityPublic, PeerCard};
 use serde::{Deserialize, Serialize};
 use service::config::{ConfigError, Loaded};
-use service::peers::{load_card, load_identity};
+use service::own::Own;
+use service::peers::load_card;
 use wire::Role;
 
 use crate::config::{Config, MemoryTable};
@@ -22,8 +22,8 @@ const LEASE_MIN: Duration = Duration::from_secs(2);
 /// A checked configuration, with all files read.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// This relay.
-    pub identity: Arc<IdentityKey>,
+    /// This relay's keys and its card.
+    pub own: Own,
     /// Where gateways connect.
     pub quic: SocketAddr,
     /// Health and status.
@@ -67,7 +67,7 @@ impl Settings {
     /// Checks everything that can be checked before a port opens.
     pub fn check(loaded: &Loaded<Config>) -> Result<Self, ConfigError> {
         let config = &loaded.config;
-        let identity = load_identity(loaded, &config.identity)?;
+        let own = Own::load(loaded, &config.identity)?;
         let limits = limits(loaded, &config.memory)?;
         let cards = config
             .tenants
@@ -111,7 +111,7 @@ impl Settings {
         let policy = Policy { limits, tenants };
         let source = Some(loaded.path().to_owned());
         Ok(Self {
-            identity,
+            own,
             quic: config.quic.listen,
             admin: config.admin.listen,
             policy,

@@ -1,16 +1,18 @@
-use base::Name;
+use std::time::Duration;
+
+use base::{Name, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::cbor::{decode_canonical, encode};
-use crate::{Context, IdentityKey, IdentityPublic, Signature, VerifyError};
+use crate::{Context, IdentityKey, IdentityPublic, LogPublic, Signature, VerifyError};
 
-const MARK: &str = "sluis-card-1";
+const MARK: &str = "sluis-card-2";
 
-/// What one peer gives another to be pinned: name, keys, TLS key, suites and a serial number, signed
-/// by both identity keys over all of them. As text it is one line, `sluis-card-1:NAME:BASE64URL`.
+/// What one peer gives another to be pinned: name, keys, TLS key, log key, suites, a serial number and
+/// an end, signed by both identity keys over all of them. As text it is one line, `sluis-card-2:NAME:BASE64URL`.
 ///
 /// A value of this type has verified signatures; only [`PeerCard::parse`] and
 /// [`IdentityKey::card`] make one. That a card is genuine does not make it trusted: pinning it is
@@ -27,7 +29,37 @@ pub struct PeerCard {
     pub suites: Vec<u8>,
     /// Grows with every card the peer gives out.
     pub serial: u64,
+    /// Its log key (a relay) or cosigning key (a gateway).
+    pub log: Option<LogPublic>,
+    /// When the card ends; without it, it does not.
+    pub not_after: Option<Timestamp>,
     signature: Signature,
+}
+
+/// What a card says besides the name and the keys of the identity that signs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CardFields {
+    /// Must be higher than that of any card given out before.
+    pub serial: u64,
+    /// Codes of envelope suites, in any order.
+    pub suites: Vec<u8>,
+    /// As [`PeerCard::log`].
+    pub log: Option<LogPublic>,
+    /// As [`PeerCard::not_after`].
+    pub not_after: Option<Timestamp>,
+}
+
+/// How a card stands at a given time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// It has no end.
+    Unlimited,
+    /// It ends after this time.
+    Valid(Duration),
+    /// It ends within [`PeerCard::EXPIRY_NOTICE`], after this time: rotate now.
+    EndsSoon(Duration),
+    /// It ended this long ago.
+    Ended(Duration),
 }
 
 /// Why a text is not a card.
@@ -98,6 +130,10 @@ struct Body {
     suites: Vec<u8>,
     #[n(5)]
     serial: u64,
+    #[n(6)]
+    log: Option<LogPublic>,
+    #[n(7)]
+    not_after: Option<Timestamp>,
 }
 
 #[derive(Encode, Decode)]
@@ -108,6 +144,13 @@ struct Envelope {
     signature: Signature,
 }
 
+impl CardFields {
+    /// Without a log key and without an end.
+    pub fn new(serial: u64, suites: &[u8]) -> Self {
+        Self { serial, suites: suites.to_vec(), log: None, not_after: None }
+    }
+}
+
 impl PeerCard {
     /// The longest line that is read as a card.
     pub const LINE_BYTES_MAX: usize = 16 * 1024;
@@ -115,10 +158,12 @@ impl PeerCard {
     pub const TLS_SPKI_BYTES_MAX: usize = 256;
     /// The most suites a card lists.
     pub const SUITES_MAX: usize = 16;
-    const VERSION: u8 = 1;
+    /// How long before its end a card is said to end soon.
+    pub const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+    const VERSION: u8 = 2;
 
-    pub(crate) fn sign(key: &IdentityKey, serial: u64, suites: &[u8]) -> Self {
-        let mut suites = suites.to_vec();
+    pub(crate) fn sign(key: &IdentityKey, fields: CardFields) -> Self {
+        let CardFields { serial, mut suites, log, not_after } = fields;
         suites.sort_unstable();
         suites.dedup();
         suites.truncate(Self::SUITES_MAX);
@@ -129,14 +174,16 @@ impl PeerCard {
             tls_spki: key.tls_spki(),
             suites,
             serial,
+            log,
+            not_after,
         };
         let signature = key.sign(Context::CARD, &encode(&body));
         Self::from_parts(body, signature)
     }
 
     fn from_parts(body: Body, signature: Signature) -> Self {
-        let Body { version: _, name, identity, tls_spki, suites, serial } = body;
-        Self { name, identity, tls_spki, suites, serial, signature }
+        let Body { version: _, name, identity, tls_spki, suites, serial, log, not_after } = body;
+        Self { name, identity, tls_spki, suites, serial, log, not_after, signature }
     }
 
     fn body(&self) -> Body {
@@ -147,6 +194,28 @@ impl PeerCard {
             tls_spki: self.tls_spki.clone(),
             suites: self.suites.clone(),
             serial: self.serial,
+            log: self.log.clone(),
+            not_after: self.not_after,
+        }
+    }
+
+    /// What its successor starts from.
+    pub fn fields(&self) -> CardFields {
+        CardFields {
+            serial: self.serial,
+            suites: self.suites.clone(),
+            log: self.log.clone(),
+            not_after: self.not_after,
+        }
+    }
+
+    /// How it stands at this time.
+    pub fn validity(&self, now: Timestamp) -> Validity {
+        let Some(end) = self.not_after else { return Validity::Unlimited };
+        match end.since(now) {
+            left if left.is_zero() => Validity::Ended(now.since(end)),
+            left if left <= Self::EXPIRY_NOTICE => Validity::EndsSoon(left),
+            left => Validity::Valid(left),
         }
     }
 

@@ -5,8 +5,8 @@ use bip39::{Language, Mnemonic};
 /// the same text takes 2^128 attempts.
 const SHOWN_BYTES: usize = 16;
 
-pub(crate) fn of_keys(ed25519: &[u8], ml_dsa: &[u8]) -> Fingerprint {
-    let mut hasher = Hasher::new(b"sluis/1 identity");
+pub(crate) fn of_keys(domain: &[u8], ed25519: &[u8], ml_dsa: &[u8]) -> Fingerprint {
+    let mut hasher = Hasher::new(domain);
     hasher.field(ed25519);
     hasher.field(ml_dsa);
     let Digest(bytes) = hasher.finish();

@@ -6,7 +6,8 @@ use ed25519_dalek::Signer;
 use minicbor::bytes::ByteArray;
 use ml_dsa::MlDsa65;
 
-use crate::{Context, IdentityPublic, KeyFileError, PeerCard, Signature, key_file, tls};
+use crate::key_file::{self, Content, Form};
+use crate::{CardFields, Context, IdentityPublic, KeyFileError, PeerCard, Signature, fingerprint_text, tls};
 
 /// Random bytes that make an identity: one 32-byte seed for each of its three keys.
 pub const SEEDS_BYTES: usize = 96;
@@ -21,11 +22,13 @@ pub struct IdentityKey {
     public: IdentityPublic,
 }
 
-pub(crate) struct Seeds {
-    pub(crate) ed25519: Secret<[u8; 32]>,
-    pub(crate) ml_dsa: Secret<[u8; 32]>,
-    pub(crate) tls: Secret<[u8; 32]>,
-}
+const FILE: Form<3> = Form {
+    kind: "identity key file",
+    first_line: "sluis identity key 1",
+    note: "Whoever has this file can act as this peer. Keep a copy in a safe place.",
+    fields: ["ed25519", "ml-dsa-65", "tls"],
+    check: b"sluis/1 identity key file",
+};
 
 impl IdentityKey {
     /// Makes an identity from random bytes, which the caller takes from the operating system.
@@ -33,37 +36,36 @@ impl IdentityKey {
         let (parts, _) = seeds.expose().as_chunks::<32>();
         let mut parts = parts.iter().map(|part| Secret::new(*part));
         let mut next = || parts.next().unwrap_or_else(|| Secret::new([0; 32]));
-        Self::from_seeds(name, Seeds { ed25519: next(), ml_dsa: next(), tls: next() })
+        Self::from_seeds(name, [next(), next(), next()])
     }
 
-    pub(crate) fn from_seeds(name: Name, seeds: Seeds) -> Self {
-        let ed25519 = ed25519_dalek::SigningKey::from_bytes(seeds.ed25519.expose());
-        let ml_dsa = Box::new(ml_dsa::SigningKey::<MlDsa65>::from_seed(seeds.ml_dsa.expose().into()));
+    fn from_seeds(name: Name, [ed25519, ml_dsa, tls_seed]: [Secret<[u8; 32]>; 3]) -> Self {
+        let ed25519 = ed25519_dalek::SigningKey::from_bytes(ed25519.expose());
+        let ml_dsa = Box::new(ml_dsa::SigningKey::<MlDsa65>::from_seed(ml_dsa.expose().into()));
         let public_ed25519 = ed25519.verifying_key().to_bytes();
         let public_ml_dsa = ml_dsa.as_ref().as_ref().encode().into();
         #[expect(clippy::expect_used, reason = "a clamped scalar times the base point has full order")]
         let public =
             IdentityPublic::from_keys(&public_ed25519, &public_ml_dsa).expect("own public keys are valid");
-        Self { name, ed25519, ml_dsa, tls_seed: seeds.tls, public }
-    }
-
-    pub(crate) fn seeds(&self) -> Seeds {
-        Seeds {
-            ed25519: Secret::new(self.ed25519.to_bytes()),
-            ml_dsa: Secret::new((*self.ml_dsa.as_seed()).into()),
-            tls: self.tls_seed.clone(),
-        }
+        Self { name, ed25519, ml_dsa, tls_seed, public }
     }
 
     /// Reads an identity key file. Refuses one that others can read.
     pub fn load(path: &Path) -> Result<Self, KeyFileError> {
-        key_file::load(path)
+        let Content { name, seeds } = key_file::load(&FILE, path)?;
+        Ok(Self::from_seeds(name, seeds))
     }
 
     /// Writes an identity key file that only its owner can read. It appears complete or not at all,
     /// and never replaces a file.
     pub fn save(&self, path: &Path) -> Result<(), KeyFileError> {
-        key_file::save(self, path)
+        let seeds = [
+            Secret::new(self.ed25519.to_bytes()),
+            Secret::new((*self.ml_dsa.as_seed()).into()),
+            self.tls_seed.clone(),
+        ];
+        let content = Content { name: self.name.clone(), seeds };
+        key_file::save(&FILE, &content, &fingerprint_text(&self.fingerprint()), path)
     }
 
     /// The peer this key belongs to.
@@ -116,10 +118,9 @@ impl IdentityKey {
         Self { tls_seed, ..self }
     }
 
-    /// This peer's card. `suites` are codes of envelope suites, `serial` must be higher than that of
-    /// any card given out before.
-    pub fn card(&self, serial: u64, suites: &[u8]) -> PeerCard {
-        PeerCard::sign(self, serial, suites)
+    /// This peer's card, signed over these fields and the peer's name and keys.
+    pub fn card(&self, fields: CardFields) -> PeerCard {
+        PeerCard::sign(self, fields)
     }
 }
 

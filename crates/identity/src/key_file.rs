@@ -1,4 +1,5 @@
-//! The identity key file: text, one field a line, readable by its owner only.
+//! Key files: text, one field a line, readable by their owner only. Identity key files look like this;
+//! other kinds ([`Form`]) have another first line and other seeds.
 //!
 //! ```text
 //! sluis identity key 1
@@ -19,17 +20,35 @@ use base::{Hasher, Name, Secret};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::key::Seeds;
-use crate::{IdentityKey, fingerprint_text};
-
-const FIRST_LINE: &str = "sluis identity key 1";
 const FILE_BYTES_MAX: u64 = 16 * 1024;
 const MODE: u32 = 0o600;
 
-/// What went wrong with an identity key file, and which. All of them are for the operator.
+/// One kind of key file with `N` seeds.
+pub(crate) struct Form<const N: usize> {
+    /// What messages call it.
+    pub(crate) kind: &'static str,
+    /// Says what the file is and which version.
+    pub(crate) first_line: &'static str,
+    /// For the person who opens it.
+    pub(crate) note: &'static str,
+    /// The names of the seeds.
+    pub(crate) fields: [&'static str; N],
+    /// Domain of the check value.
+    pub(crate) check: &'static [u8],
+}
+
+/// What a key file holds.
+pub(crate) struct Content<const N: usize> {
+    pub(crate) name: Name,
+    pub(crate) seeds: [Secret<[u8; 32]>; N],
+}
+
+/// What went wrong with a key file, and which. All of them are for the operator.
 #[derive(Debug, Error)]
-#[error("identity key file {}: {fault}", path.display())]
+#[error("{kind} {}: {fault}", path.display())]
 pub struct KeyFileError {
+    /// What it was taken for: `identity key file` or `log key file`.
+    pub kind: &'static str,
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it.
@@ -37,7 +56,7 @@ pub struct KeyFileError {
     pub fault: KeyFileFault,
 }
 
-/// What can be wrong with an identity key file.
+/// What can be wrong with a key file.
 #[derive(Debug, Error)]
 pub enum KeyFileFault {
     /// There is a file of that name.
@@ -61,8 +80,11 @@ pub enum KeyFileFault {
         size: u64,
     },
     /// Another kind of file, or of another version.
-    #[error("does not start with \"{FIRST_LINE}\"; is it the right file?")]
-    Kind,
+    #[error("does not start with \"{first_line}\"; is it the right file?")]
+    Kind {
+        /// How it should start.
+        first_line: &'static str,
+    },
     /// A line that cannot be read.
     #[error("line {line} is damaged; restore the file from its copy")]
     Line {
@@ -92,17 +114,28 @@ impl From<io::Error> for KeyFileFault {
     }
 }
 
-pub(crate) fn load(path: &Path) -> Result<IdentityKey, KeyFileError> {
-    read_private(path)
-        .and_then(|text| parse(&text))
-        .map_err(|fault| KeyFileError { path: path.to_owned(), fault })
+pub(crate) fn load<const N: usize>(form: &Form<N>, path: &Path) -> Result<Content<N>, KeyFileError> {
+    read_private(path, form.first_line).and_then(|text| parse(form, &text)).map_err(|fault| KeyFileError {
+        kind: form.kind,
+        path: path.to_owned(),
+        fault,
+    })
 }
 
-pub(crate) fn save(key: &IdentityKey, path: &Path) -> Result<(), KeyFileError> {
-    write_new(path, &render(key)).map_err(|fault| KeyFileError { path: path.to_owned(), fault })
+pub(crate) fn save<const N: usize>(
+    form: &Form<N>,
+    content: &Content<N>,
+    fingerprint: &str,
+    path: &Path,
+) -> Result<(), KeyFileError> {
+    write_new(path, &render(form, content, fingerprint)).map_err(|fault| KeyFileError {
+        kind: form.kind,
+        path: path.to_owned(),
+        fault,
+    })
 }
 
-fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyFileFault> {
+fn read_private(path: &Path, first_line: &'static str) -> Result<Zeroizing<String>, KeyFileFault> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
@@ -120,16 +153,17 @@ fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyFileFault> {
     // Reserved once, so that no reallocation leaves a copy of the key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX as usize + 1));
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| KeyFileFault::Kind)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| KeyFileFault::Kind { first_line })?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-fn parse(text: &str) -> Result<IdentityKey, KeyFileFault> {
+fn parse<const N: usize>(form: &Form<N>, text: &str) -> Result<Content<N>, KeyFileFault> {
     let mut lines = text.lines().enumerate();
-    if lines.next().map(|(_, line)| line.trim_end()) != Some(FIRST_LINE) {
-        return Err(KeyFileFault::Kind);
+    if lines.next().map(|(_, line)| line.trim_end()) != Some(form.first_line) {
+        return Err(KeyFileFault::Kind { first_line: form.first_line });
     }
-    let (mut name, mut ed25519, mut ml_dsa, mut tls, mut check) = (None, None, None, None, None);
+    let (mut name, mut check) = (None, None);
+    let mut seeds: [Option<Secret<[u8; 32]>>; N] = [const { None }; N];
     for (index, line) in lines {
         let damaged = || KeyFileFault::Line { line: index + 1 };
         let line = line.trim();
@@ -139,11 +173,11 @@ fn parse(text: &str) -> Result<IdentityKey, KeyFileFault> {
         let (field, value) = line.split_once(' ').ok_or_else(damaged)?;
         let twice = match field {
             "name" => name.replace(Name::parse(value).map_err(|_| damaged())?).is_some(),
-            "ed25519" => ed25519.replace(seed(value).ok_or_else(damaged)?).is_some(),
-            "ml-dsa-65" => ml_dsa.replace(seed(value).ok_or_else(damaged)?).is_some(),
-            "tls" => tls.replace(seed(value).ok_or_else(damaged)?).is_some(),
             "check" => check.replace(value.to_owned()).is_some(),
-            _ => true,
+            _ => match form.fields.iter().zip(&mut seeds).find(|(known, _)| **known == field) {
+                Some((_, place)) => place.replace(seed(value).ok_or_else(damaged)?).is_some(),
+                None => true,
+            },
         };
         if twice {
             return Err(damaged());
@@ -151,15 +185,15 @@ fn parse(text: &str) -> Result<IdentityKey, KeyFileFault> {
     }
     let missing = |field| KeyFileFault::Missing { field };
     let name = name.ok_or_else(|| missing("name"))?;
-    let seeds = Seeds {
-        ed25519: ed25519.ok_or_else(|| missing("ed25519"))?,
-        ml_dsa: ml_dsa.ok_or_else(|| missing("ml-dsa-65"))?,
-        tls: tls.ok_or_else(|| missing("tls"))?,
-    };
-    if check.ok_or_else(|| missing("check"))? != check_value(&name, &seeds) {
+    if let Some((field, _)) = form.fields.iter().zip(&seeds).find(|(_, seed)| seed.is_none()) {
+        return Err(missing(field));
+    }
+    // None is missing: see above.
+    let seeds = seeds.map(|seed| seed.unwrap_or_else(|| Secret::new([0; 32])));
+    if check.ok_or_else(|| missing("check"))? != check_value(form, &name, &seeds) {
         return Err(KeyFileFault::Check);
     }
-    Ok(IdentityKey::from_seeds(name, seeds))
+    Ok(Content { name, seeds })
 }
 
 fn seed(text: &str) -> Option<Secret<[u8; 32]>> {
@@ -169,36 +203,34 @@ fn seed(text: &str) -> Option<Secret<[u8; 32]>> {
 }
 
 /// Finds damage (a digit lost, two files mixed), not forgery: who can write the file owns the key.
-fn check_value(name: &Name, seeds: &Seeds) -> String {
-    let mut hasher = Hasher::new(b"sluis/1 identity key file");
+fn check_value<const N: usize>(form: &Form<N>, name: &Name, seeds: &[Secret<[u8; 32]>; N]) -> String {
+    let mut hasher = Hasher::new(form.check);
     hasher.field(name.as_str().as_bytes());
-    for seed in [&seeds.ed25519, &seeds.ml_dsa, &seeds.tls] {
+    for seed in seeds {
         hasher.field(seed.expose());
     }
     let digest = hasher.finish();
     hex::encode(digest.0.first_chunk::<8>().unwrap_or(&[0; 8]))
 }
 
-fn render(key: &IdentityKey) -> Zeroizing<String> {
-    let seeds = key.seeds();
-    let mut text = Zeroizing::new(String::with_capacity(1024));
-    text.push_str(FIRST_LINE);
-    text.push_str(
-        "\n# Whoever has this file can act as this peer. Keep a copy in a safe place.\n# fingerprint ",
-    );
-    text.push_str(&fingerprint_text(&key.fingerprint()));
-    text.push_str("\nname ");
-    text.push_str(key.name().as_str());
-    for (field, seed) in [("ed25519", &seeds.ed25519), ("ml-dsa-65", &seeds.ml_dsa), ("tls", &seeds.tls)] {
-        let digits = Zeroizing::new(hex::encode(seed.expose()));
-        text.push('\n');
-        text.push_str(field);
-        text.push(' ');
-        text.push_str(&digits);
+fn render<const N: usize>(form: &Form<N>, content: &Content<N>, fingerprint: &str) -> Zeroizing<String> {
+    let Content { name, seeds } = content;
+    // Reserved once, as above.
+    let mut text = Zeroizing::new(String::with_capacity(2048));
+    for part in
+        [form.first_line, "\n# ", form.note, "\n# fingerprint ", fingerprint, "\nname ", name.as_str()]
+    {
+        text.push_str(part);
     }
-    text.push_str("\ncheck ");
-    text.push_str(&check_value(key.name(), &seeds));
-    text.push('\n');
+    for (field, seed) in form.fields.iter().zip(seeds) {
+        let digits = Zeroizing::new(hex::encode(seed.expose()));
+        for part in ["\n", field, " ", &digits] {
+            text.push_str(part);
+        }
+    }
+    for part in ["\ncheck ", &check_value(form, name, seeds), "\n"] {
+        text.push_str(part);
+    }
     text
 }
 

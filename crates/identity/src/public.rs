@@ -46,15 +46,11 @@ impl IdentityPublic {
         ed25519: &[u8; Self::ED25519_BYTES],
         ml_dsa: &[u8; Self::ML_DSA_BYTES],
     ) -> Result<Self, VerifyError> {
-        let ed = ed25519_dalek::VerifyingKey::from_bytes(ed25519).map_err(|_| VerifyError::Key)?;
-        // A second encoding of the same point would be a second identity of the same key.
-        if ed.is_weak() || ed.to_edwards().compress().as_bytes() != ed25519 {
-            return Err(VerifyError::Key);
-        }
+        let ed = ed25519_key(ed25519)?;
         Ok(Self(Arc::new(Keys {
             ed25519: ed,
             ml_dsa: ml_dsa::VerifyingKey::decode(&(*ml_dsa).into()),
-            fingerprint: fingerprint::of_keys(ed25519, ml_dsa),
+            fingerprint: fingerprint::of_keys(b"sluis/1 identity", ed25519, ml_dsa),
         })))
     }
 
@@ -84,6 +80,16 @@ impl IdentityPublic {
         }
         Ok(())
     }
+}
+
+/// Reads an Ed25519 key of full order in its one encoding.
+pub(crate) fn ed25519_key(bytes: &[u8; 32]) -> Result<ed25519_dalek::VerifyingKey, VerifyError> {
+    let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| VerifyError::Key)?;
+    // A second encoding of the same point would be a second identity of the same key.
+    if key.is_weak() || key.to_edwards().compress().as_bytes() != bytes {
+        return Err(VerifyError::Key);
+    }
+    Ok(key)
 }
 
 impl PartialEq for IdentityPublic {

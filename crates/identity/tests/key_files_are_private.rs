@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use base::{Name, Secret};
-use identity::{Context, IdentityKey, KeyFileFault, SEEDS_BYTES};
+use identity::{Context, IdentityKey, KeyFileFault, LOG_SEEDS_BYTES, LogKey, SEEDS_BYTES};
 use proptest::prelude::*;
 
 #[test]
@@ -98,9 +98,9 @@ fn damaged_files_are_refused_and_never_become_another_key() {
 
     type Expected = fn(&KeyFileFault) -> bool;
     let cases: [(&str, String, Expected); 10] = [
-        ("empty", String::new(), |f| matches!(f, KeyFileFault::Kind)),
-        ("another file", "[identity]\nkey = 1\n".into(), |f| matches!(f, KeyFileFault::Kind)),
-        ("later version", text.replace("key 1", "key 2"), |f| matches!(f, KeyFileFault::Kind)),
+        ("empty", String::new(), |f| matches!(f, KeyFileFault::Kind { .. })),
+        ("another file", "[identity]\nkey = 1\n".into(), |f| matches!(f, KeyFileFault::Kind { .. })),
+        ("later version", text.replace("key 1", "key 2"), |f| matches!(f, KeyFileFault::Kind { .. })),
         ("line lost", text.replace(&line(&text, "tls "), ""), |f| {
             matches!(f, KeyFileFault::Missing { field: "tls" })
         }),
@@ -122,6 +122,35 @@ fn damaged_files_are_refused_and_never_become_another_key() {
     for (case, text, expected) in cases {
         assert_refused(folder.path(), case, &text, expected);
     }
+}
+
+#[test]
+fn a_log_key_file_is_kept_as_an_identity_key_file_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.key");
+    let log = |seed| LogKey::generate(Name::parse("relay-1").unwrap(), &Secret::new([seed; LOG_SEEDS_BYTES]));
+    log(1).save(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    let loaded = LogKey::load(&path).unwrap();
+    assert_eq!((loaded.fingerprint(), loaded.name().as_str()), (log(1).fingerprint(), "relay-1"));
+    assert!(matches!(log(2).save(&path).unwrap_err().fault, KeyFileFault::Exists));
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(&identity::fingerprint_text(&log(1).fingerprint())), "{text}");
+
+    key(1).save(&folder.path().join("identity.key")).unwrap();
+    let error = LogKey::load(&folder.path().join("identity.key")).unwrap_err();
+    assert!(
+        error.to_string().ends_with("does not start with \"sluis log key 1\"; is it the right file?"),
+        "{error}"
+    );
+    assert!(error.to_string().starts_with("log key file "), "{error}");
+    assert!(matches!(IdentityKey::load(&path).unwrap_err().fault, KeyFileFault::Kind { .. }));
+    fs::write(&path, text.replace("ml-dsa-44 01", "ml-dsa-44 02")).unwrap();
+    assert!(matches!(LogKey::load(&path).unwrap_err().fault, KeyFileFault::Check));
+    fs::write(&path, text.replace("ml-dsa-44 ", "ml-dsa-65 ")).unwrap();
+    assert!(matches!(LogKey::load(&path).unwrap_err().fault, KeyFileFault::Line { .. }));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(LogKey::load(&path).unwrap_err().fault, KeyFileFault::ReadableByOthers { .. }));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod backoff;
 pub mod config;
 pub mod exit;
 pub mod files;
+pub mod own;
 pub mod peers;
 pub mod ports;
 mod reload;

@@ -1,22 +1,13 @@
-//! The tables that name who a daemon is and whom it has pinned, the same in all three configurations.
+//! The tables that name whom a daemon has pinned, the same in all three configurations.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use base::Name;
-use identity::{IdentityKey, PeerCard};
+use identity::PeerCard;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, ENVIRONMENT_PREFIX, Loaded, peek};
-
-/// `[identity]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IdentityTable {
-    /// The identity key file (mode 0600), made by `init`.
-    pub key: PathBuf,
-}
 
 /// `[[peer]]`: a gateway on the other side.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,13 +58,6 @@ pub struct Relay {
     pub address: SocketAddr,
     /// Its card.
     pub card: PeerCard,
-}
-
-/// Reads the identity key that `[identity]` names.
-pub fn load_identity<T>(loaded: &Loaded<T>, table: &IdentityTable) -> Result<Arc<IdentityKey>, ConfigError> {
-    IdentityKey::load(&loaded.resolve(&table.key))
-        .map(Arc::new)
-        .map_err(|error| loaded.error("identity.key", error.to_string()))
 }
 
 /// Reads a card file and checks that it is the card of `name`. `key` is the place in the configuration.

@@ -90,6 +90,7 @@ impl Layout {
                 admin: self.admin_port("gateway-out"),
                 outbox: "outbox".into(),
                 keys: "keys".into(),
+                card: card(&out),
                 relays: vec![(relay.clone(), self.relay, card(&relay))],
                 peers: vec![(inn.clone(), card(&inn))],
                 routes: vec![outward::RouteOptions {
@@ -108,6 +109,7 @@ impl Layout {
                 listen: self.relay,
                 admin: self.admin_port("relay"),
                 keys: "keys".into(),
+                card: card(&relay),
                 tenants: vec![
                     relay::init::TenantOptions {
                         name: out.clone(),
@@ -128,6 +130,7 @@ impl Layout {
                 admin: self.admin_port("gateway-in"),
                 ledger: "ledger".into(),
                 keys: "keys".into(),
+                card: card(&inn),
                 relays: vec![(relay.clone(), self.relay, card(&relay))],
                 peers: vec![(out.clone(), card(&out))],
                 destinations: vec![inward::DestinationOptions {

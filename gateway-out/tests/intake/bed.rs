@@ -15,7 +15,7 @@ use gateway_out::{
     config::{Config, Respond},
     init,
 };
-use identity::IdentityKey;
+use identity::{CardFields, IdentityKey};
 use spool::{Delivery, Filter, Outbox, Queue};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -34,10 +34,12 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let keys = dir.path().join("keys");
         let name = |text: &str| Name::parse(text).unwrap();
-        init::create_keys(&keys, &name("out")).unwrap();
+        init::write_card(&dir.path().join("out.card"), &init::create_keys(&keys, &name("out")).unwrap())
+            .unwrap();
         init::create_outbox(&dir.path().join("outbox"), &keys).unwrap();
         for who in ["relay", "in"] {
-            let card = IdentityKey::generate(name(who), &Secret::random()).card(1, &[Suite::B.code()]);
+            let card = IdentityKey::generate(name(who), &Secret::random())
+                .card(CardFields::new(1, &[Suite::B.code()]));
             fs::write(dir.path().join(format!("{who}.card")), card.to_line()).unwrap();
         }
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -46,6 +48,7 @@ impl Bed {
             admin: nowhere,
             outbox: "outbox".into(),
             keys: "keys".into(),
+            card: "out.card".into(),
             relays: vec![(name("relay"), testkit::free_udp_address().unwrap(), "relay.card".into())],
             peers: vec![(name("in"), "in.card".into())],
             routes: vec![init::RouteOptions {

@@ -4,12 +4,13 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Attempt, DeliveryId, Hasher, Name, RouteId, Secret, random_bytes};
+use base::{Attempt, DeliveryId, Hasher, Name, RouteId, Secret, Timestamp, random_bytes};
 use bytes::Bytes;
-use identity::IdentityKey;
+use identity::{CardFields, IdentityKey, LogKey};
 use ledger::{NackReason, SettlementCore, sign_batch};
 use relay::vault::{Limits, Policy, Status, Tenant};
 use relay::{Listeners, Settings};
+use service::own::{Own, OwnKeys};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -98,9 +99,10 @@ impl Bed {
             (self.sender_key.fingerprint(), tenant(&self.sender_key, &[&self.recipient_key])),
             (self.recipient_key.fingerprint(), tenant(&self.recipient_key, &[])),
         ]);
-        let cards = [self.sender_key.card(1, &[]), self.recipient_key.card(1, &[])];
+        let cards =
+            [self.sender_key.card(CardFields::new(1, &[])), self.recipient_key.card(CardFields::new(1, &[]))];
         let settings = Settings {
-            identity: self.relay_key.clone(),
+            own: own(&self.relay_key),
             quic: self.address,
             admin: self.admin,
             keys: relay::Keys::new(&cards, &tenants),
@@ -163,18 +165,26 @@ impl Bed {
     }
 
     pub(crate) fn uplink(&self) -> Sender {
-        let card = self.relay_key.card(1, &[]);
+        let card = self.relay_key.card(CardFields::new(1, &[]));
         let (link, events, task) =
             Uplink::start(UplinkConfig::new(self.address.to_string(), card, &self.sender_key));
         Sender { link, events, task, recipient: self.recipient_key.fingerprint() }
     }
 
     pub(crate) fn downlink(&self) -> Recipient {
-        let card = self.relay_key.card(1, &[]);
+        let card = self.relay_key.card(CardFields::new(1, &[]));
         let (link, events, task) =
             Downlink::start(DownlinkConfig::new(self.address.to_string(), card, &self.recipient_key));
         Recipient { link, events, task, key: self.recipient_key.clone() }
     }
+}
+
+/// With a log key and a card that belong to the identity.
+fn own(identity: &Arc<IdentityKey>) -> Own {
+    let log_key = Arc::new(LogKey::generate(identity.name().clone(), &Secret::random()));
+    let keys = OwnKeys { identity: identity.clone(), log_key };
+    let card = keys.first_card(&[], Timestamp::now());
+    Own { identity: keys.identity, log_key: keys.log_key, card }
 }
 
 pub(crate) struct Sender {

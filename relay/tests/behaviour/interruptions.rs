@@ -296,7 +296,8 @@ async fn a_killed_relay_that_comes_back_is_noticed_at_the_next_packet() {
     let (out, receiving) = (key("out"), key("in"));
     let card = |key: &identity::IdentityKey| {
         let file = std::path::PathBuf::from(format!("{}.card", key.name()));
-        std::fs::write(dir.path().join(&file), key.card(1, &[]).to_line()).unwrap();
+        std::fs::write(dir.path().join(&file), key.card(identity::CardFields::new(1, &[])).to_line())
+            .unwrap();
         file
     };
     let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -313,7 +314,9 @@ async fn a_killed_relay_that_comes_back_is_noticed_at_the_next_packet() {
         },
     ];
     let admin = ([127, 0, 0, 1], 0).into();
-    let options = relay::init::Options { listen: free, admin, keys: "keys".into(), tenants };
+    let relay_card = relay::init::write_card(&dir.path().join("relay.card"), &relay_key).unwrap();
+    let options =
+        relay::init::Options { listen: free, admin, keys: "keys".into(), card: "relay.card".into(), tenants };
     let config = dir.path().join("relay.toml");
     std::fs::write(&config, relay::init::config_text(&options)).unwrap();
     let start = || {
@@ -322,7 +325,7 @@ async fn a_killed_relay_that_comes_back_is_noticed_at_the_next_packet() {
     };
 
     let mut process = start();
-    let mut link = transport::UplinkConfig::new(free.to_string(), relay_key.card(1, &[]), &out);
+    let mut link = transport::UplinkConfig::new(free.to_string(), relay_card, &out);
     link.timing.keep_alive = Duration::from_millis(200);
     let (_uplink, mut events, task) = transport::Uplink::start(link);
     let first = soon("connected", events.recv()).await;

@@ -78,7 +78,7 @@ impl Process {
 
     fn card_file(&self, key: &identity::IdentityKey) -> String {
         let path = self.dir.path().join(format!("{}.received", key.name()));
-        std::fs::write(&path, key.card(1, &[]).to_line()).unwrap();
+        std::fs::write(&path, key.card(identity::CardFields::new(1, &[])).to_line()).unwrap();
         path.to_str().unwrap().to_owned()
     }
 

@@ -1,7 +1,7 @@
 //! What the tests of this crate share: two peers with fixed keys, and a receipt between them.
 
 use base::{Attempt, DeliveryId, Digest, Name, ObjectId, RouteId, Secret, Status, Timestamp, Uid};
-use identity::{IdentityKey, PeerCard};
+use identity::{CardFields, IdentityKey, PeerCard};
 use ledger::{
     Destination, Level, Manifest, ManifestCore, Outcome, Party, Receipt, ReceiptFile, Remark, SettlementCore,
     sign_batch, sign_manifests,
@@ -24,7 +24,7 @@ pub(crate) fn sender() -> IdentityKey {
 }
 
 pub(crate) fn card(key: &IdentityKey) -> PeerCard {
-    key.card(1, &[1, 2])
+    key.card(CardFields::new(1, &[1, 2]))
 }
 
 pub(crate) fn party(key: &IdentityKey) -> Party {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use identity::IdentityKey;
+use identity::{CardFields, IdentityKey};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
 use rustls::quic::{ClientConnection, KeyChange, ServerConnection, Version};
@@ -86,11 +86,11 @@ impl Keys {
     }
 
     fn client(&self, key: &IdentityKey, pinned: &IdentityKey, provider: Arc<CryptoProvider>) -> ClientConfig {
-        client_config(&TlsIdentity::of(key), &pinned.card(1, &[]), provider).unwrap()
+        client_config(&TlsIdentity::of(key), &pinned.card(CardFields::new(1, &[])), provider).unwrap()
     }
 
     fn server(&self, provider: Arc<CryptoProvider>) -> ServerConfig {
-        let admitted = Cards::of(&[self.gateway.card(1, &[])]);
+        let admitted = Cards::of(&[self.gateway.card(CardFields::new(1, &[]))]);
         server_config(&TlsIdentity::of(&self.relay), admitted, provider).unwrap()
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base::{Attempt, DeliveryId, Fingerprint, RouteId};
 use bytes::Bytes;
-use identity::IdentityKey;
+use identity::{CardFields, IdentityKey};
 use rustls::crypto::aws_lc_rs;
 use tokio::sync::mpsc;
 use wire::{CloseCode, Role, ToRecipient, ToSender};
@@ -21,7 +21,7 @@ const ROUTE: RouteId = RouteId([4; 16]);
 fn remote(address: String, gateway: &IdentityKey, pinned: &IdentityKey) -> Remote {
     Remote {
         address,
-        card: pinned.card(1, &[]),
+        card: pinned.card(CardFields::new(1, &[])),
         identity: TlsIdentity::of(gateway),
         timing: Timing::default(),
     }
@@ -38,7 +38,7 @@ async fn link_of(events: &mut mpsc::Receiver<RelayEvent>) -> RelayLink {
 #[tokio::test]
 async fn wrong_keys_and_a_classical_handshake_do_not_connect() {
     let (relay, gateway, stranger) = (key("relay"), key("gateway"), key("stranger"));
-    let (listener, mut events) = listen(&relay, &[gateway.card(1, &[])], Timing::default());
+    let (listener, mut events) = listen(&relay, &[gateway.card(CardFields::new(1, &[]))], Timing::default());
     let address = listener.local_addr().unwrap().to_string();
     let kx_groups = vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1];
     let classical = rustls::crypto::CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
@@ -66,9 +66,12 @@ async fn an_idle_link_stays_and_a_silent_one_is_noticed_and_made_anew() {
     let (relay, gateway) = (key("relay"), key("gateway"));
     for (keep_alive, stays) in [(Duration::from_millis(200), true), (Duration::from_secs(10), false)] {
         let timing = Timing { idle: Duration::from_millis(1500), keep_alive };
-        let (listener, mut relay_events) = listen(&relay, &[gateway.card(1, &[])], timing);
-        let mut config =
-            UplinkConfig::new(listener.local_addr().unwrap().to_string(), relay.card(1, &[]), &gateway);
+        let (listener, mut relay_events) = listen(&relay, &[gateway.card(CardFields::new(1, &[]))], timing);
+        let mut config = UplinkConfig::new(
+            listener.local_addr().unwrap().to_string(),
+            relay.card(CardFields::new(1, &[])),
+            &gateway,
+        );
         config.timing = timing;
         let (_uplink, mut events, task) = Uplink::start(config);
         assert!(matches!(soon("connected", events.recv()).await, Some(UplinkEvent::Connected { .. })));
@@ -93,7 +96,11 @@ async fn an_idle_link_stays_and_a_silent_one_is_noticed_and_made_anew() {
 async fn an_unavailable_relay_fails_at_once_and_the_link_goes_on_trying() {
     let (relay, gateway) = (key("relay"), key("gateway"));
     let socket = crate::quic::bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let config = UplinkConfig::new(socket.local_addr().unwrap().to_string(), relay.card(1, &[]), &gateway);
+    let config = UplinkConfig::new(
+        socket.local_addr().unwrap().to_string(),
+        relay.card(CardFields::new(1, &[])),
+        &gateway,
+    );
     let (uplink, _events, task) = Uplink::start(config);
     assert_eq!(uplink.prekey(Fingerprint([1; 32]), ROUTE).await, Err(crate::Unavailable));
     let deposited = uplink.deposit(offer(1), WholeBody::of(Bytes::from_static(b"x"))).await;
@@ -110,7 +117,7 @@ async fn an_unavailable_relay_fails_at_once_and_the_link_goes_on_trying() {
 #[tokio::test]
 async fn many_gateways_at_once_all_connect() {
     let (relay, gateway) = (key("relay"), key("gateway"));
-    let (listener, mut events) = listen(&relay, &[gateway.card(1, &[])], Timing::default());
+    let (listener, mut events) = listen(&relay, &[gateway.card(CardFields::new(1, &[]))], Timing::default());
     let drain = tokio::spawn(async move { while events.recv().await.is_some() {} });
     let remote = remote(listener.local_addr().unwrap().to_string(), &gateway, &relay);
     let mut connecting = tokio::task::JoinSet::new();
@@ -141,10 +148,11 @@ fn offer(n: u8) -> Offer {
 #[tokio::test]
 async fn a_sender_keeps_to_its_grants() {
     let (relay, gateway) = (key("relay"), key("gateway"));
-    let (listener, mut relay_events) = listen(&relay, &[gateway.card(1, &[])], Timing::default());
+    let (listener, mut relay_events) =
+        listen(&relay, &[gateway.card(CardFields::new(1, &[]))], Timing::default());
     let (uplink, mut events, task) = Uplink::start(UplinkConfig::new(
         listener.local_addr().unwrap().to_string(),
-        relay.card(1, &[]),
+        relay.card(CardFields::new(1, &[])),
         &gateway,
     ));
     let link = link_of(&mut relay_events).await;
@@ -186,10 +194,11 @@ async fn a_sender_keeps_to_its_grants() {
 #[tokio::test]
 async fn a_recipient_refuses_what_it_did_not_grant() {
     let (relay, gateway) = (key("relay"), key("gateway"));
-    let (listener, mut relay_events) = listen(&relay, &[gateway.card(1, &[])], Timing::default());
+    let (listener, mut relay_events) =
+        listen(&relay, &[gateway.card(CardFields::new(1, &[]))], Timing::default());
     let (_downlink, mut events, task) = Downlink::start(DownlinkConfig::new(
         listener.local_addr().unwrap().to_string(),
-        relay.card(1, &[]),
+        relay.card(CardFields::new(1, &[])),
         &gateway,
     ));
     let mut link = link_of(&mut relay_events).await;

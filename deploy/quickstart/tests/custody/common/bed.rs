@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use base::{Name, RouteId, Secret};
+use base::{Name, RouteId};
 use envelope::Suite;
 use gateway_in::init as inward;
 use gateway_out::{config::Respond, init as outward};
 use identity::IdentityKey;
-use service::config::Span;
+use service::{config::Span, own::OwnKeys};
 use spool::{Delivery, Filter, Outbox, Queue, State};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -195,7 +195,7 @@ impl Bed {
 
     /// A sender's identity.
     pub(crate) fn key(&self, who: &str) -> IdentityKey {
-        let file = if who == OUT { outward::IDENTITY_KEY.to_owned() } else { format!("{who}.key") };
+        let file = if who == OUT { format!("{}.key", outward::ROLE) } else { format!("{who}.key") };
         IdentityKey::load(&self.path("keys").join(file)).unwrap()
     }
 
@@ -222,9 +222,7 @@ impl Bed {
             .unwrap();
         inward::write_card(&file(IN), &inward::create_keys(&keys, &name(IN)).unwrap()).unwrap();
         for who in [OTHER, MALLORY] {
-            let key = IdentityKey::generate(name(who), &Secret::random());
-            key.save(&keys.join(format!("{who}.key"))).unwrap();
-            outward::write_card(&file(who), &key).unwrap();
+            outward::write_card(&file(who), &OwnKeys::create(&keys, who, &name(who)).unwrap()).unwrap();
         }
         outward::create_outbox(&self.path("outbox"), &keys).unwrap();
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -235,6 +233,7 @@ impl Bed {
             admin: nowhere,
             outbox: "outbox".into(),
             keys: "keys".into(),
+            card: card(OUT),
             relays: relays.clone(),
             peers: vec![(name(IN), card(IN))],
             routes: self.plan.routes.iter().filter(ours).map(outward_route).collect(),
@@ -249,12 +248,14 @@ impl Bed {
             listen: self.relay_address,
             admin: nowhere,
             keys: "keys".into(),
+            card: card(RELAY),
             tenants: senders.into_iter().chain([tenant(IN, Vec::new())]).collect(),
         });
         let inn = inward::config_text(&inward::Options {
             admin: nowhere,
             ledger: "ledger".into(),
             keys: "keys".into(),
+            card: card(IN),
             relays,
             peers: [OUT, OTHER].map(|who| (name(who), card(who))).into(),
             destinations: self.plan.destinations.iter().map(destination).collect(),
