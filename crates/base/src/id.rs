@@ -97,6 +97,10 @@ fixed_bytes!(
     BootId, 16
 );
 fixed_bytes!(
+    /// One log of a relay, from its first entry to its last.
+    EpochId, 16
+);
+fixed_bytes!(
     /// SHA-256.
     Digest, 32
 );

@@ -18,7 +18,7 @@ mod uid;
 
 pub use ae_title::{AeTitle, AeTitleError};
 pub use id::{
-    Attempt, BootId, DeliveryId, Digest, Fingerprint, Hasher, HexError, ObjectId, PrekeyId, RouteId,
+    Attempt, BootId, DeliveryId, Digest, EpochId, Fingerprint, Hasher, HexError, ObjectId, PrekeyId, RouteId,
     SessionId, random_bytes,
 };
 pub use meta::{InstanceMeta, MoveOriginator, Priority};

@@ -1,4 +1,4 @@
-//! Receipts: what a receiving gateway signs about an instance, and how anybody checks it.
+//! Receipts: what a receiving gateway signs about an instance, and how anybody checks it; and the relay's log.
 //!
 //! A receiving gateway ends each attempt with one [`Settlement`]: final, deferred or nack. Up to 256 of them share
 //! one signature over the root of an RFC 6962 Merkle tree; each carries its own path, so that one file verifies alone.
@@ -6,15 +6,16 @@
 //! answers it with a [`Manifest`], signed in batches too: its own word that it sent this. FORMAT.md has the bytes.
 //!
 //! What it does not do: no clock, no socket, no disk, no random source. It does not decide what a status means (the
-//! receiving gateway does) nor what ends custody (the sending gateway does). The append-only log and its
-//! checkpoints are not here yet; they will stand on [`tree`].
+//! receiving gateway does) nor what ends custody (the sending gateway does). Of the
+//! relay's log it has tree, checkpoints and proofs ([`log`]), not the decision when a head is signed.
 //!
-//! Read first: [`Receipt`], [`Settlement`], [`ReceiptFile`].
+//! Read first: [`Receipt`], [`Settlement`], [`ReceiptFile`]; of the log [`log::LogTree`], [`log::Checkpoint`].
 
 mod batch;
 mod codec;
 mod deferred;
 mod file;
+pub mod log;
 mod manifest;
 mod receipt;
 mod says;

@@ -11,7 +11,7 @@ use thiserror::Error;
 pub struct Tree(MemoryBackedTree<Sha256, Vec<u8>>);
 
 /// Why a path does not show that a leaf is in a tree.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum PathError {
     /// The index is not below the number of leaves.
     #[error("leaf {index} is out of range: the tree has {leaves} leaves")]
