@@ -213,6 +213,11 @@ class Stack:
         """A command of a role that takes --config."""
         return run([binary(role), *words, "--config", self.config(role)], seconds, check)
 
+    def command_at(self, role: str, config: Path, *words: str, seconds: float = 60.0):
+        """A command of a role with another configuration."""
+        config.parent.mkdir(parents=True, exist_ok=True)
+        return run([binary(role), *words, "--config", config], seconds)
+
     def queue(self) -> list[dict]:
         """Deliveries that have not ended, parked ones included; at most a thousand."""
         return json.loads(self.command("gateway-out", "queue", "ls", "--json").stdout)

@@ -1,17 +1,21 @@
 //! Puts gateway-in together: what its parts share, and the order in which they start and stop.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use base::Timestamp;
 use ledger::Party;
 use serde_json::{Value, json};
 use service::{
-    Ended, Tasks,
+    Ended, LastReload, Reloads, Tasks,
     admin::{Admin, Readiness},
 };
 use spool::Inbound;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use transport::{Downlink, DownlinkConfig};
@@ -20,8 +24,9 @@ use crate::{
     acks,
     config::Settings,
     destination::{Changes, Destination, HealthState},
-    inbox::{self, Inbox, OFFERS_MAX},
-    links::{Link, Queues},
+    inbox::Inbox,
+    links::Link,
+    reload::{self, Last, Live, RouteQueues},
     signer::{self, Signer},
 };
 
@@ -52,12 +57,10 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
     let signer = Signer::start(Arc::clone(&settings.own.identity), inbound.clone(), &mut signing);
     let inbox = Arc::new(Inbox::new(&settings, destinations, receiver, changes, inbound, signer));
 
-    let mut queues = Queues::new();
+    let (route_queues, adding) = RouteQueues::new();
+    collecting.spawn("admission", reload::admit_all(Arc::clone(&inbox), adding));
     for route in inbox.all_routes() {
-        let (queue, offers) = mpsc::channel(OFFERS_MAX);
-        queues.insert(route.id, queue);
-        let name = format!("route from {} to {}", route.from, route.destination);
-        collecting.spawn(name, inbox::admit(Arc::clone(&inbox), offers));
+        route_queues.add(route.id).await;
     }
     let (acks, acknowledged) = acks::queue();
     collecting.spawn("acknowledgements", acks::run(Arc::clone(&inbox), acknowledged));
@@ -73,20 +76,31 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
             identity: Arc::clone(&settings.own.identity),
             inbox: Arc::clone(&inbox),
             downlink,
-            queues: queues.clone(),
+            queues: route_queues.queues(),
             acks: acks.clone(),
         };
         collecting.spawn(format!("relay {}", relay.name), link.run(events, collecting.token()));
         links.push(task);
     }
-    drop((queues, acks));
+    drop(acks);
     let mut answering = Tasks::new();
-    let status = Status { inbox: Arc::clone(&inbox), downlinks, settings: Arc::new(settings) };
-    answering.spawn("admin", serve_admin(status, admin, answering.token()));
+    let (reloads, requests) = Reloads::new()?;
+    let (source, last) = (settings.source.clone(), Last::default());
+    let live = Live {
+        inbox: Arc::clone(&inbox),
+        queues: route_queues,
+        downlinks: downlinks.clone(),
+        relays: settings.relays.clone(),
+        identity: Arc::clone(&settings.own.identity),
+        last: Arc::clone(&last),
+    };
+    let status = Status { inbox: Arc::clone(&inbox), downlinks, settings: Arc::new(settings), last };
+    answering.spawn("admin", serve_admin(status, admin, reloads, answering.token()));
     info!(routes = inbox.all_routes().count(), "gateway-in is running");
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
+        () = live.run(&source, requests) => None,
         ended = first_ended([&mut collecting, &mut delivering, &mut signing, &mut answering]) => Some(ended),
     };
     info!("stopping: nothing new is collected; what is under way ends first");
@@ -131,6 +145,7 @@ struct Status {
     inbox: Arc<Inbox>,
     downlinks: Vec<(base::Name, Downlink)>,
     settings: Arc<Settings>,
+    last: Last,
 }
 
 impl Status {
@@ -158,6 +173,7 @@ impl Status {
             "version": env!("CARGO_PKG_VERSION"),
             "name": self.settings.own.identity.name(),
             "fingerprint": identity::fingerprint_text(&self.settings.own.identity.fingerprint()),
+            "last_reload": self.last.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(LastReload::json),
             "relays": relays.collect::<Vec<_>>(),
             "destinations": destinations.collect::<Vec<_>>(),
             "in_flight": self.inbox.in_flight(),
@@ -182,7 +198,12 @@ pub async fn ledger_json(inbound: &Inbound) -> Value {
     }
 }
 
-async fn serve_admin(status: Status, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+async fn serve_admin(
+    status: Status,
+    listener: TcpListener,
+    reloads: Reloads,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let ready = {
         let status = status.clone();
         move || {
@@ -194,5 +215,5 @@ async fn serve_admin(status: Status, listener: TcpListener, stop: CancellationTo
         let status = status.clone();
         async move { status.json().await }
     };
-    Admin::new(ready, json).serve(listener, stop).await
+    Admin::new(ready, json).with_reload(reloads).serve(listener, stop).await
 }

@@ -212,6 +212,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Log lines.
     pub log: LogConfig,
+    /// The file that all of this comes from, to be read again.
+    pub source: PathBuf,
 }
 
 /// One sender's way to one destination.
@@ -227,6 +229,16 @@ pub struct Route {
     pub destination: Name,
     /// Cipher suite.
     pub suite: Suite,
+}
+
+impl Route {
+    /// Whether sessions of the one go on as sessions of the other.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.sender.identity == other.sender.identity
+            && self.from == other.from
+            && self.suite == other.suite
+            && self.destination == other.destination
+    }
 }
 
 /// A checked `[[destination]]`.
@@ -295,6 +307,7 @@ impl Config {
             destinations,
             admin: config.admin.listen,
             log: config.log.clone(),
+            source: loaded.path().to_owned(),
         })
     }
 }

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -36,7 +36,8 @@ pub const OFFERS_MAX: usize = 4096;
 
 /// What all routes share.
 pub struct Inbox {
-    pub(crate) routes: HashMap<RouteId, Arc<Route>>,
+    // Owned by `route`, `all_routes` and `exchange_routes`; never held across an await.
+    routes: RwLock<Arc<HashMap<RouteId, Arc<Route>>>>,
     pub(crate) destinations: HashMap<Name, Arc<Destination>>,
     pub(crate) collect: CollectTable,
     pub(crate) receiver: Party,
@@ -44,6 +45,7 @@ pub struct Inbox {
     pub(crate) signer: Signer,
     pub(crate) room: Room,
     changes: Changes,
+    closed_routes: watch::Sender<Vec<RouteId>>,
     // Owned by `with_sessions`; never held across an await.
     sessions: Mutex<ReceiverSessions>,
     // Owned by `join`, `leave`, `cancel` and `Entry::drop`; never held across an await.
@@ -54,6 +56,7 @@ pub struct Inbox {
 
 /// A delivery that is being worked on.
 struct InFlight {
+    route: RouteId,
     /// Of its [`Entry`]: the same delivery, entered again, has another.
     number: u64,
     cancel: CancellationToken,
@@ -74,7 +77,7 @@ impl Inbox {
         let fingerprint = receiver.fingerprint;
         let room = Room::new(&settings.collect, &destinations.keys().cloned().collect::<Vec<_>>());
         Self {
-            routes: settings.routes.clone(),
+            routes: RwLock::new(Arc::new(settings.routes.clone())),
             destinations,
             collect: settings.collect.clone(),
             receiver,
@@ -84,8 +87,20 @@ impl Inbox {
             changes,
             sessions: Mutex::new(ReceiverSessions::new(fingerprint)),
             in_flight: Mutex::default(),
+            closed_routes: watch::Sender::new(Vec::new()),
             entered: AtomicU64::new(0),
         }
+    }
+
+    /// Tells the links that routes are other ones, and which are gone.
+    pub fn routes_changed(&self, over: &[RouteId]) {
+        let gone = over.iter().copied().filter(|route| self.route(*route).is_none());
+        self.closed_routes.send_replace(gone.collect());
+    }
+
+    /// Ends a wait whenever the routes have changed; says which are gone.
+    pub fn closed_routes(&self) -> watch::Receiver<Vec<RouteId>> {
+        self.closed_routes.subscribe()
     }
 
     /// Runs `act` on the sessions.
@@ -102,12 +117,41 @@ impl Inbox {
 
     /// The route with this id.
     pub fn route(&self, id: RouteId) -> Option<Arc<Route>> {
-        self.routes.get(&id).cloned()
+        self.routes_now().get(&id).cloned()
+    }
+
+    fn routes_now(&self) -> Arc<HashMap<RouteId, Arc<Route>>> {
+        Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Exchanges all routes. Of those that are gone or have another sender, suite or destination, sessions and prekeys
+    /// are destroyed at once and running deliveries are called off; they are the first of the answer. The second are
+    /// those that are to be opened.
+    pub fn exchange_routes(&self, routes: HashMap<RouteId, Arc<Route>>) -> (Vec<RouteId>, Vec<Arc<Route>>) {
+        let routes = Arc::new(routes);
+        let earlier = std::mem::replace(
+            &mut *self.routes.write().unwrap_or_else(PoisonError::into_inner),
+            Arc::clone(&routes),
+        );
+        let same = |a: &Route, b: Option<&Arc<Route>>| b.is_some_and(|b| a.is_like(b));
+        let over: Vec<_> = earlier
+            .values()
+            .filter(|route| !same(route, routes.get(&route.id)))
+            .map(|route| route.id)
+            .collect();
+        let new = routes.values().filter(|route| !same(route, earlier.get(&route.id))).cloned().collect();
+        self.with_sessions(|sessions| over.iter().for_each(|route| sessions.forget_route(*route)));
+        let table = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        table
+            .values()
+            .filter(|running| over.contains(&running.route))
+            .for_each(|running| running.cancel.cancel());
+        (over, new)
     }
 
     /// All routes.
     pub fn all_routes(&self) -> impl Iterator<Item = Arc<Route>> {
-        self.routes.values().cloned().collect::<Vec<_>>().into_iter()
+        self.routes_now().values().cloned().collect::<Vec<_>>().into_iter()
     }
 
     /// Where a route leads.
@@ -143,7 +187,10 @@ impl Inbox {
         }
         let (cancel, delivery) = (CancellationToken::new(), offer.delivery);
         let number = self.entered.fetch_add(1, Ordering::Relaxed);
-        table.insert(delivery, InFlight { number, cancel: cancel.clone(), joined: Vec::new() });
+        table.insert(
+            delivery,
+            InFlight { route: offer.route, number, cancel: cancel.clone(), joined: Vec::new() },
+        );
         Some((offer, Entry { inbox: Arc::clone(self), delivery, number }, cancel))
     }
 
@@ -159,9 +206,10 @@ impl Inbox {
         offer: &IncomingOffer,
         now: Timestamp,
     ) -> Result<(Arc<Route>, OpenedHeader), NackReason> {
-        let route = self.routes.get(&offer.route).ok_or(NackReason::WrongDestination)?;
+        let routes = self.routes_now();
+        let route = routes.get(&offer.route).ok_or(NackReason::WrongDestination)?;
         let pin = |id: RouteId| {
-            let route = self.routes.get(&id)?;
+            let route = routes.get(&id)?;
             Some(Pinned {
                 identity: route.sender.identity.clone(),
                 suite: route.suite,

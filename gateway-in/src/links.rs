@@ -1,7 +1,12 @@
 //! The link to each relay: prekeys are published, windows are opened and closed with the
 //! destinations, offers go to their route's queue, acknowledgements to the ledger.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use base::{RouteId, Secret, Timestamp, limits::SESSION_LIFE_MAX};
 use envelope::{PrekeyKind, PrekeySecret, Suite};
@@ -30,7 +35,28 @@ const REFRESH: Duration = Duration::from_secs(SESSION_LIFE_MAX.as_secs() / 2);
 const UNACKNOWLEDGED_MAX: u32 = 10_000;
 
 /// Queues of offers, one for each route.
-pub type Queues = HashMap<RouteId, mpsc::Sender<(Downlink, IncomingOffer)>>;
+///
+/// The lock guards the map only and is never held across an await.
+#[derive(Clone, Default)]
+pub struct Queues(Arc<RwLock<HashMap<RouteId, Queue>>>);
+
+type Queue = mpsc::Sender<(Downlink, IncomingOffer)>;
+
+impl Queues {
+    /// A route has one from now on.
+    pub fn insert(&self, route: RouteId, queue: Queue) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(route, queue);
+    }
+
+    /// A route has none any more.
+    pub fn remove(&self, route: RouteId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&route);
+    }
+
+    fn get(&self, route: RouteId) -> Option<Queue> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&route).cloned()
+    }
+}
 
 /// One relay's link.
 pub struct Link {
@@ -57,6 +83,7 @@ impl Link {
     ) -> Result<(), Infallible> {
         let mut refresh = Instant::now() + REFRESH;
         let mut health = self.inbox.health_changes();
+        let mut closed = self.inbox.closed_routes();
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -68,6 +95,11 @@ impl Link {
                 }
                 _ = health.changed() => {
                     self.open_windows().await;
+                    continue;
+                }
+                _ = closed.changed() => {
+                    let gone = closed.borrow_and_update().clone();
+                    self.routes_changed(gone).await;
                     continue;
                 }
                 event = events.recv() => match event {
@@ -109,7 +141,7 @@ impl Link {
     }
 
     fn offered(&self, offer: IncomingOffer) {
-        let Some(queue) = self.queues.get(&offer.route) else {
+        let Some(queue) = self.queues.get(offer.route) else {
             warn!(route = %offer.route, sender = %offer.sender, "an offer for a route that is not configured");
             return;
         };
@@ -137,6 +169,17 @@ impl Link {
                 return;
             }
         }
+    }
+
+    /// Nothing is offered on routes that are gone; those that are new, or another sender's, get their own prekeys.
+    async fn routes_changed(&self, gone: Vec<RouteId>) {
+        for route in gone {
+            let nothing = Prekeys { replace: true, ..Prekeys::default() };
+            let _ = self.downlink.publish(route, nothing).await;
+            let _ = self.downlink.window(route, 0).await;
+        }
+        self.publish_all(true).await;
+        self.open_windows().await;
     }
 
     /// A route is open while its destination is up.

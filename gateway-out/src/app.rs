@@ -1,11 +1,14 @@
 //! Puts gateway-out together: what its parts share, and the order in which they start and stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Result;
 use base::{Digest, Timestamp};
 use identity::IdentityKey;
-use service::{Tasks, admin::Admin};
+use service::{LastReload, Reloads, Tasks, admin::Admin};
 use spool::{IndexKey, Outbox, OutboxConfig, OutboxKey, RetryPolicy};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +18,7 @@ use transport::{Uplink, UplinkConfig};
 use crate::{
     countersign::{self, Countersign},
     dispatch::{self, Dispatch},
-    intake,
+    intake, reload,
     sessions::Sessions,
     settings::{OutboxSettings, Settings},
     settle,
@@ -46,12 +49,20 @@ pub struct Shared {
     pub uplinks: Vec<Uplink>,
     /// Counts of this run.
     pub counters: crate::status::Counters,
+    /// How the last reload ended, if there was one.
+    pub last_reload: Mutex<Option<LastReload>>,
 }
 
 impl Shared {
     /// Our identity.
     pub fn identity(&self) -> &Arc<IdentityKey> {
         &self.settings.own.identity
+    }
+
+    /// Notes how a reload ended.
+    pub fn reloaded(&self, reloaded: &service::Reloaded) {
+        let last = LastReload::now(reloaded);
+        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 
     /// The first relay that is connected.
@@ -139,6 +150,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         strays: Strays::default(),
         uplinks,
         counters: crate::status::Counters::default(),
+        last_reload: Mutex::default(),
     });
 
     // Groups, stopped one after the other: who accepts, who sends, who hears answers, who signs for them.
@@ -155,7 +167,9 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         link_tasks.push(task);
     }
     let mut admin_tasks = Tasks::new();
-    admin_tasks.spawn("admin", serve_admin(Arc::clone(&shared), listeners.admin, admin_tasks.token()));
+    let (reloads, requests) = Reloads::new()?;
+    let admin = serve_admin(Arc::clone(&shared), listeners.admin, reloads, admin_tasks.token());
+    admin_tasks.spawn("admin", admin);
     info!(
         dicom = %shared.settings.dicom.listen,
         routes = shared.settings.routes.iter().count(),
@@ -165,6 +179,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
+        () = reload::run(&shared, requests) => None,
         ended = first_failure([&mut accepting, &mut sending, &mut answering, &mut signing, &mut admin_tasks]) => Some(ended),
     };
     info!("stopping: no new associations; what is under way ends first");
@@ -208,6 +223,7 @@ fn report(drained: &service::Drained) {
 async fn serve_admin(
     shared: Arc<Shared>,
     listener: TcpListener,
+    reloads: Reloads,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let ready = {
@@ -221,5 +237,5 @@ async fn serve_admin(
         let shared = Arc::clone(&shared);
         async move { crate::status::status(&shared).await }
     };
-    Admin::new(ready, status).serve(listener, stop).await
+    Admin::new(ready, status).with_reload(reloads).serve(listener, stop).await
 }

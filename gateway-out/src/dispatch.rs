@@ -236,7 +236,7 @@ impl Dispatcher {
             // Those that have just started may not have told the outbox yet.
             let limit = u32::try_from(slots).unwrap_or(u32::MAX);
             match shared.outbox.due_on(route.id, Timestamp::now(), limit).await {
-                Ok(due) => self.start(route, due, free),
+                Ok(due) => self.start(&route, due, free),
                 Err(error) => error!(%error, "outbox cannot be read"),
             }
         }

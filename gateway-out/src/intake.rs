@@ -143,7 +143,7 @@ impl Admission for Door<'_> {
             Err(refusal) => {
                 let nearest =
                     self.shared.settings.routes.nearest(called).filter(|_| refusal == Refusal::Called);
-                warn!(%calling, %called, did_you_mean = nearest.map(tracing::field::display), "association rejected: {refusal}");
+                warn!(%calling, %called, did_you_mean = nearest.as_ref().map(tracing::field::display), "association rejected: {refusal}");
                 return Verdict::Reject(match refusal {
                     Refusal::Called => RejectReason::CalledAeTitleNotRecognized,
                     Refusal::Calling | Refusal::Source => RejectReason::CallingAeTitleNotRecognized,
@@ -158,7 +158,7 @@ impl Admission for Door<'_> {
             warn!(%calling, %called, %error, "association rejected: the outbox takes nothing more");
             return Verdict::Reject(RejectReason::LocalLimitExceeded);
         }
-        *self.route.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(route));
+        *self.route.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&route));
         let policy = dimse::StoragePolicy {
             private_sop_classes: route.private_sop_classes,
             prefer: route.prefer.clone(),

@@ -19,6 +19,7 @@ pub mod intake;
 pub mod pipeline;
 pub mod queue;
 pub mod receipts;
+pub mod reload;
 pub mod routes;
 pub mod send;
 pub mod sessions;

@@ -1,6 +1,9 @@
 //! Which route a called AE title names, and who may use it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use base::{AeTitle, DeliveryId, Name, ObjectId, RouteId, Uid};
 use envelope::Suite;
@@ -68,46 +71,65 @@ pub enum Refusal {
     Source,
 }
 
-/// All routes of one configuration.
+/// All routes. A reload exchanges them; whoever has one already keeps it to the end of what it does.
+///
+/// The lock guards the list only and is never held across an await.
 #[derive(Debug, Default)]
-pub struct Routes(Vec<Arc<Route>>);
+pub struct Routes(RwLock<Arc<Vec<Arc<Route>>>>);
 
 impl Routes {
     /// Takes routes whose AE titles and ids are known to be unique.
     pub fn new(routes: Vec<Arc<Route>>) -> Self {
-        Self(routes)
+        Self(RwLock::new(Arc::new(routes)))
     }
 
     /// The route that this association may use.
-    pub fn admit(&self, calling: &AeTitle, called: &AeTitle, source: IpAddr) -> Result<&Arc<Route>, Refusal> {
-        let route = self.0.iter().find(|route| route.ae == *called).ok_or(Refusal::Called)?;
+    pub fn admit(&self, calling: &AeTitle, called: &AeTitle, source: IpAddr) -> Result<Arc<Route>, Refusal> {
+        let route = self.iter().find(|route| route.ae == *called).ok_or(Refusal::Called)?;
         route.admits(calling, source)?;
         Ok(route)
     }
 
     /// The route with this id.
-    pub fn by_id(&self, id: RouteId) -> Option<&Arc<Route>> {
-        self.0.iter().find(|route| route.id == id)
+    pub fn by_id(&self, id: RouteId) -> Option<Arc<Route>> {
+        self.iter().find(|route| route.id == id)
     }
 
     /// All of them, in the order of the file.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.0.iter()
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Route>> + use<> {
+        self.now().as_ref().clone().into_iter()
+    }
+
+    /// Exchanges all of them. Gives those that are gone, or lead to other keys: their sessions are over.
+    pub fn exchange(&self, routes: &Self) -> Vec<RouteId> {
+        let routes = routes.now();
+        let earlier = std::mem::replace(
+            &mut *self.0.write().unwrap_or_else(PoisonError::into_inner),
+            Arc::clone(&routes),
+        );
+        let is_over = |route: &&Arc<Route>| {
+            !routes.iter().any(|now| {
+                now.id == route.id
+                    && now.receiver.identity == route.receiver.identity
+                    && now.suite == route.suite
+            })
+        };
+        earlier.iter().filter(is_over).map(|route| route.id).collect()
     }
 
     /// The configured title nearest to one that was refused: "did you mean GW_MUNICH?"
-    pub fn nearest(&self, called: &AeTitle) -> Option<&AeTitle> {
+    pub fn nearest(&self, called: &AeTitle) -> Option<AeTitle> {
         let distance = |title: &AeTitle| {
             strsim::damerau_levenshtein(
                 &title.as_str().to_ascii_uppercase(),
                 &called.as_str().to_ascii_uppercase(),
             )
         };
-        self.0
-            .iter()
-            .map(|route| &route.ae)
-            .min_by_key(|title| distance(title))
-            .filter(|title| distance(title) <= 4)
+        self.iter().map(|route| route.ae.clone()).min_by_key(distance).filter(|title| distance(title) <= 4)
+    }
+
+    fn now(&self) -> Arc<Vec<Arc<Route>>> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -136,9 +158,38 @@ mod tests {
             assert_eq!(got, want, "{calling} → {called} from {source}");
         }
         assert_eq!(
-            routes.nearest(&AeTitle::parse("GW_MUNCIH").unwrap()).map(AeTitle::as_str),
+            routes.nearest(&AeTitle::parse("GW_MUNCIH").unwrap()).as_ref().map(AeTitle::as_str),
             Some("GW_MUNICH")
         );
         assert_eq!(routes.nearest(&AeTitle::parse("STORESCP").unwrap()), None);
+    }
+
+    #[test]
+    fn an_exchange_tells_which_sessions_are_over() {
+        let with = |id: u8, seed: u8, sources: &str| {
+            let mut made = route("GW");
+            let key = identity::IdentityKey::generate(
+                made.receiver.name.clone(),
+                &base::Secret::new([seed; identity::SEEDS_BYTES]),
+            );
+            made.id = RouteId([id; 16]);
+            made.receiver = key.card(identity::CardFields::new(1, &[]));
+            made.sources = vec![sources.parse().unwrap()];
+            Arc::new(made)
+        };
+        let routes = Routes::new(vec![
+            with(1, 1, "127.0.0.0/8"),
+            with(2, 2, "127.0.0.0/8"),
+            with(3, 3, "127.0.0.0/8"),
+        ]);
+        let held = routes.by_id(RouteId([3; 16])).unwrap();
+        let next = Routes::new(vec![
+            with(1, 1, "192.0.2.0/24"),
+            with(2, 9, "127.0.0.0/8"),
+            with(4, 4, "127.0.0.0/8"),
+        ]);
+        assert_eq!(routes.exchange(&next), [RouteId([2; 16]), RouteId([3; 16])]);
+        assert!(routes.by_id(RouteId([3; 16])).is_none() && held.id == RouteId([3; 16]));
+        assert_eq!(routes.iter().count(), 3);
     }
 }

@@ -89,6 +89,11 @@ impl Sessions {
         }
     }
 
+    /// Ends what is open of a route: it is gone, or leads to other keys.
+    pub fn forget(&self, route: RouteId) {
+        self.with_open(|open| open.remove(&route));
+    }
+
     /// Remembers in which session an attempt was addressed.
     pub fn sent(&self, delivery: DeliveryId, attempt: Attempt, session: SessionId) {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);

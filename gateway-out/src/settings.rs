@@ -36,6 +36,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Log lines.
     pub log: LogConfig,
+    /// The file that all of this comes from, to be read again.
+    pub source: PathBuf,
 }
 
 /// The outbox's folder, keys and limits.
@@ -77,6 +79,7 @@ impl Config {
             routes: Routes::new(check_routes(loaded, &peers)?),
             admin: config.admin.listen,
             log: config.log.clone(),
+            source: loaded.path().to_owned(),
         })
     }
 }

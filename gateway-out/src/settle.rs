@@ -92,7 +92,7 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
         warn!(delivery = %delivery.short(), route = %row.route, "an answer for a route that is not configured any more");
         return;
     };
-    let answer = Answer { shared, route, row: &row, cache };
+    let answer = Answer { shared, route: &route, row: &row, cache };
     let recorded = match event {
         UplinkEvent::Settlement { settlement, record, .. } => answer.settlement(&settlement, &record).await,
         UplinkEvent::Notice { kind, .. } => answer.notice(attempt, kind).await.map(|()| None),

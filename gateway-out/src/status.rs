@@ -1,6 +1,9 @@
 //! What `/status` and `/readyz` say. No patient data.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use base::Timestamp;
 use serde_json::{Value, json};
@@ -55,12 +58,14 @@ pub async fn status(shared: &Shared) -> Value {
         json!({ "name": relay.name, "address": relay.address, "connected": uplink.is_connected(), "refused": uplink.refusal() })
     });
     let counters = &shared.counters;
+    let last_reload = shared.last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
     json!({
         "role": "gateway-out",
         "version": env!("CARGO_PKG_VERSION"),
         "name": shared.identity().name(),
         "fingerprint": identity::fingerprint_text(&shared.identity().fingerprint()),
         "dicom": shared.settings.dicom.listen,
+        "last_reload": last_reload.as_ref().map(service::LastReload::json),
         "relays": relays.collect::<Vec<_>>(),
         "queue": queue(&shared.outbox, Timestamp::now()).await,
         "since_start": {

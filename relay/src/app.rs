@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use base::{BootId, random_bytes};
 use serde_json::{Value, json};
-use service::Reloads;
 use service::Tasks;
 use service::admin::{Admin, Readiness};
 use service::own::Own;
+use service::{LastReload, Reloads};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -20,7 +20,7 @@ use transport::{
 
 use crate::admission::LiveKeys;
 use crate::proofs::LedgerCheck;
-use crate::reload::{self, LastReload, Read};
+use crate::reload::{self, Read};
 use crate::settings::{Directory, Settings};
 use crate::vault::{Command, Input, Vault};
 
@@ -159,9 +159,9 @@ impl Relay {
         let settings = match settings {
             Ok(settings) => *settings,
             Err(reason) => {
-                self.admitted.reload = Some(LastReload::now(Some(reason.clone())));
-                request.answer(Err(reason));
-                return;
+                let refused = Err(reason);
+                self.admitted.reload = Some(LastReload::now(&refused));
+                return request.answer(refused);
             }
         };
         let Settings { mut policy, keys, directory, .. } = settings;
@@ -174,11 +174,12 @@ impl Relay {
             self.execute(command);
         }
         let revoked = directory.iter().filter(|entry| entry.revoked.is_some()).count();
-        let answer =
-            json!({ "tenants": directory.len() - revoked, "revoked": revoked, "connections_closed": closed });
+        let answer = Ok(
+            json!({ "tenants": directory.len() - revoked, "revoked": revoked, "connections_closed": closed }),
+        );
         self.admitted.directory = directory;
-        self.admitted.reload = Some(LastReload::now(None));
-        request.answer(Ok(answer));
+        self.admitted.reload = Some(LastReload::now(&answer));
+        request.answer(answer);
     }
 
     fn status(&self) -> Value {

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use base::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use service::config::{ConfigError, ENVIRONMENT_PREFIX, load};
 use service::{ReloadRequest, ReloadRequests};
 use tokio::sync::mpsc;
@@ -16,23 +15,6 @@ use crate::settings::Settings;
 pub(crate) struct Read {
     pub(crate) settings: Result<Box<Settings>, String>,
     pub(crate) request: ReloadRequest,
-}
-
-/// How the last reload ended, for `status`.
-#[derive(Clone, Debug)]
-pub(crate) struct LastReload {
-    at: Timestamp,
-    refused: Option<String>,
-}
-
-impl LastReload {
-    pub(crate) fn now(refused: Option<String>) -> Self {
-        Self { at: Timestamp::now(), refused }
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        json!({ "at": service::text::utc(self.at), "refused": self.refused })
-    }
 }
 
 /// Reads the files whenever somebody asks, and hands what they say to the relay's loop, which takes it over.

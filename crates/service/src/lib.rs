@@ -19,5 +19,5 @@ pub mod telemetry;
 pub mod text;
 
 pub use backoff::Backoff;
-pub use reload::{ReloadRequest, ReloadRequests, Reloaded, Reloads};
+pub use reload::{LastReload, ReloadRequest, ReloadRequests, Reloaded, Reloads};
 pub use tasks::{Drained, End, Ended, Tasks, shutdown_signal};

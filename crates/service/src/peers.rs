@@ -50,7 +50,7 @@ pub fn admin_address(config: &Path) -> Result<SocketAddr, ConfigError> {
 }
 
 /// A relay with its pinned card.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relay {
     /// The name on its card.
     pub name: Name,

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use serde_json::Value;
+use base::Timestamp;
+use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
@@ -12,6 +13,13 @@ const WAITING_MAX: usize = 16;
 
 /// What changed, or why everything stays as it was.
 pub type Reloaded = Result<Value, String>;
+
+/// How the last reload ended, for `status`.
+#[derive(Clone, Debug)]
+pub struct LastReload {
+    at: Timestamp,
+    refused: Option<String>,
+}
 
 /// Asks for the configuration to be read again.
 #[derive(Clone, Debug)]
@@ -27,6 +35,18 @@ pub struct ReloadRequests {
 /// One who waits for the answer; nobody does after a signal.
 #[derive(Debug)]
 pub struct ReloadRequest(Option<oneshot::Sender<Reloaded>>);
+
+impl LastReload {
+    /// It ended now.
+    pub fn now(reloaded: &Reloaded) -> Self {
+        Self { at: Timestamp::now(), refused: reloaded.as_ref().err().cloned() }
+    }
+
+    /// When, and why everything stayed as it was, if it did.
+    pub fn json(&self) -> Value {
+        json!({ "at": crate::text::utc(self.at), "refused": self.refused })
+    }
+}
 
 impl Reloads {
     /// Both ends. From here on SIGHUP does not end the process any more.
@@ -84,8 +104,6 @@ impl ReloadRequest {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base::{Attempt, BootId, DeliveryId, Fingerprint, RouteId};
 use identity::{IdentityKey, PeerCard};
 use quinn::{Connection, RecvStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,11 @@ pub struct DownlinkConfig {
 }
 
 impl DownlinkConfig {
+    fn remote(self) -> Remote {
+        let Self { address, relay, identity, timing } = self;
+        Remote { address, card: relay, identity, timing }
+    }
+
     /// With the usual clocks.
     pub fn new(address: String, relay: PeerCard, identity: &IdentityKey) -> Self {
         Self { address, relay, identity: TlsIdentity::of(identity), timing: Timing::default() }
@@ -115,6 +120,7 @@ pub struct Downlink {
 struct Shared {
     live: Mutex<Option<Live>>,
     refusal: Refusal,
+    target: watch::Sender<Option<Remote>>,
 }
 
 #[derive(Clone)]
@@ -127,10 +133,20 @@ impl Downlink {
     /// Starts the link. It connects, and connects again, until its task is stopped or the events are dropped.
     pub fn start(config: DownlinkConfig) -> (Self, mpsc::Receiver<DownlinkEvent>, LinkTask) {
         let (events, received) = mpsc::channel(limits::EVENT_QUEUE);
-        let shared = Arc::new(Shared { live: Mutex::new(None), refusal: Refusal::default() });
+        let shared = Arc::new(Shared {
+            live: Mutex::new(None),
+            refusal: Refusal::default(),
+            target: watch::Sender::new(Some(config.remote())),
+        });
         let driver = Driver { shared: shared.clone(), events };
-        let task = LinkTask::spawn(|stop| driver.run(config, stop));
+        let task = LinkTask::spawn(|stop| driver.run(stop));
         (Self { shared }, received, task)
+    }
+
+    /// From now on reaches the relay so, or not at all. A standing connection ends.
+    pub fn retarget(&self, config: Option<DownlinkConfig>) {
+        self.shared.refusal.clear();
+        self.shared.target.send_replace(config.map(DownlinkConfig::remote));
     }
 
     /// Why the relay does not let us in, as far as it has said so: somebody has to act there or at its card.
@@ -282,26 +298,35 @@ struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Served {
     Stopped,
+    Retargeted,
     Lost,
     Violated,
 }
 
 impl Driver {
-    async fn run(self, config: DownlinkConfig, stop: CancellationToken) {
-        let DownlinkConfig { address, relay, identity, timing } = config;
-        let remote = Remote { address, card: relay, identity, timing };
+    async fn run(self, stop: CancellationToken) {
+        let mut target = self.shared.target.subscribe();
         let mut backoff = Backoff::default();
         while !self.events.is_closed() {
+            let Some(remote) = target.borrow_and_update().clone() else {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = target.changed() => continue,
+                }
+            };
             let connected = tokio::select! {
                 () = stop.cancelled() => return,
+                _ = target.changed() => continue,
                 connected = remote.connect::<ToRecipient>(Role::Recipient) => connected,
             };
             match connected {
                 Ok(established) => {
                     backoff.reset();
                     self.shared.refusal.clear();
-                    if self.serve(established, &remote, &stop).await == Served::Stopped {
-                        return;
+                    match self.serve(established, &remote, &stop, &mut target).await {
+                        Served::Stopped => return,
+                        Served::Retargeted => continue,
+                        Served::Lost | Served::Violated => {}
                     }
                 }
                 Err(error) => {
@@ -309,8 +334,9 @@ impl Driver {
                     self.shared.refusal.note(&error);
                 }
             }
-            if !pause(&mut backoff, &stop).await {
-                return;
+            tokio::select! {
+                _ = target.changed() => {}
+                goes_on = pause(&mut backoff, &stop) => if !goes_on { return },
             }
         }
     }
@@ -320,6 +346,7 @@ impl Driver {
         link: Established<ToRecipient>,
         remote: &Remote,
         stop: &CancellationToken,
+        target: &mut watch::Receiver<Option<Remote>>,
     ) -> Served {
         let Established { endpoint, connection, control_out, mut control_in, boot, lease_ms } = link;
         let (control, queue) = mpsc::channel(limits::CONTROL_QUEUE_FRAMES);
@@ -331,6 +358,7 @@ impl Driver {
         info!(relay = %remote.card.name, %boot, "downlink stands");
         let served = tokio::select! {
             () = stop.cancelled() => Served::Stopped,
+            _ = target.changed() => Served::Retargeted,
             end = write_queue(control_out, queue) => lost(end.err()),
             end = self.read(&mut control_in, &session, boot) => end,
             () = session.streams() => Served::Lost,
@@ -340,9 +368,11 @@ impl Driver {
         let code = if served == Served::Violated { CloseCode::Violation } else { CloseCode::Stopping };
         // The queue is gone with the writer, so that a lease that ends now tells "disconnected".
         session.leases.end_all();
+        // Closing ourselves overwrites the other side's reason.
+        let ended = connection.close_reason();
+        self.shared.refusal.closed(&remote.card.name, ended.as_ref());
         close(&endpoint, &connection, code).await;
-        self.shared.refusal.closed(&remote.card.name, &connection);
-        info!(relay = %remote.card.name, reason = ?connection.close_reason().map(|r| r.to_string()), "downlink lost");
+        info!(relay = %remote.card.name, reason = ended.as_ref().map(ToString::to_string), "downlink lost");
         if served != Served::Stopped {
             let _ = self.events.send(DownlinkEvent::Disconnected).await;
         }

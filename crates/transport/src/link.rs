@@ -130,8 +130,8 @@ impl Refusal {
     }
 
     /// A standing connection ended.
-    pub(crate) fn closed(&self, relay: &Name, connection: &Connection) {
-        if let Some(code) = connection.close_reason().as_ref().and_then(refusal) {
+    pub(crate) fn closed(&self, relay: &Name, reason: Option<&ConnectionError>) {
+        if let Some(code) = reason.and_then(refusal) {
             let reason = code.text();
             warn!(%relay, reason, "the relay closed the link; what is not settled stays in our custody");
             *self.lock() = Some(reason.to_owned());

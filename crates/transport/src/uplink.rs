@@ -30,6 +30,11 @@ pub struct UplinkConfig {
 }
 
 impl UplinkConfig {
+    fn remote(self) -> Remote {
+        let Self { address, relay, identity, timing } = self;
+        Remote { address, card: relay, identity, timing }
+    }
+
     /// With the usual clocks.
     pub fn new(address: String, relay: PeerCard, identity: &IdentityKey) -> Self {
         Self { address, relay, identity: TlsIdentity::of(identity), timing: Timing::default() }
@@ -85,6 +90,7 @@ pub struct Uplink {
 pub(crate) struct Shared {
     live: Mutex<Option<Live>>,
     refusal: Refusal,
+    target: watch::Sender<Option<Remote>>,
     pub(crate) slots: Slots,
 }
 
@@ -110,11 +116,18 @@ impl Uplink {
         let shared = Arc::new(Shared {
             live: Mutex::new(None),
             refusal: Refusal::default(),
+            target: watch::Sender::new(Some(config.remote())),
             slots: Slots::new(limits::DEPOSITS_MAX),
         });
         let driver = Driver { shared: shared.clone(), events };
-        let task = LinkTask::spawn(|stop| driver.run(config, stop));
+        let task = LinkTask::spawn(|stop| driver.run(stop));
         (Self { shared }, received, task)
+    }
+
+    /// From now on reaches the relay so, or not at all. A standing connection ends.
+    pub fn retarget(&self, config: Option<UplinkConfig>) {
+        self.shared.refusal.clear();
+        self.shared.target.send_replace(config.map(UplinkConfig::remote));
     }
 
     /// Why the relay does not let us in, as far as it has said so: somebody has to act there or at its card.
@@ -255,21 +268,29 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(self, config: UplinkConfig, stop: CancellationToken) {
-        let UplinkConfig { address, relay, identity, timing } = config;
-        let remote = Remote { address, card: relay, identity, timing };
+    async fn run(self, stop: CancellationToken) {
+        let mut target = self.shared.target.subscribe();
         let mut backoff = Backoff::default();
         while !self.events.is_closed() {
+            let Some(remote) = target.borrow_and_update().clone() else {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = target.changed() => continue,
+                }
+            };
             let connected = tokio::select! {
                 () = stop.cancelled() => return,
+                _ = target.changed() => continue,
                 connected = remote.connect::<ToSender>(Role::Sender) => connected,
             };
             match connected {
                 Ok(established) => {
                     backoff.reset();
                     self.shared.refusal.clear();
-                    if self.serve(established, &remote, &stop).await == Served::Stopped {
-                        return;
+                    match self.serve(established, &remote, &stop, &mut target).await {
+                        Served::Stopped => return,
+                        Served::Retargeted => continue,
+                        Served::Lost | Served::Violated => {}
                     }
                 }
                 Err(error) => {
@@ -277,13 +298,20 @@ impl Driver {
                     self.shared.refusal.note(&error);
                 }
             }
-            if !pause(&mut backoff, &stop).await {
-                return;
+            tokio::select! {
+                _ = target.changed() => {}
+                goes_on = pause(&mut backoff, &stop) => if !goes_on { return },
             }
         }
     }
 
-    async fn serve(&self, link: Established<ToSender>, remote: &Remote, stop: &CancellationToken) -> Served {
+    async fn serve(
+        &self,
+        link: Established<ToSender>,
+        remote: &Remote,
+        stop: &CancellationToken,
+        target: &mut watch::Receiver<Option<Remote>>,
+    ) -> Served {
         let Established { endpoint, connection, control_out, mut control_in, boot, lease_ms: _ } = link;
         let (control, queue) = mpsc::channel(limits::CONTROL_QUEUE_FRAMES);
         *self.shared.lock() = Some(Live {
@@ -298,15 +326,18 @@ impl Driver {
         info!(relay = %remote.card.name, %boot, "uplink stands");
         let served = tokio::select! {
             () = stop.cancelled() => Served::Stopped,
+            _ = target.changed() => Served::Retargeted,
             end = write_queue(control_out, queue) => Served::lost(end.err()),
             end = self.read(&mut control_in, boot) => end,
         };
         // Dropping what users wait on tells each of them that the connection is gone.
         *self.shared.lock() = None;
         let code = if served == Served::Violated { CloseCode::Violation } else { CloseCode::Stopping };
+        // Closing ourselves overwrites the other side's reason.
+        let ended = connection.close_reason();
+        self.shared.refusal.closed(&remote.card.name, ended.as_ref());
         close(&endpoint, &connection, code).await;
-        self.shared.refusal.closed(&remote.card.name, &connection);
-        info!(relay = %remote.card.name, reason = ?connection.close_reason().map(|r| r.to_string()), "uplink lost");
+        info!(relay = %remote.card.name, reason = ended.as_ref().map(ToString::to_string), "uplink lost");
         if served != Served::Stopped {
             let _ = self.events.send(UplinkEvent::Disconnected).await;
         }
@@ -393,6 +424,8 @@ impl Driver {
 enum Served {
     /// Our owner wants no more.
     Stopped,
+    /// Our owner wants another relay, or none.
+    Retargeted,
     /// The connection was lost.
     Lost,
     /// The relay broke the protocol.

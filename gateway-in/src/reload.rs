@@ -1,0 +1,181 @@
+//! Peers, relays and routes are read again while gateway-in runs: all of it is taken over at once, or nothing.
+
+use std::{
+    convert::Infallible,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use base::{Name, RouteId};
+use identity::IdentityKey;
+use serde_json::{Value, json};
+use service::{
+    LastReload, ReloadRequests, Reloaded,
+    config::{self, Loaded},
+    peers::Relay,
+};
+use tokio::sync::mpsc;
+use tracing::warn;
+use transport::{Downlink, DownlinkConfig, IncomingOffer};
+
+use crate::{
+    config::{Config, Settings},
+    inbox::{self, Inbox, OFFERS_MAX},
+    links::Queues,
+};
+
+/// Routes that wait for their admission to begin.
+const ADDED_MAX: usize = 1024;
+
+/// A route's queue of offers.
+pub type Offers = mpsc::Receiver<(Downlink, IncomingOffer)>;
+
+/// How the last reload ended, if there was one.
+pub type Last = Arc<Mutex<Option<LastReload>>>;
+
+/// Gives routes a queue each, and takes it away.
+#[derive(Clone)]
+pub struct RouteQueues {
+    queues: Queues,
+    added: mpsc::Sender<Offers>,
+}
+
+impl RouteQueues {
+    /// Both ends: the second runs [`admit_all`].
+    pub fn new() -> (Self, mpsc::Receiver<Offers>) {
+        let (added, adding) = mpsc::channel(ADDED_MAX);
+        (Self { queues: Queues::default(), added }, adding)
+    }
+
+    /// Where links find them.
+    pub fn queues(&self) -> Queues {
+        self.queues.clone()
+    }
+
+    /// A queue for this route.
+    pub async fn add(&self, route: RouteId) {
+        let (queue, offers) = mpsc::channel(OFFERS_MAX);
+        self.queues.insert(route, queue);
+        // It ends only with the daemon.
+        let _ = self.added.send(offers).await;
+    }
+
+    fn remove(&self, route: RouteId) {
+        self.queues.remove(route);
+    }
+}
+
+/// Admits the offers of every route that is added, until no more are added and all queues are closed.
+pub async fn admit_all(inbox: Arc<Inbox>, mut adding: mpsc::Receiver<Offers>) -> Result<(), Infallible> {
+    let mut running = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            offers = adding.recv() => match offers {
+                Some(offers) => drop(running.spawn(inbox::admit(Arc::clone(&inbox), offers))),
+                None => break,
+            },
+            Some(ended) = running.join_next() => {
+                if let Err(error) = ended {
+                    warn!(%error, "a route's admission stopped");
+                }
+            }
+        }
+    }
+    while running.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// What a reload changes.
+pub struct Live {
+    /// Sessions, routes, deliveries under way.
+    pub inbox: Arc<Inbox>,
+    /// The routes' queues.
+    pub queues: RouteQueues,
+    /// Links of the relays known at the start.
+    pub downlinks: Vec<(Name, Downlink)>,
+    /// The relays as they are now.
+    pub relays: Vec<Relay>,
+    /// Ours.
+    pub identity: Arc<IdentityKey>,
+    /// Told to `status`.
+    pub last: Last,
+}
+
+impl Live {
+    /// Takes over whatever the files say, each time somebody asks. Never ends by itself.
+    pub async fn run(mut self, source: &Path, mut requests: ReloadRequests) {
+        let fixed = tokio::task::block_in_place(|| read(source)).ok().map(|(loaded, _)| fixed_part(&loaded));
+        loop {
+            let request = requests.next().await;
+            let reloaded = match tokio::task::block_in_place(|| read(source)) {
+                Err(error) => Err(error.to_string()),
+                Ok((loaded, settings)) => {
+                    if Some(&fixed_part(&loaded)) != fixed.as_ref() {
+                        warn!(
+                            "only peers, relays and routes are taken over; the other changes take effect at the next start"
+                        );
+                    }
+                    self.take_over(settings).await
+                }
+            };
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastReload::now(&reloaded));
+            request.answer(reloaded);
+        }
+    }
+
+    async fn take_over(&mut self, settings: Settings) -> Reloaded {
+        if let Some(route) = settings.routes.values().find(|route| self.inbox.destination(route).is_none()) {
+            return Err(format!("destination {} is new: restart to use it", route.destination));
+        }
+        let routes = settings.routes.len();
+        let (over, new) = self.inbox.exchange_routes(settings.routes);
+        for route in &over {
+            self.queues.remove(*route);
+        }
+        for route in &new {
+            self.queues.add(route.id).await;
+        }
+        self.inbox.routes_changed(&over);
+        let relays_changed = self.retarget(&settings.relays);
+        Ok(json!({
+            "routes": routes, "routes_ended": over.len(), "routes_opened": new.len(), "relays_changed": relays_changed,
+        }))
+    }
+
+    /// Links of relays that are gone end, those with another address or card begin anew.
+    fn retarget(&mut self, now: &[Relay]) -> usize {
+        let mut changed = 0;
+        for (name, downlink) in &self.downlinks {
+            let earlier = self.relays.iter().find(|relay| relay.name == *name);
+            let later = now.iter().find(|relay| relay.name == *name);
+            if earlier != later {
+                changed += 1;
+                downlink.retarget(later.map(|relay| {
+                    DownlinkConfig::new(relay.address.to_string(), relay.card.clone(), &self.identity)
+                }));
+            }
+        }
+        for added in now.iter().filter(|relay| !self.downlinks.iter().any(|(name, _)| *name == relay.name)) {
+            warn!(relay = %added.name, "a new relay is used from the next start on");
+        }
+        now.clone_into(&mut self.relays);
+        changed
+    }
+}
+
+fn read(source: &Path) -> Result<(Loaded<Config>, Settings), config::ConfigError> {
+    let loaded = config::load::<Config>(source, config::ENVIRONMENT_PREFIX)?;
+    let settings = Config::check(&loaded)?;
+    Ok((loaded, settings))
+}
+
+/// What is the same for the whole life of the process.
+fn fixed_part(loaded: &Loaded<Config>) -> Value {
+    let mut value = serde_json::to_value(&loaded.config).unwrap_or_default();
+    if let Value::Object(tables) = &mut value {
+        for table in ["peer", "relay", "route"] {
+            tables.remove(table);
+        }
+    }
+    value
+}
