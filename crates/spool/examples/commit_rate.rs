@@ -135,6 +135,7 @@ async fn settle(outbox: Arc<Outbox>, object: ObjectId) -> Result<(), Failure> {
         receipt: vec![0; 400],
         settlement: vec![0; 3800],
         manifest: vec![0; 3800],
+        progress: Vec::new(),
     };
     outbox.settled_stored(receipt, now).await?;
     Ok(())

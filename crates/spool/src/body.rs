@@ -14,6 +14,7 @@ use std::{
 };
 
 use base::ObjectId;
+use bytes::Bytes;
 
 use crate::{
     AppendError, BeginError, BodyError,
@@ -41,6 +42,8 @@ pub struct BodyFile {
     object: ObjectId,
     shared: Arc<Shared>,
     bodies: Arc<Bodies>,
+    /// The last sealed bytes, counted against the quota and not written yet.
+    unwritten: Option<Bytes>,
     /// Up to where writeback has been started.
     pushed: u64,
     /// What happens to the file when this value is dropped.
@@ -92,7 +95,14 @@ impl Bodies {
             _ => BeginError::Io(error),
         })?;
         let shared = Arc::new(Shared { file, len: AtomicU64::new(0) });
-        Ok(BodyFile { object, shared, bodies: Arc::clone(self), pushed: 0, fate: Fate::Remove })
+        Ok(BodyFile {
+            object,
+            shared,
+            bodies: Arc::clone(self),
+            unwritten: None,
+            pushed: 0,
+            fate: Fate::Remove,
+        })
     }
 
     pub(crate) fn reader(&self, object: ObjectId) -> Result<BodyReader, BodyError> {
@@ -151,10 +161,32 @@ impl BodyFile {
     /// Appends sealed bytes. Blocks as long as a write to the page cache does. After an error nothing
     /// more may be appended; drop it.
     pub fn append(&mut self, sealed: &[u8]) -> Result<(), AppendError> {
-        let count = sealed.len() as u64;
-        if !self.bodies.disk.reserve(count) {
+        self.write_rest()?;
+        if !self.bodies.disk.reserve(sealed.len() as u64) {
             return Err(AppendError::Full);
         }
+        self.write(sealed)
+    }
+
+    /// Appends the last sealed bytes without blocking: they are written by the thread that commits the body,
+    /// before its flush.
+    pub fn append_last(&mut self, sealed: Bytes) -> Result<(), AppendError> {
+        self.write_rest()?;
+        if !self.bodies.disk.reserve(sealed.len() as u64) {
+            return Err(AppendError::Full);
+        }
+        self.unwritten = Some(sealed);
+        Ok(())
+    }
+
+    /// Writes what [`BodyFile::append_last`] left.
+    pub(crate) fn write_rest(&mut self) -> Result<(), AppendError> {
+        self.unwritten.take().map_or(Ok(()), |sealed| self.write(&sealed))
+    }
+
+    /// Writes bytes that the quota has counted.
+    fn write(&mut self, sealed: &[u8]) -> Result<(), AppendError> {
+        let count = sealed.len() as u64;
         let written =
             self.bodies.faults.before(Point::BodyAppend).and_then(|()| (&self.shared.file).write_all(sealed));
         if let Err(error) = written {
@@ -182,12 +214,12 @@ impl BodyFile {
         }
     }
 
-    /// Bytes appended so far.
+    /// Bytes written so far.
     pub fn len(&self) -> u64 {
         self.shared.len.load(Ordering::Acquire)
     }
 
-    /// Whether nothing was appended yet.
+    /// Whether nothing was written yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -236,7 +268,8 @@ impl Drop for BodyFile {
             Fate::Kept => disk.keep(self.len()),
             Fate::Unknown => {}
             Fate::Remove => {
-                disk.release(self.len());
+                let unwritten = self.unwritten.as_ref().map_or(0, |sealed| sealed.len() as u64);
+                disk.release(self.len().saturating_add(unwritten));
                 if let Err(error) = fs::remove_file(self.bodies.path_of(self.object)) {
                     tracing::warn!(object = %self.object, %error, "abandoned body not removed; the next start removes it");
                 }

@@ -160,6 +160,9 @@ pub enum CommitError {
     /// A mistake of the caller: the object or the delivery is known, or no delivery was given.
     #[error("object {0} has no delivery or is known already")]
     Object(ObjectId),
+    /// The last bytes of its body could not be written. Answered A700.
+    #[error("the body cannot be written: {0}")]
+    NotWritten(String),
     /// Answered A700.
     #[error(transparent)]
     Store(#[from] StoreError),

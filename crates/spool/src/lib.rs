@@ -37,7 +37,8 @@ pub use inbound::{
 pub use keys::{IndexKey, OutboxKey};
 pub use outbox::{
     Applied, ChangedContent, Committed, Decision, Deferral, Loss, NewDelivery, NewObject, NewReceipt,
-    NewUnspooled, Outbox, OutboxConfig, Placed, Queue, SealedFacts, Settled, UnspooledDecision,
+    NewUnspooled, Outbox, OutboxConfig, Placed, Progress, Queue, SealedFacts, Settled, Step,
+    UnspooledDecision,
 };
 pub use record::InstanceRecord;
 pub use retry::RetryPolicy;

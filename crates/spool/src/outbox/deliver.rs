@@ -9,7 +9,7 @@ use crate::{
     db::{JobError, column::millis},
     outbox::{
         load::{self, NewEvent, Standing},
-        types::{Applied, Deferral, Loss, NewReceipt, Settled},
+        types::{Applied, Deferral, Loss, NewReceipt, Progress, Settled, Step},
     },
 };
 
@@ -56,50 +56,63 @@ fn forget_middle_attempts(connection: &Connection, row: &Standing) -> rusqlite::
     connection.prepare_cached(sql)?.execute(values).map(drop)
 }
 
-/// The relay has all of it.
-pub(crate) fn relayed(
-    connection: &Connection,
-    delivery: DeliveryId,
-    attempt: Attempt,
-    boot: BootId,
-    now: Timestamp,
-) -> Change<Applied> {
-    let mut row = load(connection, delivery)?;
-    match row.state {
-        State::Sealed if row.attempt == attempt && row.running => {}
-        // The receiver was faster than the relay's answer.
-        State::Collected if row.attempt == attempt && row.boot.is_none() => {
-            (row.boot, row.running) = (Some(boot), false);
-            row.save(connection, now)?;
-            return Ok(Applied::Yes);
-        }
-        State::Relayed if row.attempt == attempt && row.boot == Some(boot) => return Ok(Applied::Already),
-        _ => return Ok(Applied::Stale),
+/// Takes a step of a deposit down: the relay has all of it, or the receiving gateway has taken it.
+pub(crate) fn progress(connection: &Connection, step: &Progress) -> Change<Applied> {
+    let mut row = load(connection, step.delivery)?;
+    let applied = advance(connection, &mut row, step)?;
+    if applied == Applied::Yes {
+        row.save(connection, step.at)?;
     }
-    (row.state, row.running, row.boot) = (State::Relayed, false, Some(boot));
-    row.save(connection, now)?;
-    row.note(connection, now, EventKind::Relayed, None)?;
-    Ok(Applied::Yes)
+    Ok(applied)
 }
 
-/// The receiving gateway took it.
-pub(crate) fn collected(
-    connection: &Connection,
-    delivery: DeliveryId,
-    attempt: Attempt,
-    now: Timestamp,
-) -> Change<Applied> {
-    let mut row = load(connection, delivery)?;
-    match row.state {
-        State::Collected if row.attempt == attempt => return Ok(Applied::Already),
-        State::Relayed if row.attempt == attempt => {}
-        State::Sealed if row.attempt == attempt && row.running => {}
-        _ => return Ok(Applied::Stale),
+/// Several of them, each on its own: one that comes too late changes nothing.
+pub(crate) fn progress_all(connection: &Connection, steps: &[Progress]) -> Change<()> {
+    for step in steps {
+        match progress(connection, step) {
+            Ok(_) | Err(JobError::Own(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
-    row.state = State::Collected;
-    row.save(connection, now)?;
-    row.note(connection, now, EventKind::Collected, None)?;
-    Ok(Applied::Yes)
+    Ok(())
+}
+
+/// Changes the row, which the caller saves after `Yes`, and adds the line to its history.
+fn advance(connection: &Connection, row: &mut Standing, step: &Progress) -> rusqlite::Result<Applied> {
+    let current = row.attempt == step.attempt;
+    let running = row.state == State::Sealed && row.running;
+    match step.step {
+        // The receiver was faster than the relay's answer.
+        Step::Relayed(boot) if row.state == State::Collected && current && row.boot.is_none() => {
+            (row.boot, row.running) = (Some(boot), false);
+            Ok(Applied::Yes)
+        }
+        Step::Relayed(boot) if row.state == State::Relayed && current && row.boot == Some(boot) => {
+            Ok(Applied::Already)
+        }
+        Step::Relayed(boot) if current && running => {
+            (row.state, row.running, row.boot) = (State::Relayed, false, Some(boot));
+            row.note(connection, step.at, EventKind::Relayed, None)?;
+            Ok(Applied::Yes)
+        }
+        Step::Collected if row.state == State::Collected && current => Ok(Applied::Already),
+        Step::Collected if current && (running || row.state == State::Relayed) => {
+            row.state = State::Collected;
+            row.note(connection, step.at, EventKind::Collected, None)?;
+            Ok(Applied::Yes)
+        }
+        Step::Relayed(_) | Step::Collected => Ok(Applied::Stale),
+    }
+}
+
+/// The row that a receipt is for, and whether the steps that came with the receipt changed it.
+fn load_with_progress(connection: &Connection, receipt: &NewReceipt) -> Change<(Standing, bool)> {
+    let mut row = load(connection, receipt.delivery)?;
+    let mut moved = false;
+    for step in receipt.progress.iter().filter(|step| step.delivery == receipt.delivery) {
+        moved |= advance(connection, &mut row, step)? == Applied::Yes;
+    }
+    Ok((row, moved))
 }
 
 /// Whether a report about this attempt still matters: it is the latest one, and it is under way.
@@ -340,9 +353,12 @@ pub(crate) fn settled_stored(
     receipt: &NewReceipt,
     now: Timestamp,
 ) -> Change<(Settled, ObjectId)> {
-    let mut row = load(connection, receipt.delivery)?;
+    let (mut row, moved) = load_with_progress(connection, receipt)?;
     let late = row.state.is_ended();
     if !store_receipt(connection, row.id, receipt, Outcome::Stored, late, now)? {
+        if moved {
+            row.save(connection, now)?;
+        }
         return Ok(unchanged(&row, Applied::Already));
     }
     let event = |at, kind| NewEvent {
@@ -377,8 +393,11 @@ pub(crate) fn refused(
     receipt: &NewReceipt,
     now: Timestamp,
 ) -> Change<(Settled, ObjectId)> {
-    let mut row = load(connection, receipt.delivery)?;
+    let (mut row, moved) = load_with_progress(connection, receipt)?;
     let late = row.state.is_ended();
+    if moved {
+        row.save(connection, now)?;
+    }
     if !store_receipt(connection, row.id, receipt, Outcome::Refused, late, now)? {
         return Ok(unchanged(&row, Applied::Already));
     }

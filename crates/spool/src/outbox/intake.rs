@@ -12,7 +12,7 @@ use base::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::{
-    BodyFile, CommitError, Committed, Decision, IndexKey, NewObject, NewUnspooled, StoreError,
+    AppendError, BodyFile, CommitError, Committed, Decision, IndexKey, NewObject, NewUnspooled, StoreError,
     db::JobError,
     faults::Kind,
     outbox::{
@@ -74,7 +74,23 @@ impl Drop for Intake {
     }
 }
 
-fn take_over(inner: &Arc<Inner>, flushers: &Flushers, group: Vec<Request>) {
+fn take_over(inner: &Arc<Inner>, flushers: &Flushers, requests: Vec<Request>) {
+    let mut group = Vec::with_capacity(requests.len());
+    for mut request in requests {
+        match request.body.write_rest() {
+            Ok(()) => group.push(request),
+            // A write that fails (the disk is full, mostly) is this body's alone: it is dropped.
+            Err(error) => {
+                let _ = request.answer.send(Err(match error {
+                    AppendError::Full => StoreError::Full.into(),
+                    AppendError::Io(error) => CommitError::NotWritten(error.to_string()),
+                }));
+            }
+        }
+    }
+    if group.is_empty() {
+        return;
+    }
     let flushed = inner.db.health.intake().and_then(|()| {
         let bodies = group.iter().map(|request| request.body.to_sync()).collect();
         flushers.flush(&inner.bodies, bodies).map_err(|error| {

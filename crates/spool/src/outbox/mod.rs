@@ -31,7 +31,7 @@ use crate::{
 pub use queue::Queue;
 pub use types::{
     Applied, ChangedContent, Committed, Decision, Deferral, Loss, NewDelivery, NewObject, NewReceipt,
-    NewUnspooled, OutboxConfig, Placed, SealedFacts, Settled, UnspooledDecision,
+    NewUnspooled, OutboxConfig, Placed, Progress, SealedFacts, Settled, Step, UnspooledDecision,
 };
 
 use deliver::Pace;
@@ -237,18 +237,25 @@ impl Outbox {
         self.change(Kind::Progress, move |connection| deliver::start_attempt(connection, delivery, now)).await
     }
 
+    /// A step of a deposit.
+    pub async fn progress(&self, step: Progress) -> Result<Applied, DeliveryError> {
+        self.change(Kind::Progress, move |connection| deliver::progress(connection, &step)).await
+    }
+
+    /// Steps of several deposits, in one request. What comes too late for its delivery changes nothing.
+    pub async fn progress_all(&self, steps: Vec<Progress>) -> Result<(), DeliveryError> {
+        self.change(Kind::Progress, move |connection| deliver::progress_all(connection, &steps)).await
+    }
+
     /// The relay process `boot` has all of it.
     pub async fn relayed(
         &self,
         delivery: DeliveryId,
         attempt: Attempt,
         boot: BootId,
-        now: Timestamp,
+        at: Timestamp,
     ) -> Result<Applied, DeliveryError> {
-        self.change(Kind::Progress, move |connection| {
-            deliver::relayed(connection, delivery, attempt, boot, now)
-        })
-        .await
+        self.progress(Progress { delivery, attempt, step: Step::Relayed(boot), at }).await
     }
 
     /// The receiving gateway has taken it.
@@ -256,10 +263,9 @@ impl Outbox {
         &self,
         delivery: DeliveryId,
         attempt: Attempt,
-        now: Timestamp,
+        at: Timestamp,
     ) -> Result<Applied, DeliveryError> {
-        self.change(Kind::Progress, move |connection| deliver::collected(connection, delivery, attempt, now))
-            .await
+        self.progress(Progress { delivery, attempt, step: Step::Collected, at }).await
     }
 
     /// The deposit ended without success (connection lost, declined, abandoned): due again at `again_at`.

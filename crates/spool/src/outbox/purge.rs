@@ -4,6 +4,7 @@ use std::{
     io,
     sync::{Arc, mpsc},
     thread,
+    time::{Duration, Instant},
 };
 
 use base::{ObjectId, Timestamp};
@@ -20,6 +21,11 @@ use crate::{
     outbox::load,
 };
 
+/// How long an ended body waits for others. Its key is gone: nobody waits for its removal.
+const LINGER: Duration = Duration::from_millis(100);
+/// The most bodies that one transaction marks.
+const GROUP_MAX: usize = 256;
+
 /// The thread that unlinks: the file system may take long over a large file.
 #[derive(Debug)]
 pub(crate) struct Purger {
@@ -32,8 +38,7 @@ impl Purger {
         let (ended, queue) = mpsc::channel::<(ObjectId, Timestamp)>();
         let thread = thread::Builder::new().name("spool-purge".to_owned()).spawn(move || {
             while let Ok(first) = queue.recv() {
-                let mut group = vec![first];
-                group.extend(queue.try_iter().take(255));
+                let mut group = with_company(first, &queue);
                 group.retain(|(object, _)| match bodies.unlink(*object) {
                     Ok(()) => true,
                     Err(error) => {
@@ -56,6 +61,22 @@ impl Purger {
             let _ = ended.send((object, now));
         }
     }
+}
+
+/// What comes within a moment, so that one transaction marks all of it.
+fn with_company(
+    first: (ObjectId, Timestamp),
+    queue: &mpsc::Receiver<(ObjectId, Timestamp)>,
+) -> Vec<(ObjectId, Timestamp)> {
+    let until = Instant::now() + LINGER;
+    let mut group = vec![first];
+    while group.len() < GROUP_MAX {
+        match queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(next) => group.push(next),
+            Err(_) => break,
+        }
+    }
+    group
 }
 
 impl Drop for Purger {

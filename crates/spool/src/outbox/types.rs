@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use base::{Attempt, DeliveryId, Digest, Name, ObjectId, RouteId, Secret, Status, Timestamp};
+use base::{Attempt, BootId, DeliveryId, Digest, Name, ObjectId, RouteId, Secret, Status, Timestamp};
 
 use crate::{InstanceRecord, Outcome, RetryPolicy, State};
 
@@ -214,6 +214,30 @@ pub struct NewReceipt {
     pub settlement: Vec<u8>,
     /// Our own countersignature: that we sent this.
     pub manifest: Vec<u8>,
+    /// Steps of its deposit that were not reported yet, written with the receipt.
+    pub progress: Vec<Progress>,
+}
+
+/// How far a deposit came: nothing that custody rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// How far.
+    pub step: Step,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A step of a deposit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The relay process has all of it.
+    Relayed(BootId),
+    /// The receiving gateway has taken it.
+    Collected,
 }
 
 /// Whether a report changed anything.

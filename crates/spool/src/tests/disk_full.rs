@@ -48,6 +48,39 @@ async fn a_flush_that_fails_is_not_repeated_and_ends_receiving_but_not_sending()
 }
 
 #[tokio::test]
+async fn last_bytes_that_cannot_be_written_cost_their_own_body_only() {
+    for errno in [ENOSPC, EIO] {
+        let place = Place::new();
+        let outbox = place.open();
+        let (lost, next) = (Sample::new(1, 1, 1), Sample::new(2, 2, 1));
+        let mut body = outbox.begin(lost.object).unwrap();
+        body.append_last(lost.body().into()).unwrap();
+        place.faults.arm(Point::BodyAppend, false, 1, Action::Fail(errno));
+        let error = outbox.commit(body, lost.new_object(T0), T0).await.unwrap_err();
+        match errno {
+            ENOSPC => assert_eq!(error, CommitError::Store(StoreError::Full)),
+            _ => assert!(matches!(error, CommitError::NotWritten(_)), "{error}"),
+        }
+        place.faults.disarm();
+        assert_eq!((place.bodies(), outbox.usage().unwrap().bytes_used), (Vec::new(), 0));
+        assert_eq!(outbox.delivery(lost.delivery()).await.unwrap(), None);
+        next.commit(&outbox, T0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_handed_over_and_never_committed_is_not_counted() {
+    let place = Place::new();
+    let outbox = place.open();
+    let sample = Sample::new(1, 1, 1);
+    let mut body = outbox.begin(sample.object).unwrap();
+    body.append_last(sample.body().into()).unwrap();
+    assert_eq!(outbox.usage().unwrap().bytes_used, sample.body().len() as u64);
+    drop(body);
+    assert_eq!((place.bodies(), outbox.usage().unwrap().bytes_used), (Vec::new(), 0));
+}
+
+#[tokio::test]
 async fn a_transaction_that_fails_for_lack_of_room_is_undone_and_the_next_one_may_succeed() {
     let place = Place::new();
     let outbox = place.open();

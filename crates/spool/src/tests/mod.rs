@@ -229,6 +229,7 @@ impl Sample {
             receipt: format!("receipt of {} attempt {attempt}", self.delivery()).into_bytes(),
             settlement: b"settlement".to_vec(),
             manifest: b"manifest".to_vec(),
+            progress: Vec::new(),
         }
     }
 }

@@ -32,6 +32,27 @@ async fn body_and_folder_then_row_then_answer_and_receipt_then_unlink() {
     assert_eq!(durable(place.faults.trace())[6..], want);
 }
 
+#[tokio::test]
+async fn bytes_handed_over_with_the_commit_are_written_before_its_flush() {
+    let place = Place::new();
+    let outbox = place.open();
+    let sample = Sample::new(1, 1, 1);
+    let mut body = outbox.begin(sample.object).unwrap();
+    let (first, last) = (sample.body()[..100].to_vec(), bytes::Bytes::from(sample.body()[100..].to_vec()));
+    body.append(&first).unwrap();
+    body.append_last(last).unwrap();
+    assert_eq!(body.len(), 100, "the caller was not made to wait for the write");
+    outbox.commit(body, sample.new_object(T0), T0).await.unwrap();
+    let passed = place.faults.trace();
+    let last_of = |point| passed.iter().rposition(|one| *one == (point, false)).unwrap();
+    assert!(last_of(Point::BodyAppend) < last_of(Point::BodySync));
+    assert!(last_of(Point::BodySync) < last_of(Point::Commit(Kind::Intake)));
+    let mut read = vec![0; sample.body().len()];
+    outbox.body(sample.object).unwrap().read_exact_at(&mut read, 0).unwrap();
+    assert_eq!(read, sample.body());
+    assert_eq!(outbox.usage().unwrap().bytes_used, sample.body().len() as u64);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn callers_that_wait_share_the_flush_of_the_folder_and_the_transaction() {
     let place = Place::new();

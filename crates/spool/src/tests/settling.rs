@@ -61,6 +61,71 @@ async fn the_ordinary_way_ends_with_key_record_and_body_gone_and_the_row_kept() 
 }
 
 #[tokio::test]
+async fn steps_that_come_with_the_receipt_are_written_as_if_they_had_been_reported() {
+    let place = Place::new();
+    let outbox = place.open();
+    let (reported, carried) = (Sample::new(1, 1, 1).cut_through(), Sample::new(2, 2, 2).cut_through());
+    let step = |sample: &Sample, attempt, step, seconds| Progress {
+        delivery: sample.delivery(),
+        attempt: Attempt(attempt),
+        step,
+        at: at(seconds),
+    };
+    for sample in [&reported, &carried] {
+        sample.commit(&outbox, at(2)).await;
+    }
+    for one in [step(&reported, 1, Step::Collected, 3), step(&reported, 1, Step::Relayed(BOOT), 4)] {
+        assert_eq!(outbox.progress(one).await, Ok(Applied::Yes));
+    }
+    outbox.settled_stored(reported.receipt(1, 0), at(6)).await.unwrap();
+    let mut receipt = carried.receipt(1, 0);
+    receipt.progress = vec![
+        step(&carried, 1, Step::Collected, 3),
+        step(&carried, 1, Step::Relayed(BOOT), 4),
+        // Neither of these is about it as it stands.
+        step(&carried, 2, Step::Collected, 5),
+        step(&reported, 1, Step::Collected, 5),
+    ];
+    outbox.settled_stored(receipt.clone(), at(6)).await.unwrap();
+    assert_eq!(outbox.settled_stored(receipt.clone(), at(7)).await.unwrap().applied, Applied::Already);
+    let mut lives = Vec::new();
+    for sample in [&reported, &carried] {
+        let events = outbox.history(sample.delivery()).await.unwrap();
+        lives.push(events.iter().map(|one| (one.kind, one.at, one.attempt)).collect::<Vec<_>>());
+        assert!(row(&outbox, sample.delivery()).await.state.is_ended());
+    }
+    // The purge comes when it comes.
+    for life in &mut lives {
+        life.retain(|(kind, ..)| *kind != EventKind::Purged);
+    }
+    assert_eq!(lives[0], lives[1]);
+    assert!(lives[1].iter().any(|(kind, ..)| *kind == EventKind::Collected));
+
+    // A refusal takes them along, too; and what is late, or of nobody, changes nothing.
+    let refused = Sample::new(3, 3, 3).cut_through();
+    refused.commit(&outbox, at(8)).await;
+    let mut receipt = refused.receipt(1, 0xc000);
+    receipt.progress = vec![step(&refused, 1, Step::Relayed(BOOT), 9)];
+    assert_eq!(outbox.refused(receipt, at(10)).await.unwrap().state, State::Parked);
+    let kinds: Vec<_> =
+        outbox.history(refused.delivery()).await.unwrap().iter().map(|one| one.kind).collect();
+    assert!(kinds.contains(&EventKind::Relayed) && kinds.contains(&EventKind::Parked), "{kinds:?}");
+    let unknown = Sample::new(9, 9, 9);
+    let waiting = Sample::new(4, 4, 4).cut_through();
+    waiting.commit(&outbox, at(11)).await;
+    let steps = vec![
+        step(&unknown, 1, Step::Collected, 12),
+        step(&reported, 1, Step::Relayed(OTHER), 12),
+        step(&waiting, 1, Step::Relayed(OTHER), 12),
+    ];
+    outbox.progress_all(steps).await.unwrap();
+    let states = [&reported, &refused, &waiting].map(|sample| row(&outbox, sample.delivery()));
+    let [reported, refused, waiting] = states;
+    assert!(reported.await.state.is_ended());
+    assert_eq!((refused.await.state, waiting.await.state), (State::Parked, State::Relayed));
+}
+
+#[tokio::test]
 async fn a_refusal_parks_and_erases_nothing() {
     let place = Place::new();
     let outbox = place.open();
