@@ -69,6 +69,10 @@ pub mod limits {
     pub const SEND_WINDOW_BYTES: u64 = 8 * 1024 * 1024;
     /// Socket buffers asked of the kernel, which may give less.
     pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+    /// The largest datagram that is tried: what a path takes is found out by probing. Where frames are longer
+    /// than Ethernet's 1500 bytes, fewer datagrams carry the same. Ten of them are handed to the kernel at
+    /// once, which takes no more than 65,507 bytes.
+    pub const DATAGRAM_BYTES_MAX: u16 = 6500;
     /// The largest piece of a body that is read or written at once.
     pub const PIECE_BYTES_MAX: usize = 64 * 1024;
     /// The piece that is read ahead of a grant, to see whether it is the last.

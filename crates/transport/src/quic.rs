@@ -7,8 +7,8 @@ use base::{Digest, Secret, random_bytes};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
-    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, TokioRuntime,
-    TransportConfig, VarInt,
+    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    TokioRuntime, TransportConfig, VarInt,
 };
 use sha2::Sha256;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -46,6 +46,8 @@ pub(crate) enum Duty {
 
 pub(crate) fn transport_config(timing: Timing, duty: Duty) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(limits::DATAGRAM_BYTES_MAX);
     let (streams, receive, control) = match duty {
         Duty::Sends => (0, limits::STREAM_WINDOW_BYTES, 0),
         Duty::Receives(streams) => (streams, limits::RECEIVE_WINDOW_BYTES, 0),
@@ -57,6 +59,7 @@ pub(crate) fn transport_config(timing: Timing, duty: Duty) -> Arc<TransportConfi
         .receive_window(VarInt::from_u32(receive))
         .stream_receive_window(VarInt::from_u32(limits::STREAM_WINDOW_BYTES))
         .send_window(limits::SEND_WINDOW_BYTES)
+        .mtu_discovery_config(Some(mtu))
         // One body after the other reaches its end sooner than all of them together.
         .send_fairness(false)
         .datagram_receive_buffer_size(None)
@@ -105,9 +108,10 @@ pub(crate) fn server_endpoint(
 
 fn endpoint(
     socket: UdpSocket,
-    config: EndpointConfig,
+    mut config: EndpointConfig,
     server: Option<quinn::ServerConfig>,
 ) -> io::Result<Endpoint> {
+    config.max_udp_payload_size(limits::DATAGRAM_BYTES_MAX).map_err(io::Error::other)?;
     let tuned = socket2::SockRef::from(&socket);
     tuned.set_recv_buffer_size(limits::SOCKET_BUFFER_BYTES)?;
     tuned.set_send_buffer_size(limits::SOCKET_BUFFER_BYTES)?;
