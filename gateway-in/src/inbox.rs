@@ -28,7 +28,7 @@ use crate::{
     destination::{Changes, Destination},
     outcome::{self, Ending},
     room::Room,
-    signer::Signer,
+    signer::{Signer, UnderWay},
 };
 
 /// Offers of one route that wait for admission; the windows that we grant keep it far below.
@@ -191,7 +191,8 @@ impl Inbox {
             delivery,
             InFlight { route: offer.route, number, cancel: cancel.clone(), joined: Vec::new() },
         );
-        Some((offer, Entry { inbox: Arc::clone(self), delivery, number }, cancel))
+        let entry = Entry { inbox: Arc::clone(self), delivery, number, _under_way: self.signer.begin() };
+        Some((offer, entry, cancel))
     }
 
     /// Takes a delivery out of the in-flight table, with all who joined it.
@@ -237,6 +238,7 @@ pub(crate) struct Entry {
     inbox: Arc<Inbox>,
     delivery: DeliveryId,
     number: u64,
+    _under_way: UnderWay,
 }
 
 impl Drop for Entry {
