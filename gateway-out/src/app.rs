@@ -18,11 +18,15 @@ use transport::{Uplink, UplinkConfig};
 use crate::{
     countersign::{self, Countersign},
     dispatch::{self, Dispatch},
-    intake, reload,
+    flights::{self, Flights},
+    intake,
+    lanes::Lanes,
+    reload,
     sessions::Sessions,
     settings::{OutboxSettings, Settings},
     settle,
     strays::Strays,
+    tail::Memory,
     waiting::Waiting,
 };
 
@@ -37,6 +41,12 @@ pub struct Shared {
     pub outbox: Outbox,
     /// Wakes the dispatcher.
     pub dispatch: Dispatch,
+    /// Which instances go at once, and which wait in the outbox.
+    pub lanes: Lanes,
+    /// What is known of deposits under way.
+    pub flights: Flights,
+    /// Small bodies in memory.
+    pub memory: Memory,
     /// One session a route.
     pub sessions: Sessions,
     /// Signs what was sent, once its receipt is here.
@@ -139,11 +149,15 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     }
     let sessions =
         Sessions::new(Arc::clone(&settings.own.identity), settings.routes.iter().map(|route| route.id));
+    let lanes = Lanes::new(settings.routes.iter().map(|route| route.id), settings.retry.deposits_per_route);
     let (countersign, to_sign) = Countersign::new();
     let shared = Arc::new(Shared {
         settings,
         outbox,
         dispatch,
+        lanes,
+        flights: Flights::default(),
+        memory: Memory::default(),
         sessions,
         countersign,
         waiting: Waiting::default(),
@@ -160,6 +174,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let mut signing = Tasks::new();
     let identity = Arc::clone(shared.identity());
     signing.spawn("countersign", countersign::run(identity, to_sign, signing.token()));
+    answering.spawn("flights", flights::run(Arc::clone(&shared), answering.token()));
     let mut link_tasks = Vec::new();
     for (name, uplink, events, task) in links {
         let settling = settle::run(Arc::clone(&shared), name.clone(), uplink, events);

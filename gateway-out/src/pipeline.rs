@@ -18,24 +18,30 @@ use dimse::{Association, AssociationError, StoreRequest};
 use envelope::{BodyContext, BodyMeta, BodySealer, BodyTail, SealedBody};
 use spool::{
     AppendError, BeginError, BodyFile, CommitError, Decision, InstanceRecord, NewDelivery, NewObject,
-    SealedFacts,
+    SealedFacts, StoreError,
 };
 use tokio::{sync::watch, task::block_in_place};
 use tracing::{debug, error, info, warn};
+use transport::WholeBody;
 
 use crate::{
     answers::{Answer, Cause},
     app::Shared,
     config::{ChangedContent, Respond},
     delivered,
-    dispatch::{Live, LiveNow, Sealing},
+    dispatch::{Live, LiveNow, Ready, Sealing, Ticket},
+    lanes::Waits,
     routes::Route,
-    tail::{Progress, Tail},
+    tail::{self, Place, Progress, SMALL_BODY_BYTES, Tail},
 };
 
 /// A body of this sealed length starts to leave before the PACS has finished sending it. Below, the
 /// commit comes so soon that nothing is gained, and the receiver verifies it as a whole anyway.
 const CUT_THROUGH_BYTES: u64 = 16 << 20;
+/// Where padding makes more than this of a small body, it is not small any more.
+const SMALL_PADDED_BYTES: usize = 2 * SMALL_BODY_BYTES;
+/// What is written at once of a body that is not small.
+const WRITE_BYTES: usize = 128 << 10;
 
 /// Receives one instance and says what to answer. An `Err` means that the association is gone and with
 /// it the instance: nothing of it is kept, nothing complete has left.
@@ -195,7 +201,10 @@ async fn spooled(arriving: Arriving<'_>, association: &mut Association) -> Resul
 struct Spooling<'a> {
     arriving: Arriving<'a>,
     file: BodyFile,
+    /// Not written yet: a piece, or all of a small body.
     sealed: Vec<u8>,
+    /// Held as long as the body is small.
+    place: Option<Place>,
     progress: watch::Sender<Progress>,
     live: Option<LiveNow>,
 }
@@ -210,15 +219,18 @@ impl<'a> Spooling<'a> {
             }
         })?;
         let (progress, _) = watch::channel(Progress::Growing(0));
-        Ok(Self { arriving, file, sealed: Vec::new(), progress, live: None })
+        let place = arriving.shared.memory.place();
+        Ok(Self { arriving, file, sealed: Vec::new(), place, progress, live: None })
     }
 
-    /// Walks, seals and writes one fragment.
+    /// Walks, seals and, once the body is not small, writes one fragment.
     fn fragment(&mut self, fragment: &Bytes) -> Result<(), Cause> {
         self.arriving.fragment(fragment, &mut self.sealed)?;
-        if self.sealed.is_empty() {
+        let kept = if self.place.is_some() { SMALL_BODY_BYTES } else { WRITE_BYTES };
+        if self.sealed.len() < kept {
             return Ok(());
         }
+        self.place = None;
         // Only a write can block for long, when the disk is slower than the PACS; sealing a chunk takes
         // 0.1 ms, less than handing the thread over would.
         block_in_place(|| write(&mut self.file, &mut self.sealed))?;
@@ -245,28 +257,30 @@ impl<'a> Spooling<'a> {
     async fn finish(mut self) -> Cause {
         let Arriving { shared, route, meta, received_at, delivery, .. } = self.arriving;
         let sealing = self.arriving.sealing.clone();
-        let arriving = self.arriving;
-        let (file, sealed) = (&mut self.file, &mut self.sealed);
-        let arrived = match block_in_place(|| {
-            let (findings, mut tail) = arriving.finish()?;
-            while tail.padding(sealed) {
-                write(file, sealed)?;
-            }
-            let body = tail.finish(sealed);
-            write(file, sealed)?;
-            Ok(Arrived { findings, body })
-        }) {
-            Ok(arrived) => arrived,
+        let ended = end(self.arriving, &mut self.file, self.sealed, self.place.is_some());
+        let Ended { arrived, small } = match ended {
+            Ok(ended) => ended,
             Err(cause) => {
                 self.progress.send_replace(Progress::Abandoned);
                 return cause;
             }
         };
+        let record = arrived.record(meta);
+        let facts = arrived.facts(&sealing);
+        let body = match (small, self.place) {
+            (Some(bytes), Some(place)) => {
+                tail::Committed::Small(WholeBody::new([bytes], facts.body_digest), place)
+            }
+            _ => {
+                tail::Committed::File(Tail::complete(self.file.reader(), facts.sealed_len, facts.body_digest))
+            }
+        };
+        let way = if self.live.is_some() { Way::Live } else { Way::of(shared, route) };
         let new = NewObject {
             content_key: sealing.content_key.clone(),
-            sealed: arrived.facts(&sealing),
-            record: arrived.record(meta),
-            deliveries: vec![new_delivery(route, delivery, self.live.is_some())],
+            sealed: facts,
+            record,
+            deliveries: vec![new_delivery(route, delivery, !matches!(way, Way::Outbox(_)))],
             changed_content: changed_content(route),
             received_at,
         };
@@ -274,15 +288,14 @@ impl<'a> Spooling<'a> {
             Ok(committed) => {
                 let decision = committed.placed.first().map(|placed| placed.decision);
                 let progress = match decision {
-                    Some(Decision::New { .. }) => {
-                        Progress::Complete(arrived.body.sealed_len, arrived.body.digest)
-                    }
+                    Some(Decision::New { .. }) => Progress::Complete(facts.sealed_len, facts.body_digest),
                     _ => Progress::Abandoned,
                 };
                 self.progress.send_replace(progress);
                 tell(route, delivery, decision);
-                shared.counters.accepted(arrived.body.data_len);
-                shared.dispatch.wake();
+                shared.counters.accepted(facts.data_len);
+                let ready = Ready { delivery, route: Arc::clone(route), sealing, facts, body, received_at };
+                way.go(shared, ready, meta, decision);
                 Cause::Accepted
             }
             Err(error) => {
@@ -293,13 +306,86 @@ impl<'a> Spooling<'a> {
     }
 }
 
+/// How a committed instance gets to the dispatcher.
+enum Way {
+    /// It is on its way already.
+    Live,
+    /// At once.
+    Direct(Ticket),
+    /// When the outbox is asked for it.
+    Outbox(Option<Waits>),
+}
+
+impl Way {
+    /// Decided before the commit: the row says whether attempt 1 is under way.
+    fn of(shared: &Shared, route: &Route) -> Self {
+        let ticket = shared.uplink().and_then(|_| shared.dispatch.ticket(&shared.lanes, route.id));
+        match ticket {
+            Some(ticket) => Self::Direct(ticket),
+            None => Self::Outbox(shared.lanes.fall_behind(route.id)),
+        }
+    }
+
+    fn go(self, shared: &Shared, ready: Ready, meta: &InstanceMeta, decision: Option<Decision>) {
+        match self {
+            Self::Live => shared.dispatch.wake(),
+            Self::Direct(ticket) => {
+                // Where it was not placed as new, its row is not under way.
+                if let Some(Decision::New { changed_content }) = decision {
+                    ticket.go(ready, meta, changed_content);
+                }
+            }
+            Self::Outbox(waits) => {
+                drop(waits);
+                shared.dispatch.wake();
+            }
+        }
+    }
+}
+
+/// A complete body, all of it appended to its file or handed over for it.
+struct Ended {
+    arrived: Arrived,
+    /// All of it, where it is small.
+    small: Option<Bytes>,
+}
+
+fn end(
+    arriving: Arriving<'_>,
+    file: &mut BodyFile,
+    mut sealed: Vec<u8>,
+    is_small: bool,
+) -> Result<Ended, Cause> {
+    let (findings, mut tail) = arriving.finish()?;
+    let mut unpadded = true;
+    while is_small && unpadded && sealed.len() <= SMALL_PADDED_BYTES {
+        unpadded = tail.padding(&mut sealed);
+    }
+    if is_small && !unpadded {
+        let body = tail.finish(&mut sealed);
+        let bytes = Bytes::from(sealed);
+        file.append_last(bytes.clone()).map_err(|error| not_written(&error))?;
+        return Ok(Ended { arrived: Arrived { findings, body }, small: Some(bytes) });
+    }
+    block_in_place(|| {
+        while tail.padding(&mut sealed) {
+            write(file, &mut sealed)?;
+        }
+        let body = tail.finish(&mut sealed);
+        write(file, &mut sealed)?;
+        Ok(Ended { arrived: Arrived { findings, body }, small: None })
+    })
+}
+
 fn write(file: &mut BodyFile, sealed: &mut Vec<u8>) -> Result<(), Cause> {
     let written = file.append(sealed);
     sealed.clear();
-    written.map_err(|error: AppendError| {
-        warn!(%error, "instance refused: the outbox cannot be written");
-        Cause::OutboxFull
-    })
+    written.map_err(|error| not_written(&error))
+}
+
+fn not_written(error: &AppendError) -> Cause {
+    warn!(%error, "instance refused: the outbox cannot be written");
+    Cause::OutboxFull
 }
 
 pub(crate) fn new_delivery(route: &Route, delivery: DeliveryId, cut_through: bool) -> NewDelivery {
@@ -323,6 +409,10 @@ pub(crate) fn not_committed(error: &CommitError) -> Cause {
     if let CommitError::ChangedContent { .. } = error {
         info!("instance refused: known SOP instance with other content");
         return Cause::ChangedContent;
+    }
+    if let CommitError::NotWritten(_) | CommitError::Store(StoreError::Full) = error {
+        warn!(%error, "instance refused: the outbox cannot be written");
+        return Cause::OutboxFull;
     }
     error!(%error, "instance refused: the outbox does not take it");
     Cause::OutboxFailed

@@ -12,7 +12,7 @@ use ledger::{
     Class, DeferReason, Deferred, Expectation, Manifest, ManifestCore, NackReason, Outcome, Party,
     ReceiptFile, RootCache, Settlement,
 };
-use spool::{Deferral, Delivery, DeliveryError, Loss, NewReceipt};
+use spool::{Deferral, Delivery, DeliveryError, Loss, NewReceipt, Progress, Step};
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{debug, error, info, warn};
 use transport::{Uplink, UplinkEvent};
@@ -21,6 +21,7 @@ use wire::NoticeKind;
 use crate::{
     app::Shared,
     dispatch::Sealing,
+    flights,
     routes::Route,
     strays::{self, Worth},
     waiting::Verdict,
@@ -46,6 +47,7 @@ pub async fn run(
         match event {
             UplinkEvent::Connected { boot } => {
                 info!(%relay, "relay connected");
+                flights::write_all_steps(&shared).await;
                 let alive = shared.outbox.relay_lost(&[boot], Timestamp::now()).await;
                 match alive {
                     Ok(lost) if !lost.is_empty() => {
@@ -53,6 +55,9 @@ pub async fn run(
                     }
                     Ok(_) => {}
                     Err(error) => error!(%error, "outbox cannot be written"),
+                }
+                for route in shared.settings.routes.iter() {
+                    drop(shared.lanes.fall_behind(route.id));
                 }
                 shared.dispatch.wake();
             }
@@ -76,7 +81,11 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
     };
     // Asked before the row: what is not live any more has its row, or will never have one.
     let live = shared.dispatch.is_live(delivery) || shared.waiting.sealing(delivery).is_some();
-    let row = match shared.outbox.delivery(delivery).await {
+    let known = match shared.flights.of(delivery) {
+        Some(flight) => Ok(Some(flight.row.clone())),
+        None => shared.outbox.delivery(delivery).await,
+    };
+    let row = match known {
         Ok(Some(row)) => row,
         Ok(None) if live => {
             debug!(delivery = %delivery.short(), "an answer before the commit; it will come again");
@@ -97,10 +106,8 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
         UplinkEvent::Settlement { settlement, record, .. } => answer.settlement(&settlement, &record).await,
         UplinkEvent::Notice { kind, .. } => answer.notice(attempt, kind).await.map(|()| None),
         _ => {
-            let noted = shared.outbox.collected(delivery, attempt, Timestamp::now()).await;
-            if let Err(error) = noted {
-                debug!(%error, "not recorded as collected");
-            }
+            let at = Timestamp::now();
+            shared.flights.note(Progress { delivery, attempt, step: Step::Collected, at });
             return;
         }
     };
@@ -109,7 +116,6 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
             let recipient = route.receiver.identity.fingerprint();
             // Without a connection the relay says it again, and it is recorded as known already.
             let _ = uplink.ack(recipient, delivery, attempt, manifest).await;
-            shared.dispatch.wake();
         }
         Err(error) => warn!(delivery = %delivery.short(), attempt = attempt.0, %error, "answer refused"),
     }
@@ -219,7 +225,9 @@ impl Answer<'_> {
 
     /// Opens a record under the content key, which the outbox or whoever waits still has.
     async fn open(&self, attempt: Attempt, record: &[u8]) -> Result<Vec<u8>, Refused> {
-        let sealing = match self.shared.waiting.sealing(self.row.delivery) {
+        let flight = self.shared.flights.of(self.row.delivery);
+        let known = flight.map(|flight| flight.sealing.clone());
+        let sealing = match known.or_else(|| self.shared.waiting.sealing(self.row.delivery)) {
             Some(sealing) => sealing,
             None => {
                 let key = self.shared.outbox.content_key(self.row.object).await?;
@@ -293,10 +301,14 @@ impl Answer<'_> {
             receipt,
             settlement: settlement.to_vec(),
             manifest: manifest.clone(),
+            progress: self.shared.flights.take(said.delivery),
         };
         match said.outcome {
             Outcome::Stored => {
-                self.shared.outbox.settled_stored(new, now).await?;
+                let settled = self.shared.outbox.settled_stored(new, now).await?;
+                if settled.released {
+                    self.may_be_due();
+                }
                 debug!(delivery = %self.row.delivery.short(), status = %said.status, "receipted");
             }
             Outcome::Refused => {
@@ -308,8 +320,21 @@ impl Answer<'_> {
                 );
             }
         }
+        self.shared.flights.land(self.row.delivery);
         self.shared.waiting.answer(self.row.delivery, Verdict::Answered(said.status));
         Ok(manifest)
+    }
+
+    /// The outbox has it again, as far as it had ever left: what is known of its deposit goes there first.
+    async fn back_to_outbox(&self) {
+        self.shared.flights.land(self.row.delivery);
+        flights::write_steps(self.shared, self.row.delivery).await;
+    }
+
+    /// The dispatcher asks the outbox.
+    fn may_be_due(&self) {
+        drop(self.shared.lanes.fall_behind(self.route.id));
+        self.shared.dispatch.wake();
     }
 
     async fn deferred(&self, deferred: &Deferred) -> Result<(), Refused> {
@@ -326,7 +351,9 @@ impl Answer<'_> {
         };
         debug!(delivery = %self.row.delivery.short(), status = ?deferred.status, reason, "deferred");
         let (delivery, attempt) = (self.row.delivery, deferred.attempt);
+        self.back_to_outbox().await;
         self.shared.outbox.deferred(delivery, attempt, deferral, crate::jitter(), Timestamp::now()).await?;
+        self.may_be_due();
         self.shared.waiting.answer(delivery, Verdict::NotDelivered);
         Ok(())
     }
@@ -335,7 +362,9 @@ impl Answer<'_> {
         let text = reason.as_str();
         let delivery = self.row.delivery;
         warn!(delivery = %delivery.short(), attempt = attempt.0, reason = text, "the receiver could not use an envelope");
+        self.back_to_outbox().await;
         self.shared.outbox.nacked(delivery, attempt, text, crate::jitter(), Timestamp::now()).await?;
+        self.may_be_due();
         self.shared.waiting.answer(delivery, Verdict::NotDelivered);
         Ok(())
     }
@@ -348,7 +377,9 @@ impl Answer<'_> {
         };
         let delivery = self.row.delivery;
         info!(delivery = %delivery.short(), attempt = attempt.0, ?kind, "the relay has it no longer; it is deposited again");
+        self.back_to_outbox().await;
         self.shared.outbox.lost(delivery, attempt, loss, crate::jitter(), Timestamp::now()).await?;
+        self.may_be_due();
         self.shared.waiting.answer(delivery, Verdict::NotDelivered);
         Ok(())
     }

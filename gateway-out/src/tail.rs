@@ -1,14 +1,16 @@
 //! A sealed body as the uplink reads it.
 
+use std::sync::Arc;
+
 use base::Digest;
 use bytes::Bytes;
 use spool::BodyReader;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::block_in_place,
 };
 use tracing::error;
-use transport::{BodyPiece, BodySource};
+use transport::{BodyPiece, BodySource, WholeBody};
 
 /// How far the uplink may read a body that is still being written. The final chunk lies beyond
 /// [`Progress::Growing`] until every check has passed and the commit is durable (CUSTODY, "Nothing
@@ -91,6 +93,52 @@ impl BodySource for Tail {
             if self.progress.changed().await.is_err() {
                 return BodyPiece::Abandon;
             }
+        }
+    }
+}
+
+/// Small bodies that are kept in memory at one time, between their first byte and the relay. With
+/// [`SMALL_BODY_BYTES`] each, they are all that this way needs.
+const SMALL_BODIES_MAX: usize = 16;
+/// A sealed body up to this length is written in one piece, by the thread that flushes it, and is not read
+/// back for the relay.
+pub const SMALL_BODY_BYTES: usize = 1 << 20;
+
+/// The places of small bodies.
+#[derive(Debug)]
+pub struct Memory(Arc<Semaphore>);
+
+/// One place; free again when dropped.
+#[derive(Debug)]
+pub struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(SMALL_BODIES_MAX)))
+    }
+}
+
+impl Memory {
+    /// A place, if one is free: nobody waits for it.
+    pub fn place(&self) -> Option<Place> {
+        Arc::clone(&self.0).try_acquire_owned().ok().map(Place)
+    }
+}
+
+/// A committed body, as the uplink reads it.
+#[derive(Debug)]
+pub enum Committed {
+    /// From memory.
+    Small(WholeBody, Place),
+    /// From the outbox's file.
+    File(Tail),
+}
+
+impl BodySource for Committed {
+    async fn next(&mut self, max: usize) -> BodyPiece {
+        match self {
+            Self::Small(body, _) => body.next(max).await,
+            Self::File(tail) => tail.next(max).await,
         }
     }
 }
