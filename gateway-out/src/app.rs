@@ -21,7 +21,7 @@ use crate::{
     flights::{self, Flights},
     intake,
     lanes::Lanes,
-    reload,
+    relays, reload,
     sessions::Sessions,
     settings::{OutboxSettings, Settings},
     settle,
@@ -57,6 +57,8 @@ pub struct Shared {
     pub strays: Strays,
     /// Links to relays, the preferred one first.
     pub uplinks: Vec<Uplink>,
+    /// Where what was deposited may still lie.
+    pub relays: relays::Watch,
     /// Counts of this run.
     pub counters: crate::status::Counters,
     /// How the last reload ended, if there was one.
@@ -150,6 +152,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let sessions =
         Sessions::new(Arc::clone(&settings.own.identity), settings.routes.iter().map(|route| route.id));
     let lanes = Lanes::new(settings.routes.iter().map(|route| route.id), settings.retry.deposits_per_route);
+    let relays = relays::Watch::new(uplinks.len(), settings.retry.fail_over.0, Timestamp::now());
     let (countersign, to_sign) = Countersign::new();
     let shared = Arc::new(Shared {
         settings,
@@ -162,6 +165,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         countersign,
         waiting: Waiting::default(),
         strays: Strays::default(),
+        relays,
         uplinks,
         counters: crate::status::Counters::default(),
         last_reload: Mutex::default(),
@@ -176,8 +180,8 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     signing.spawn("countersign", countersign::run(identity, to_sign, signing.token()));
     answering.spawn("flights", flights::run(Arc::clone(&shared), answering.token()));
     let mut link_tasks = Vec::new();
-    for (name, uplink, events, task) in links {
-        let settling = settle::run(Arc::clone(&shared), name.clone(), uplink, events);
+    for (place, (name, uplink, events, task)) in links.into_iter().enumerate() {
+        let settling = settle::run(Arc::clone(&shared), (place, name.clone()), uplink, events);
         answering.spawn(format!("settle {name}"), settling);
         link_tasks.push(task);
     }

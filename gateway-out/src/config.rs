@@ -106,6 +106,9 @@ pub struct RetryTable {
     pub age_max: Span,
     /// Deposits of one route under way at one time. Default 32.
     pub deposits_per_route: usize,
+    /// How long a relay may be away before what lies there is deposited at another one. Default 15 s: a relay
+    /// that is restarted is back by then, and the receiver may still be collecting from it.
+    pub fail_over: Span,
     /// `respond = "delivered"`: the longest wait for the destination's answer. Default 25 s.
     pub delivered_timeout: Span,
 }
@@ -118,6 +121,7 @@ impl Default for RetryTable {
             nacks_max: 8,
             age_max: Span(Duration::from_secs(30 * 24 * 3600)),
             deposits_per_route: 32,
+            fail_over: Span(Duration::from_secs(15)),
             delivered_timeout: Span(Duration::from_secs(25)),
         }
     }

@@ -25,6 +25,7 @@ use crate::{
     app::Shared,
     flights::{self, Flight},
     lanes::{Lanes, Slot},
+    relays,
     routes::Route,
     sessions::NoSession,
     tail::{Committed, Tail},
@@ -304,6 +305,7 @@ impl Dispatcher {
             ),
             Err(error) => error!(%error, "outbox cannot be written"),
         }
+        relays::give_up_lost(&self.shared).await;
         self.shared.waiting.expire(Timestamp(now.0.saturating_sub(LATE_RECEIPT_MS)));
     }
 

@@ -21,6 +21,7 @@ pub mod lanes;
 pub mod pipeline;
 pub mod queue;
 pub mod receipts;
+pub mod relays;
 pub mod reload;
 pub mod routes;
 pub mod send;

@@ -21,7 +21,7 @@ use wire::NoticeKind;
 use crate::{
     app::Shared,
     dispatch::Sealing,
-    flights,
+    flights, relays,
     routes::Route,
     strays::{self, Worth},
     waiting::Verdict,
@@ -30,10 +30,10 @@ use crate::{
 /// Settlements recorded at one time: they share transactions.
 const AT_ONCE_MAX: usize = 256;
 
-/// Handles the events of one relay until its link has ended.
+/// Handles the events of one relay, which has this place among all of them, until its link has ended.
 pub async fn run(
     shared: Arc<Shared>,
-    relay: Name,
+    (place, relay): (usize, Name),
     uplink: Uplink,
     mut events: mpsc::Receiver<UplinkEvent>,
 ) -> Result<(), std::io::Error> {
@@ -47,21 +47,12 @@ pub async fn run(
         match event {
             UplinkEvent::Connected { boot } => {
                 info!(%relay, "relay connected");
-                flights::write_all_steps(&shared).await;
-                let alive = shared.outbox.relay_lost(&[boot], Timestamp::now()).await;
-                match alive {
-                    Ok(lost) if !lost.is_empty() => {
-                        info!(%relay, instances = lost.len(), "the relay was restarted; its instances are deposited again");
-                    }
-                    Ok(_) => {}
-                    Err(error) => error!(%error, "outbox cannot be written"),
-                }
-                for route in shared.settings.routes.iter() {
-                    drop(shared.lanes.fall_behind(route.id));
-                }
-                shared.dispatch.wake();
+                relays::connected(&shared, place, boot).await;
             }
-            UplinkEvent::Disconnected => warn!(%relay, "relay disconnected; instances wait in the outbox"),
+            UplinkEvent::Disconnected => {
+                warn!(%relay, "relay disconnected; without another one instances wait in the outbox");
+                relays::disconnected(&shared, place);
+            }
             event => {
                 let (shared, uplink, cache) = (Arc::clone(&shared), uplink.clone(), Arc::clone(&cache));
                 handling.spawn(async move { handle(&shared, &uplink, &cache, event).await });

@@ -7,6 +7,8 @@ mod common;
 #[cfg(test)]
 mod destination_answers;
 #[cfg(test)]
+mod fail_over;
+#[cfg(test)]
 mod folders;
 #[cfg(test)]
 mod hostile_envelopes;

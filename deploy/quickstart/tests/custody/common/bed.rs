@@ -29,7 +29,8 @@ pub(crate) const OTHER: &str = "other-out";
 pub(crate) const MALLORY: &str = "mallory";
 /// The receiving gateway.
 pub(crate) const IN: &str = "clinic-in";
-const RELAY: &str = "relay";
+/// The preferred relay first; the second one only where a plan asks for it.
+const RELAYS: [&str; 2] = ["relay", "relay-2"];
 
 /// One route, as both sides write it.
 #[derive(Clone, Debug)]
@@ -84,6 +85,7 @@ pub(crate) struct Plan {
     pub(crate) destinations: Vec<(&'static str, inward::TargetOptions)>,
     out: Tweak<gateway_out::config::Config>,
     inn: Tweak<gateway_in::config::Config>,
+    relays: usize,
 }
 
 impl Plan {
@@ -96,7 +98,13 @@ impl Plan {
         routes: Vec<RouteSpec>,
         destinations: Vec<(&'static str, inward::TargetOptions)>,
     ) -> Self {
-        Self { routes, destinations, out: Arc::new(|_| {}), inn: Arc::new(|_| {}) }
+        Self { routes, destinations, out: Arc::new(|_| {}), inn: Arc::new(|_| {}), relays: 1 }
+    }
+
+    /// Both gateways have a second relay.
+    pub(crate) fn two_relays(mut self) -> Self {
+        self.relays = 2;
+        self
     }
 
     pub(crate) fn out(
@@ -142,9 +150,9 @@ pub(crate) struct Bed {
     /// gateway-in's status.
     pub(crate) admin_in: SocketAddr,
     admin_out: SocketAddr,
-    relay_address: SocketAddr,
+    relay_addresses: [SocketAddr; 2],
     out: Option<Running>,
-    relay: Option<Running>,
+    relays: [Option<Running>; 2],
     inn: Option<Running>,
 }
 
@@ -157,7 +165,8 @@ impl Bed {
         drop(Envoy::new(&bed, OUT, ours.unwrap()).await);
         bed.start_out().await;
         until("the uplink", async || {
-            service::admin::fetch_status(bed.admin_out).await.unwrap()["relays"][0]["connected"] == true
+            let status = service::admin::fetch_status(bed.admin_out).await.unwrap();
+            (0..bed.plan.relays).all(|number| status["relays"][number]["connected"] == true)
         })
         .await;
         bed
@@ -166,7 +175,9 @@ impl Bed {
     /// Relay and receiving gateway run.
     pub(crate) async fn receiving(plan: Plan) -> Self {
         let mut bed = Self::laid_out(plan);
-        bed.start_relay().await;
+        for number in 0..bed.plan.relays {
+            bed.start_relay_number(number).await;
+        }
         bed.start_in().await;
         bed
     }
@@ -180,9 +191,9 @@ impl Bed {
             dicom: unset,
             admin_in: unset,
             admin_out: unset,
-            relay_address: testkit::free_udp_address().unwrap(),
+            relay_addresses: [(); 2].map(|()| testkit::free_udp_address().unwrap()),
             out: None,
-            relay: None,
+            relays: [None, None],
             inn: None,
         };
         bed.write();
@@ -205,11 +216,11 @@ impl Bed {
     }
 
     pub(crate) fn relay_card(&self) -> identity::PeerCard {
-        self.card(RELAY)
+        self.card(RELAYS[0])
     }
 
     pub(crate) fn relay_address(&self) -> SocketAddr {
-        self.relay_address
+        self.relay_addresses[0]
     }
 
     fn write(&self) {
@@ -218,15 +229,22 @@ impl Bed {
         let card = |who: &str| PathBuf::from(format!("cards/{who}.card"));
         let file = |who: &str| self.path(card(who));
         outward::write_card(&file(OUT), &outward::create_keys(&keys, &name(OUT)).unwrap()).unwrap();
-        relay::init::write_card(&file(RELAY), &relay::init::create_keys(&keys, &name(RELAY)).unwrap())
-            .unwrap();
+        for who in RELAYS {
+            let key = relay::init::create_keys(&self.path(format!("{who}-keys")), &name(who)).unwrap();
+            relay::init::write_card(&file(who), &key).unwrap();
+        }
         inward::write_card(&file(IN), &inward::create_keys(&keys, &name(IN)).unwrap()).unwrap();
         for who in [OTHER, MALLORY] {
             outward::write_card(&file(who), &OwnKeys::create(&keys, who, &name(who)).unwrap()).unwrap();
         }
         outward::create_outbox(&self.path("outbox"), &keys).unwrap();
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let relays = vec![(name(RELAY), self.relay_address, card(RELAY))];
+        let relays: Vec<_> = RELAYS
+            .iter()
+            .zip(self.relay_addresses)
+            .take(self.plan.relays)
+            .map(|(who, address)| (name(who), address, card(who)))
+            .collect();
         let ours = |route: &&RouteSpec| route.from == OUT;
         let out = outward::config_text(&outward::Options {
             listen: nowhere,
@@ -244,13 +262,13 @@ impl Bed {
             deposit_for,
         };
         let senders = [OUT, OTHER, MALLORY].map(|who| tenant(who, vec![name(IN)]));
-        let relay = relay::init::config_text(&relay::init::Options {
-            listen: self.relay_address,
-            admin: nowhere,
-            keys: "keys".into(),
-            card: card(RELAY),
-            tenants: senders.into_iter().chain([tenant(IN, Vec::new())]).collect(),
-        });
+        let tenants: Vec<_> = senders.into_iter().chain([tenant(IN, Vec::new())]).collect();
+        for (who, listen) in RELAYS.iter().zip(self.relay_addresses) {
+            let keys = PathBuf::from(format!("{who}-keys"));
+            let (card, tenants) = (card(who), tenants.clone());
+            let options = relay::init::Options { listen, admin: nowhere, keys, card, tenants };
+            fs::write(self.path(format!("{who}.toml")), relay::init::config_text(&options)).unwrap();
+        }
         let inn = inward::config_text(&inward::Options {
             admin: nowhere,
             ledger: "ledger".into(),
@@ -261,24 +279,28 @@ impl Bed {
             destinations: self.plan.destinations.iter().map(destination).collect(),
             routes: self.plan.routes.iter().map(inward_route).collect(),
         });
-        for (role, text) in [("gateway-out", out), ("relay", relay), ("gateway-in", inn)] {
+        for (role, text) in [("gateway-out", out), ("gateway-in", inn)] {
             fs::write(self.path(format!("{role}.toml")), text).unwrap();
         }
     }
 
     pub(crate) async fn start_relay(&mut self) {
-        let file = self.path("relay.toml");
+        self.start_relay_number(0).await;
+    }
+
+    pub(crate) async fn start_relay_number(&mut self, number: usize) {
+        let (file, address) = (self.path(format!("{}.toml", RELAYS[number])), self.relay_addresses[number]);
         let loaded = service::config::load::<relay::Config>(&file, "SLUIS_NOT_SET_").unwrap();
         let settings = relay::Settings::check(&loaded).unwrap();
         // One that was stopped a moment ago lets go of its port a moment later.
         let mut bound = None;
         until("the relay's port", async || {
-            bound = UdpSocket::bind(self.relay_address).ok();
+            bound = UdpSocket::bind(address).ok();
             bound.is_some()
         })
         .await;
         let listeners = relay::Listeners { quic: bound.unwrap(), admin: listen().await };
-        self.relay = Some(Running::start(|stop| {
+        self.relays[number] = Some(Running::start(|stop| {
             tokio::spawn(async move { Ok(relay::run(settings, listeners, stop).await?) })
         }));
     }
@@ -313,6 +335,7 @@ impl Bed {
         let config = &mut loaded.config;
         config.retry.first = Span(Duration::from_millis(100));
         config.retry.max = Span(Duration::from_secs(600));
+        config.retry.fail_over = Span(Duration::from_secs(1));
         (self.plan.out)(config);
         gateway_out::config::Config::check(&loaded).unwrap()
     }
@@ -322,7 +345,11 @@ impl Bed {
     }
 
     pub(crate) async fn stop_relay(&mut self) {
-        self.relay.take().unwrap().stop().await;
+        self.stop_relay_number(0).await;
+    }
+
+    pub(crate) async fn stop_relay_number(&mut self, number: usize) {
+        self.relays[number].take().unwrap().stop().await;
     }
 
     pub(crate) async fn stop_in(&mut self) {
@@ -366,6 +393,16 @@ impl Bed {
             file.verify(&self.card(IN)).unwrap().clone()
         });
         verified.collect()
+    }
+
+    /// Waits until gateway-out is connected to these relays, and to no other.
+    pub(crate) async fn connected_to(&self, numbers: &[usize]) {
+        until("the uplinks", async || {
+            let status = service::admin::fetch_status(self.admin_out).await.unwrap();
+            (0..self.plan.relays)
+                .all(|number| (status["relays"][number]["connected"] == true) == numbers.contains(&number))
+        })
+        .await;
     }
 
     /// gateway-in's `/status`.
