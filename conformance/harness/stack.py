@@ -117,6 +117,35 @@ class Stack:
         called, _, place = address.partition("@")
         self.add_route(title, destination, respond, kind="dicom", ae=called, address=place, calling="SLUISIN")
 
+    def add_relay(self, name: str) -> Daemon:
+        """Another relay for both gateways, behind the one that they have; with the same tenants. The caller starts and stops it."""
+        directory, port, admin = self.directory / name, free_ports(), free_ports()
+        where = ["--listen", f"{HOST}:{port}", "--admin", f"{HOST}:{admin}"]
+        run([binary("relay"), "init", "--dir", directory, "--name", name, *where], 60)
+        config = directory / "relay.toml"
+        document = tomlkit.parse(config.read_text())
+        document["tenant"] = tomlkit.aot()
+        for known in tomlkit.parse(self.config("relay").read_text())["tenant"]:
+            tenant = tomlkit.table()
+            tenant.update({**known.unwrap(), "card": str(self.directory / str(known["card"]))})
+            document["tenant"].append(tenant)
+        config.write_text(tomlkit.dumps(document))
+        [card] = directory.rglob("*.card")
+        for role in ("gateway-out", "gateway-in"):
+            with self.edit(role) as gateway:
+                relay = tomlkit.table()
+                relay.update({"name": name, "address": f"{HOST}:{port}", "card": str(card)})
+                gateway["relay"].append(relay)
+
+        def ready() -> bool:
+            with contextlib.suppress(urllib.error.URLError, OSError):
+                with urllib.request.urlopen(f"http://{HOST}:{admin}/readyz", timeout=5) as answer:
+                    return answer.status == 200
+            return False
+
+        command = [binary("relay"), "run", "--config", config]
+        return Daemon(name, command, directory / "relay.log", ready, {"RUST_LOG": self.log_level, "RUST_BACKTRACE": "1"})
+
     def respond_when_delivered(self) -> None:
         with self.edit("gateway-out") as sending:
             sending["route"][0]["respond"] = "delivered"

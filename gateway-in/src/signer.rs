@@ -24,7 +24,7 @@ use tracing::error;
 
 /// How long the first outcome of a batch waits for company, as long as there are deliveries under way that
 /// could join it. A signature costs 2 ms of a core; at 250 instances a second this shares it among ten.
-const BATCH_WAIT: Duration = Duration::from_millis(40);
+const BATCH_WAIT: Duration = Duration::from_millis(80);
 /// Outcomes that wait for the signer; beyond it the deliveries wait.
 const QUEUE_MAX: usize = 1024;
 

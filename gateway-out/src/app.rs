@@ -151,7 +151,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     }
     let sessions =
         Sessions::new(Arc::clone(&settings.own.identity), settings.routes.iter().map(|route| route.id));
-    let lanes = Lanes::new(settings.routes.iter().map(|route| route.id), settings.retry.deposits_per_route);
+    let lanes = Lanes::new(settings.retry.deposits_per_route);
     let relays = relays::Watch::new(uplinks.len(), settings.retry.fail_over.0, Timestamp::now());
     let (countersign, to_sign) = Countersign::new();
     let shared = Arc::new(Shared {

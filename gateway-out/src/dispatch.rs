@@ -332,7 +332,7 @@ impl Dispatcher {
             if free * REFILL_PART < slots {
                 continue;
             }
-            let Some(look) = shared.lanes.look(route.id) else { continue };
+            let look = shared.lanes.look(route.id);
             asked = true;
             // Those that have just started may not have told the outbox yet.
             let limit = u32::try_from(slots).unwrap_or(u32::MAX);
@@ -419,13 +419,7 @@ impl Dispatcher {
 }
 
 /// Deposits what lies in the outbox.
-async fn spooled(
-    shared: Arc<Shared>,
-    route: Arc<Route>,
-    row: Delivery,
-    turn: Turn,
-    _slot: Option<Slot>,
-) -> Ended {
+async fn spooled(shared: Arc<Shared>, route: Arc<Route>, row: Delivery, turn: Turn, _slot: Slot) -> Ended {
     let delivery = row.delivery;
     let pause = match deposit_spooled(&shared, &route, row, turn).await {
         Ok(pause) => pause.then_some(route.id),
@@ -498,7 +492,7 @@ impl Deposit<'_> {
 }
 
 /// Deposits what is still being received. Its row comes with the commit, and says attempt 1.
-async fn cut_through(shared: Arc<Shared>, live: Live, _slot: Option<Slot>) -> Ended {
+async fn cut_through(shared: Arc<Shared>, live: Live, _slot: Slot) -> Ended {
     let Live { delivery, route, sealing, body } = live;
     let committed = body.committed();
     let outcome = match shared.uplink() {

@@ -15,7 +15,8 @@ use base::RouteId;
 /// The lanes of all routes.
 #[derive(Debug)]
 pub struct Lanes {
-    lanes: HashMap<RouteId, Lane>,
+    // Owned by `lane`; never held across an await.
+    lanes: Mutex<HashMap<RouteId, Lane>>,
     slots: usize,
 }
 
@@ -68,60 +69,70 @@ impl Drop for Waits {
 }
 
 impl Lanes {
-    /// One lane a route, each with so many slots. All are behind: an earlier run may have left something.
-    pub fn new(routes: impl Iterator<Item = RouteId>, slots: usize) -> Self {
-        let state = || State { running: 0, behind: true, undecided: 0, generation: 0 };
-        Self { lanes: routes.map(|route| (route, Arc::new(Mutex::new(state())))).collect(), slots }
+    /// One lane a route, each with so many slots. A lane begins behind: an earlier run may have left something.
+    pub fn new(slots: usize) -> Self {
+        Self { lanes: Mutex::default(), slots }
+    }
+
+    fn lane(&self, route: RouteId) -> Lane {
+        let begun = || Arc::new(Mutex::new(State { running: 0, behind: true, undecided: 0, generation: 0 }));
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(lanes.entry(route).or_insert_with(begun))
     }
 
     /// A slot for an instance that is about to be committed, if nothing waits before it and one is free.
     pub fn enter(&self, route: RouteId) -> Option<Slot> {
-        let lane = self.lanes.get(&route)?;
-        let mut state = lock(lane);
-        if state.behind || state.running >= self.slots {
-            return None;
+        let lane = self.lane(route);
+        {
+            let mut state = lock(&lane);
+            if state.behind || state.running >= self.slots {
+                return None;
+            }
+            state.running += 1;
         }
-        state.running += 1;
-        Some(Slot(Arc::clone(lane)))
+        Some(Slot(lane))
     }
 
     /// The instance will wait in the outbox.
-    pub fn fall_behind(&self, route: RouteId) -> Option<Waits> {
-        let lane = self.lanes.get(&route)?;
-        let mut state = lock(lane);
-        state.behind = true;
-        state.generation += 1;
-        state.undecided += 1;
-        Some(Waits(Arc::clone(lane)))
+    pub fn fall_behind(&self, route: RouteId) -> Waits {
+        let lane = self.lane(route);
+        {
+            let mut state = lock(&lane);
+            state.behind = true;
+            state.generation += 1;
+            state.undecided += 1;
+        }
+        Waits(lane)
     }
 
     /// A slot for what the outbox has, or for what leaves while it is received.
-    pub fn take(&self, route: RouteId) -> Option<Slot> {
-        let lane = self.lanes.get(&route)?;
-        lock(lane).running += 1;
-        Some(Slot(Arc::clone(lane)))
+    pub fn take(&self, route: RouteId) -> Slot {
+        let lane = self.lane(route);
+        lock(&lane).running += 1;
+        Slot(lane)
     }
 
     /// Slots that are free.
     pub fn free(&self, route: RouteId) -> usize {
-        self.lanes.get(&route).map_or(0, |lane| self.slots.saturating_sub(lock(lane).running))
+        self.slots.saturating_sub(lock(&self.lane(route)).running)
     }
 
     /// Whether the outbox must be asked.
     pub fn is_behind(&self, route: RouteId) -> bool {
-        self.lanes.get(&route).is_some_and(|lane| lock(lane).behind)
+        lock(&self.lane(route)).behind
     }
 
     /// Before the outbox is asked.
-    pub fn look(&self, route: RouteId) -> Option<Look> {
-        let state = lock(self.lanes.get(&route)?);
-        Some(Look { generation: state.generation, complete: state.undecided == 0 })
+    pub fn look(&self, route: RouteId) -> Look {
+        let lane = self.lane(route);
+        let state = lock(&lane);
+        Look { generation: state.generation, complete: state.undecided == 0 }
     }
 
     /// The outbox had nothing that is due. It has caught up, unless something came meanwhile.
     pub fn had_nothing(&self, route: RouteId, look: Look) {
-        let Some(lane) = self.lanes.get(&route) else { return };
-        let mut state = lock(lane);
+        let lane = self.lane(route);
+        let mut state = lock(&lane);
         if look.complete && state.generation == look.generation {
             state.behind = false;
         }
@@ -135,12 +146,12 @@ mod tests {
     const ROUTE: RouteId = RouteId([1; 16]);
 
     fn caught_up(slots: usize) -> Lanes {
-        let lanes = Lanes::new([ROUTE].into_iter(), slots);
+        let lanes = Lanes::new(slots);
         assert!(
             lanes.is_behind(ROUTE) && lanes.enter(ROUTE).is_none(),
             "an earlier run may have left something"
         );
-        lanes.had_nothing(ROUTE, lanes.look(ROUTE).unwrap());
+        lanes.had_nothing(ROUTE, lanes.look(ROUTE));
         assert!(!lanes.is_behind(ROUTE));
         lanes
     }
@@ -155,16 +166,16 @@ mod tests {
         assert_eq!(lanes.free(ROUTE), 1);
         assert!(lanes.enter(ROUTE).is_none(), "the second one waits");
         // Asked while the second one's commit runs: that it was not there means nothing.
-        let look = lanes.look(ROUTE).unwrap();
+        let look = lanes.look(ROUTE);
         drop(second);
         lanes.had_nothing(ROUTE, look);
         assert!(lanes.enter(ROUTE).is_none());
         // Asked after it, and something else came while the answer was on its way.
-        let look = lanes.look(ROUTE).unwrap();
+        let look = lanes.look(ROUTE);
         drop(lanes.fall_behind(ROUTE));
         lanes.had_nothing(ROUTE, look);
         assert!(lanes.enter(ROUTE).is_none());
-        lanes.had_nothing(ROUTE, lanes.look(ROUTE).unwrap());
+        lanes.had_nothing(ROUTE, lanes.look(ROUTE));
         assert!(lanes.enter(ROUTE).is_some());
     }
 
@@ -176,6 +187,9 @@ mod tests {
         assert!(lanes.enter(ROUTE).is_none());
         drop(held);
         assert_eq!(lanes.free(ROUTE), 2);
-        assert!(lanes.enter(RouteId([9; 16])).is_none(), "a route that is not configured");
+        assert!(
+            lanes.enter(RouteId([9; 16])).is_none() && lanes.is_behind(RouteId([9; 16])),
+            "another route"
+        );
     }
 }

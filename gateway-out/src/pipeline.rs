@@ -313,7 +313,7 @@ enum Way {
     /// At once.
     Direct(Ticket),
     /// When the outbox is asked for it.
-    Outbox(Option<Waits>),
+    Outbox(Waits),
 }
 
 impl Way {
