@@ -8,6 +8,8 @@
 //! into each other. Both take bytes and append bytes, and say at the end what they did, with the digests of both data
 //! sets; what they do not act on they copy.
 //!
+//! [`commitment`] reads and writes the data sets of Storage Commitment.
+//!
 //! What it does not do: no IO beyond [`part10::read_file_meta`]'s reader, no decoding of pixels,
 //! no data set in memory, no repair. It checks structure (PS3.5 §7 and Annex A), not the contents that an
 //! information object definition asks for.
@@ -21,6 +23,7 @@
 //! Read first: [`Walker`], [`Tokenizer`], [`Event`]; to change data sets, [`Rewriter`] and [`Edit`].
 
 mod charset;
+pub mod commitment;
 mod element;
 mod inflate;
 pub mod part10;
