@@ -24,6 +24,7 @@ use crate::{
     link::{Link, Outgoing, Patience, Socket},
     message::{Assembler, ContextIds, Event},
     sop_class::VERIFICATION,
+    tls::{TlsAcceptor, TlsFailure},
     user_information::{AsyncWindow, UserIdentity},
 };
 
@@ -76,17 +77,35 @@ pub async fn accept(
 ) -> Result<Association, AcceptError> {
     let peer = stream.peer_addr().map_err(AssociationError::from)?;
     stream.set_nodelay(true).map_err(AssociationError::from)?;
-    accept_on(Box::new(stream), peer, config, admission).await
+    accept_on(Box::new(stream), peer, config, config.timers.handshake, admission).await
+}
+
+/// The same over TLS. The time for the handshake is for both together.
+pub async fn accept_tls(
+    stream: TcpStream,
+    tls: &TlsAcceptor,
+    config: &AcceptorConfig,
+    admission: &dyn Admission,
+) -> Result<Association, AcceptError> {
+    let (limit, started) = (config.timers.handshake, Instant::now());
+    let peer = stream.peer_addr().map_err(AssociationError::from)?;
+    stream.set_nodelay(true).map_err(AssociationError::from)?;
+    let Ok(stream) = timeout(limit, tls.accept(stream)).await else {
+        return Err(AcceptError::TimedOut(limit));
+    };
+    let stream = stream.map_err(TlsFailure::from)?;
+    let left = limit.saturating_sub(started.elapsed());
+    accept_on(Box::new(stream), peer, config, left, admission).await
 }
 
 pub(crate) async fn accept_on(
     socket: Box<dyn Socket>,
     peer: SocketAddr,
     config: &AcceptorConfig,
+    limit: Duration,
     admission: &dyn Admission,
 ) -> Result<Association, AcceptError> {
     let max_pdu = if config.max_pdu == 0 { 0 } else { config.max_pdu.clamp(MAX_PDU_MIN, MAX_PDU_MAX) };
-    let limit = config.timers.handshake;
     let mut link = Link::new(socket, Phase::Request, max_pdu, limit);
     let async_window = AsyncWindow { invoked: config.async_operations, performed: 1 };
     let own = Own { max_pdu, async_window };
@@ -105,7 +124,7 @@ pub(crate) async fn accept_on(
         }
         End::TimedOut => {
             link.end_with(associate::abort(Some(AbortReason::NotSpecified))).await;
-            AcceptError::TimedOut(limit)
+            AcceptError::TimedOut(config.timers.handshake)
         }
         End::Failed(error) => AcceptError::Failed(link.fail(error).await),
     })

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::{
     Violation,
     admission::{RejectReason, Rejection},
+    tls::TlsFailure,
 };
 
 /// Why a running association cannot go on.
@@ -67,6 +68,9 @@ pub enum AcceptError {
     /// The handshake took too long.
     #[error("no association within {0:?} (handshake time-out)")]
     TimedOut(Duration),
+    /// No TLS: there is no DICOM in what it was answered.
+    #[error(transparent)]
+    Tls(#[from] TlsFailure),
     /// The peer broke the protocol, aborted or went away.
     #[error(transparent)]
     Failed(#[from] AssociationError),
@@ -81,6 +85,9 @@ pub enum ConnectError {
     /// No TCP connection.
     #[error("no connection: {0}")]
     Unreachable(io::Error),
+    /// No TLS: a certificate on either side, or a peer without TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsFailure),
     /// Neither connection nor answer came in time.
     #[error("no association within {0:?} (connect time-out)")]
     TimedOut(Duration),

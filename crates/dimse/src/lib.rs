@@ -20,6 +20,12 @@
 //! As SCU: [`Requestor::action`], then [`Requestor::next_event_report`] on the same association; or, where the peer
 //! opens one of its own, an acceptor whose [`Terms::scp_roles`] has [`STORAGE_COMMITMENT`].
 //!
+//! # TLS
+//!
+//! [`Credentials::read`] once, at start; then [`TlsAcceptor::new`] and [`accept_tls`] in place of [`accept`], and
+//! [`TlsConnector::new`] and [`Requestor::connect_tls`] in place of [`Requestor::connect`]. All else is the same.
+//! Certificates are required on both sides. To take new ones, read them again and use the new values from then on.
+//!
 //! # Probing
 //!
 //! A requestor proposes each (SOP class, transfer syntax) in a presentation context of its own, and
@@ -45,6 +51,7 @@ mod sop_class;
 mod statuses;
 #[cfg(test)]
 mod timing;
+mod tls;
 mod transfer_syntax;
 mod user_information;
 mod violation;
@@ -53,6 +60,7 @@ use base::Uid;
 
 pub use acceptor::{
     AcceptorConfig, Association, EchoRequest, Incoming, OtherRequest, StoreRequest, Timers, accept,
+    accept_tls,
 };
 pub use admission::{
     AcceptedContext, Admission, ContextAnswer, ContextChoice, ContextDecision, ContextRejection,
@@ -70,6 +78,7 @@ pub use normalized::{
 pub use requestor::{Requestor, RequestorConfig, StoreResponse};
 pub use sop_class::{NOT_STORAGE_SOP_CLASSES, STORAGE_SOP_CLASSES, SopClass, SopClassKind, VERIFICATION};
 pub use statuses::{FailureReason, Retry, STATUSES, Service, StatusRow, retry, status_row};
+pub use tls::{Credentials, PeerName, TLS_PORT, TlsAcceptor, TlsConnector, TlsError, TlsFailure, TlsFiles};
 pub use transfer_syntax::{
     EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, PLAIN_TRANSFER_SYNTAXES, TRANSFER_SYNTAXES,
     TransferSyntax, TransferSyntaxKind, choose_transfer_syntax, transfer_syntax,

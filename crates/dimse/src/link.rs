@@ -29,11 +29,11 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {
     /// and write: with a peer that leaves Nagle's algorithm on, this decides between 4 and 90 ms for an instance.
     fn rearm_quickack(&self) {}
     /// Writes without waiting.
-    fn try_write_now(&self, _bytes: &[u8]) -> io::Result<usize> {
+    fn try_write_now(&mut self, _bytes: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
     /// Reads without waiting; 0 is the end.
-    fn try_read_now(&self, _buffer: &mut BytesMut) -> io::Result<usize> {
+    fn try_read_now(&mut self, _buffer: &mut BytesMut) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
     /// Makes the close a reset.
@@ -48,11 +48,11 @@ impl Socket for TcpStream {
         }
     }
 
-    fn try_write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+    fn try_write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.try_write(bytes)
     }
 
-    fn try_read_now(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+    fn try_read_now(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         self.try_read_buf(buffer)
     }
 
@@ -215,7 +215,13 @@ impl Link {
         }
         self.state = Writing::Torn;
         let limit = self.progress;
-        match timeout(limit, self.socket.write_all_buf(out)).await {
+        let socket = &mut self.socket;
+        let written = async {
+            socket.write_all_buf(out).await?;
+            // TLS keeps what the kernel does not take at once.
+            socket.flush().await
+        };
+        match timeout(limit, written).await {
             Err(_) => return Err(TimedOut::Write(limit).into()),
             Ok(Err(error)) => return Err(closed_or(error)),
             Ok(Ok(())) => {}

@@ -25,6 +25,7 @@ use crate::{
     message::{Assembler, Event},
     normalized::{EventReport, EventReportRequest},
     sop_class::VERIFICATION,
+    tls::{TlsConnector, TlsFailure},
     user_information::{
         self, AsyncWindow, CommonExtendedNegotiation, ExtendedNegotiation, UserIdentity, UserInformation,
     },
@@ -150,6 +151,25 @@ impl Requestor {
             Self::connect_on(Box::new(stream), config).await
         };
         // Dropping the unfinished connection aborts it.
+        timeout(limit, connect).await.unwrap_or(Err(ConnectError::TimedOut(limit)))
+    }
+
+    /// The same over TLS. The time to connect is for all together.
+    pub async fn connect_tls(
+        address: impl ToSocketAddrs,
+        config: RequestorConfig,
+        tls: &TlsConnector,
+    ) -> Result<Self, ConnectError> {
+        let limit = config.connect_timeout;
+        if config.contexts.is_empty() || config.contexts.len() > CONTEXTS_MAX {
+            return Err(ConnectError::Contexts(config.contexts.len()));
+        }
+        let connect = async {
+            let stream = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
+            stream.set_nodelay(true).map_err(ConnectError::Unreachable)?;
+            let stream = tls.connect(stream).await.map_err(TlsFailure::from)?;
+            Self::connect_on(Box::new(stream), config).await
+        };
         timeout(limit, connect).await.unwrap_or(Err(ConnectError::TimedOut(limit)))
     }
 

@@ -31,7 +31,7 @@ fn admit(proposal: &Proposal) -> Verdict {
 }
 
 async fn accepting(socket: DuplexStream) -> Result<Association, AcceptError> {
-    accept_on(Box::new(socket), "192.0.2.1:104".parse().unwrap(), &config(), &admit).await
+    accept_on(Box::new(socket), "192.0.2.1:104".parse().unwrap(), &config(), HANDSHAKE, &admit).await
 }
 
 fn request() -> Vec<u8> {

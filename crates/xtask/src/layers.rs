@@ -74,6 +74,7 @@ pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("rusqlite", "spool"),
     ("quinn", "transport"),
     ("rustls", "transport"),
+    ("tokio-rustls", "dimse"),
     ("landlock", "sandbox"),
     ("seccompiler", "sandbox"),
     ("figment", "service"),
@@ -82,6 +83,11 @@ pub(crate) const OWNERS: &[(&str, &str)] = &[
 
 /// Who uses an owned dependency besides its owner, and why that is right.
 pub(crate) const OWNERS_EXCEPT: &[(&str, &str, &str)] = &[
+    (
+        "rustls",
+        "dimse",
+        "DIMSE over TLS (PS3.15 B.12) is TLS over TCP with X.509 certificates, for DICOM peers; transport has QUIC with pinned raw keys, for ours. Nothing is common to both but the library and its provider, and dimse stands a row below",
+    ),
     (
         "dicom-object",
         "fixtures",

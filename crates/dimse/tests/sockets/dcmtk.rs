@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::peer::*;
 
 /// Whether a program can be started; where not, the test says so and does nothing.
-fn installed(program: &str) -> bool {
+pub(crate) fn installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| {
         // dcm4che has a storescu and a storescp, too, with other options.
         String::from_utf8_lossy(&output.stdout).contains("dcmtk")
@@ -30,17 +30,17 @@ fn installed(program: &str) -> bool {
     found
 }
 
-async fn run(program: &str, arguments: &[&str], address: SocketAddr, files: &[&Path]) -> Output {
+pub(crate) async fn run(program: &str, arguments: &[&str], address: SocketAddr, files: &[&Path]) -> Output {
     let mut command = Command::new(program);
     command.args(arguments).arg(address.ip().to_string()).arg(address.port().to_string()).args(files);
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
 /// A directory that goes with the test.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let name = format!("sluis-dimse-{}", hex(&base::random_bytes::<8>()));
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir(&dir).unwrap();
@@ -59,7 +59,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// A CT slice in Explicit VR Little Endian, as much of it as DCMTK needs.
-fn ct(pixel_bytes: usize) -> (InstanceMeta, Vec<u8>) {
+pub(crate) fn ct(pixel_bytes: usize) -> (InstanceMeta, Vec<u8>) {
     let instance = format!("2.25.{}", u64::from_be_bytes(base::random_bytes()));
     let mut data = Vec::new();
     let mut element = |group: u16, number: u16, vr: &str, value: &[u8]| {
@@ -85,7 +85,7 @@ fn ct(pixel_bytes: usize) -> (InstanceMeta, Vec<u8>) {
 }
 
 /// Writes a Part 10 file.
-fn file(dir: &Path, meta: &InstanceMeta, data: &[u8]) -> PathBuf {
+pub(crate) fn file(dir: &Path, meta: &InstanceMeta, data: &[u8]) -> PathBuf {
     let path = dir.join("instance.dcm");
     let class_uid = dimse::implementation_class_uid();
     let writer = Implementation { class_uid: &class_uid, version_name: dimse::IMPLEMENTATION_VERSION_NAME };
@@ -163,7 +163,7 @@ async fn dcmtk_names_our_rejections() {
 }
 
 /// A storescp that ends with the test.
-struct StoreScp(std::process::Child);
+pub(crate) struct StoreScp(std::process::Child);
 
 impl Drop for StoreScp {
     fn drop(&mut self) {
@@ -173,7 +173,7 @@ impl Drop for StoreScp {
 }
 
 impl StoreScp {
-    async fn start(options: &[&str], dir: &Path) -> (Self, SocketAddr) {
+    pub(crate) async fn start(options: &[&str], dir: &Path) -> (Self, SocketAddr) {
         // The port is free now; storescp cannot be given one of its own choice.
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let child = Command::new("storescp")

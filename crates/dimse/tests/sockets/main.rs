@@ -15,3 +15,4 @@ mod partial;
 mod peer;
 mod storing;
 mod terms;
+mod tls;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use base::{AeTitle, InstanceMeta, MoveOriginator, Phi, Priority, Status, Uid};
 use dimse::{
-    AcceptError, AcceptorConfig, Admission, Incoming, Proposal, RequestorConfig, StoragePolicy, StoreRequest,
+    AcceptorConfig, Admission, Association, Incoming, Proposal, RequestorConfig, StoragePolicy, StoreRequest,
     Verdict, accept,
     command::{CommandWriter, element, field},
 };
@@ -88,18 +88,14 @@ pub(crate) async fn serve_stream(
     config: AcceptorConfig,
     admission: Arc<dyn Admission>,
 ) -> Served {
+    match accept(stream, &config, &*admission).await {
+        Ok(association) => serve_association(association).await,
+        Err(error) => Served { error: Some(error.to_string()), ..Served::default() },
+    }
+}
+
+pub(crate) async fn serve_association(mut association: Association) -> Served {
     let mut served = Served::default();
-    let mut association = match accept(stream, &config, &*admission).await {
-        Ok(association) => association,
-        Err(AcceptError::Failed(error)) => {
-            served.error = Some(error.to_string());
-            return served;
-        }
-        Err(error) => {
-            served.error = Some(error.to_string());
-            return served;
-        }
-    };
     let end: Result<(), dimse::AssociationError> = async {
         loop {
             match association.receive().await? {
