@@ -14,6 +14,7 @@ mod attest;
 mod cli;
 mod config;
 pub mod init;
+mod pages;
 mod proofs;
 mod reload;
 mod settings;

@@ -77,6 +77,8 @@ pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("tokio-rustls", "dimse"),
     ("landlock", "sandbox"),
     ("seccompiler", "sandbox"),
+    ("memmap2", "relay"),
+    ("zeroizing-alloc", "relay"),
     ("figment", "service"),
     ("axum", "service"),
 ];

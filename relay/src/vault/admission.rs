@@ -10,6 +10,7 @@ use transport::ConnectionId;
 use wire::{CloseCode, DeclineCode, Inflow, RelayState, ToSender, Transfer};
 
 use super::held::Held;
+use super::state::overhead;
 use super::{Blob, Command, End, Flow, Key, Offered, Phase, SettlementCheck, Timer, Vault, answers};
 
 /// What a body of unknown or large size is granted first.
@@ -161,12 +162,12 @@ impl<C: SettlementCheck> Vault<C> {
         let Some(blob) = self.blobs.get(&key) else { return false };
         let Phase::Pending { connection, transfer } = blob.phase else { return false };
         let (flow, size, sequence) = (blob.flow, blob.size, blob.sequence);
-        let header = u64::try_from(blob.header.len()).unwrap_or(0);
+        let overhead = overhead(&blob.header, size);
         let window = floor(size);
         if self.is_closed(&flow) {
             return false;
         }
-        if self.memory.room(&key.sender, window + header) < window + header {
+        if self.memory.room(&key.sender, window + overhead) < window + overhead {
             return false;
         }
         let sender = self.sender(key.sender);
@@ -177,14 +178,14 @@ impl<C: SettlementCheck> Vault<C> {
             self.wait_for_pace(key.sender, again);
             return false;
         }
-        if !sender.memory.take(&flow, window + header) {
+        if !sender.memory.take(&flow, window + overhead) {
             return false;
         }
         sender.pace.begin_delivery();
         sender.streams.charge(&flow, 1);
         sender.places.charge(&flow, 1);
         sender.drop_pending(&flow, sequence);
-        self.memory.charge(&key.sender, window + header);
+        self.memory.charge(&key.sender, window + overhead);
         if let Some(blob) = self.blobs.get_mut(&key) {
             blob.reserved = window;
             blob.phase = Phase::Receiving { connection, inflow: Inflow::new(transfer, size) };
@@ -391,6 +392,10 @@ impl<C: SettlementCheck> Vault<C> {
         self.shrink(key);
         self.commands.push(Command::ToSender(connection, ToSender::Deposited { transfer }));
         self.push_out(key);
+        // After that: a recipient that keeps up has the loose pieces already.
+        if let Some(blob) = self.blobs.get_mut(&key) {
+            blob.held.complete();
+        }
     }
 
     fn violated(

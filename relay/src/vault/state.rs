@@ -7,6 +7,8 @@ use base::{Attempt, DeliveryId, Digest, Fingerprint, RouteId};
 use transport::ConnectionId;
 use wire::{Inflow, NoticeKind, Octets, Outflow, Shares, Transfer};
 
+use crate::pages::GRAIN_BYTES;
+
 use super::answers::Answers;
 use super::held::Held;
 use super::policy::Limits;
@@ -193,9 +195,15 @@ impl Blob {
     pub(super) fn overhead(&self) -> u64 {
         match self.phase {
             Phase::Pending { .. } => 0,
-            _ => u64::try_from(self.header.len()).unwrap_or(0),
+            _ => overhead(&self.header, self.size),
         }
     }
+}
+
+/// The header, and what the last page of the body takes beyond its bytes.
+pub(super) fn overhead(header: &[u8], size: Option<u64>) -> u64 {
+    let rest = size.map_or(0, |size| size.next_multiple_of(GRAIN_BYTES) - size);
+    rest + u64::try_from(header.len()).unwrap_or(0)
 }
 
 impl Sender {

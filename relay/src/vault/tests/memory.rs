@@ -12,9 +12,14 @@ fn small() -> Limits {
 
 #[test]
 fn a_window_is_reserved_before_the_first_byte_and_kept_to_the_end() {
-    for (size, announced, want) in
-        [(300, Some(300), 300), (300, None, MIB), (3 * MIB, Some(3 * MIB), MIB), (0, Some(0), 0)]
-    {
+    // A known size takes its last page in full.
+    for (size, announced, want) in [
+        (300, Some(300), 4096),
+        (4096, Some(4096), 4096),
+        (300, None, MIB),
+        (3 * MIB, Some(3 * MIB), MIB),
+        (0, Some(0), 0),
+    ] {
         let mut world = World::connected(limits());
         world.deposit_up_to(ROUTE, 1, 1, size, announced, 0);
         assert_eq!(world.status().bytes_reserved, want + 100, "{size} {announced:?}");
