@@ -95,8 +95,8 @@ class Daemon:
         self.log = log
         self._ready = ready
         self._env = env or {}
-        self._cwd = cwd
-        self._piped = piped
+        self.cwd = cwd
+        self.piped = piped
         self._process: subprocess.Popen[bytes] | None = None
         self._pump: subprocess.Popen[bytes] | None = None
         self.peak_rss_bytes = 0
@@ -115,7 +115,7 @@ class Daemon:
         assert not self.alive(), f"{self.name} runs already"
         self._drain()
         with self.log.open("ab") as log:
-            if self._piped:
+            if self.piped:
                 self._pump = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=log)
             output = self._pump.stdin if self._pump else log
             self._process = subprocess.Popen(
@@ -123,7 +123,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                cwd=self._cwd,
+                cwd=self.cwd,
                 env={**os.environ, **self._env},
             )
             if self._pump:

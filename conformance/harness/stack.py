@@ -64,6 +64,7 @@ class Stack:
                 directory / f"{role}.log",
                 lambda role=role: self.answers(role, "/healthz"),
                 {"RUST_LOG": log, "RUST_BACKTRACE": "1"},
+                cwd=directory,
                 piped=role == "relay",
             )
 
