@@ -162,6 +162,7 @@ def test_the_relay_attests_and_the_kernel_agrees(make_stack):
     with make_stack() as stack:
         code, said = attest(stack)
         assert code == 0 and said["enforced"], said
+        assert "NOT LOCKED DOWN" not in stack.command("relay", "status").stdout
         assert {check["says"] for check in said["checks"]} == {"process", "kernel"}
         kernel = said["kernel"]
         assert kernel["seccomp"] == 2 and kernel["no_new_privs"] and kernel["core_bytes_max"] == "0" and kernel["file_bytes_max"] == "0"
@@ -193,6 +194,7 @@ def test_without_the_sandbox_attest_fails_and_says_so_loudly(make_stack):
     with make_stack(sandbox=False) as stack:
         code, said = attest(stack)
         assert code == 1 and not said["enforced"]
+        assert "NOT LOCKED DOWN" in stack.command("relay", "status").stdout
         failed = {check["promise"] for check in said["checks"] if check["holds"] is not True}
         assert {"it has locked itself down", "system calls are filtered", "no byte goes to a regular file"} <= failed, failed
         for role in ("relay", "gateway-in", "gateway-out"):

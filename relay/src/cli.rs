@@ -300,6 +300,9 @@ fn status_command(path: &Path, json: bool) -> Result<()> {
     let status: Status =
         serde_json::from_value(answer.clone()).context("the answer is not a relay's status")?;
     println!("relay {}  boot {}", text_of(&answer, "name"), text_of(&answer, "boot"));
+    if answer.pointer("/sandbox/enforced") != Some(&serde_json::Value::Bool(true)) {
+        println!("NOT LOCKED DOWN: started with --no-sandbox; `relay attest` says what is missing");
+    }
     println!(
         "holds {} bodies, {} bytes of {}; {} under lease",
         status.blobs, status.bytes_held, status.budget, status.leases

@@ -67,7 +67,11 @@ pub(crate) fn keep_resident(swap: Swap) -> Result<MemoryProof, MemoryError> {
     if lock_all().is_ok() {
         return Ok(MemoryProof::Locked);
     }
-    let facts = swap_facts("self").map_err(MemoryError::Unknown)?;
+    verdict(&swap_facts("self").map_err(MemoryError::Unknown)?, swap)
+}
+
+/// Where memory is not locked.
+fn verdict(facts: &SwapFacts, swap: Swap) -> Result<MemoryProof, MemoryError> {
     match (facts.cgroup_swap_max.as_deref(), facts.devices.is_empty(), swap) {
         (Some("0"), _, _) => Ok(MemoryProof::CgroupWithoutSwap),
         (_, true, _) => Ok(MemoryProof::NoSwapDevice),
@@ -83,4 +87,39 @@ fn lock_all() -> io::Result<()> {
         setrlimit(Resource::Memlock, unlimited)?;
     }
     Ok(mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swap_device_needs_a_limit_of_nothing_or_the_operators_word() {
+        let facts = |devices: &[&str], limit: Option<&str>| SwapFacts {
+            devices: devices.iter().map(|device| (*device).to_owned()).collect(),
+            cgroup_swap_max: limit.map(str::to_owned),
+        };
+        let disk = ["/dev/sda2"];
+        for (facts, swap, wanted) in [
+            (facts(&[], None), Swap::Refuse, Some(MemoryProof::NoSwapDevice)),
+            (facts(&[], Some("max")), Swap::Refuse, Some(MemoryProof::NoSwapDevice)),
+            (facts(&disk, Some("0")), Swap::Refuse, Some(MemoryProof::CgroupWithoutSwap)),
+            (facts(&disk, Some("0")), Swap::Accept, Some(MemoryProof::CgroupWithoutSwap)),
+            (facts(&disk, Some("4096")), Swap::Refuse, None),
+            (facts(&disk, Some("max")), Swap::Refuse, None),
+            (facts(&disk, None), Swap::Refuse, None),
+            (facts(&disk, None), Swap::Accept, Some(MemoryProof::SwapAccepted)),
+        ] {
+            assert_eq!(verdict(&facts, swap).ok(), wanted, "{facts:?} {swap:?}");
+        }
+    }
+
+    #[test]
+    fn the_refusal_names_the_device_and_the_ways_out() {
+        let facts = SwapFacts { devices: vec!["/dev/sda2".to_owned()], cgroup_swap_max: None };
+        let text = verdict(&facts, Swap::Refuse).unwrap_err().to_string();
+        for word in ["/dev/sda2", "LimitMEMLOCK", "MemorySwapMax=0", "swap = \"accept\""] {
+            assert!(text.contains(word), "{text}");
+        }
+    }
 }

@@ -126,6 +126,7 @@ fn refused_to_start() {
         ("with-threads", "before the second one starts"),
         ("missing-folder", "has to be there before"),
         ("to-a-file", "is a regular file, and this process may write none"),
+        ("old-kernel", "Linux 6.7 or later"),
     ] {
         let outcomes = run(role);
         assert!(outcomes["lock-down"].contains(reason), "{role}: {outcomes:?}");
@@ -236,6 +237,10 @@ fn locked(role: &str, before: &Before) -> Result<(), String> {
         "with-log" => Plan::memory_only(Swap::Accept, Some(before.state.clone())),
         "stateful" => Plan::stateful(vec![before.state.clone()]),
         "missing-folder" => Plan::stateful(vec![before.state.join("missing")]),
+        "old-kernel" => {
+            without_landlock();
+            Plan::memory_only(Swap::Accept, None)
+        }
         "with-threads" => {
             thread::spawn(thread::park);
             Plan { read: vec![], files: Files::Never, network: Network::Bound, memory: Memory::Pageable }
@@ -244,6 +249,16 @@ fn locked(role: &str, before: &Before) -> Result<(), String> {
     };
     let plan = plan.reading(&before.configuration);
     sandbox::lock_down(&plan).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// As a kernel does that does not know Landlock.
+fn without_landlock() {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+    let rules = BTreeMap::from([(libc::SYS_landlock_create_ruleset, Vec::new())]);
+    let no_such_call = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let here = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, no_such_call, here).unwrap();
+    seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
 }
 
 fn attempts(before: &Before) -> Outcomes {
