@@ -256,20 +256,19 @@ class Stack:
         """Every delivery of an instance, oldest first."""
         return json.loads(self.command("gateway-out", "why", sop_instance, "--json").stdout)
 
-    def receipts(self) -> list[dict]:
-        return json.loads(self.command("gateway-out", "receipt", "list", "--json").stdout)
+    def receipts(self, role: str = "gateway-out") -> list[dict]:
+        return json.loads(self.command(role, "receipt", "list", "--json").stdout)
 
-    def receipt_file(self, identifier: str) -> Path:
-        text = self.command("gateway-out", "receipt", "show", identifier).stdout
-        path = self.directory / f"receipt-{identifier[:16]}.txt"
+    def receipt_file(self, identifier: str, role: str = "gateway-out") -> Path:
+        text = self.command(role, "receipt", "show", identifier).stdout
+        path = self.directory / f"receipt-{role}-{identifier[:16]}.txt"
         path.write_text(text)
         return path
 
-    def verify_receipt(self, path: Path, card: Path | None = None):
+    def verify_receipt(self, path: Path, card: Path | None = None, sender: Path | None = None):
         """`receipt verify` offline: no configuration, no daemon."""
-        return run(
-            [binary("gateway-out"), "receipt", "verify", path, "--peer", card or self.card("gateway-in")], 60, check=False
-        )
+        command = [binary("gateway-out"), "receipt", "verify", path, "--peer", card or self.card("gateway-in")]
+        return run([*command, "--sender", sender or self.card("gateway-out")], 60, check=False)
 
     def body_bytes(self) -> int:
         """Bytes of sealed bodies in the outbox."""

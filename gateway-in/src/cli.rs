@@ -11,7 +11,9 @@ use service::{
     admin, config, exit,
     files::{self, Readable},
     own::Own,
-    ports, telemetry,
+    ports,
+    receipt::{self, CardFiles},
+    telemetry,
 };
 use spool::Inbound;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app,
     config::{Config, Settings, Target},
-    init,
+    init, receipts,
 };
 
 /// Collects sealed instances, opens them, hands them to a destination, signs receipts.
@@ -43,6 +45,33 @@ enum Command {
     /// Show what others pin.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// List, show and verify receipts.
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ReceiptCommand {
+    /// List all receipts.
+    List(StatusArgs),
+    /// Print the receipt of a delivery as a file that stands alone.
+    Show {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Delivery id, or its first digits.
+        id: String,
+    },
+    /// Verify a receipt file offline; exit code 1 and the reason where it is not genuine.
+    Verify {
+        /// The receipt file.
+        file: PathBuf,
+        /// The receiving gateway's card.
+        #[arg(long, value_name = "CARD")]
+        peer: PathBuf,
+        /// The sending gateway's card, to prove who sent.
+        #[arg(long, value_name = "CARD")]
+        sender: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +145,7 @@ fn run(command: Command) -> Result<()> {
             Command::Status(args) => status(&args).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
+            Command::Receipt(command) => receipt_command(command).await,
         }
     })
 }
@@ -214,6 +244,36 @@ fn check(arg: &ConfigArg) -> Result<()> {
         println!("route {} from {} to {} (suite {})", route.id, route.from, route.destination, route.suite);
     }
     Ok(())
+}
+
+async fn receipt_command(command: ReceiptCommand) -> Result<()> {
+    match command {
+        ReceiptCommand::List(args) => {
+            let rows = receipts::all(&open_ledger(&args.config)?).await?;
+            if args.json {
+                let values = rows.iter().map(receipts::json).collect::<Vec<_>>();
+                println!("{}", serde_json::to_string_pretty(&values)?);
+            } else {
+                for row in &rows {
+                    println!("{}", receipts::line(row));
+                }
+                println!("{} receipts", rows.len());
+            }
+        }
+        ReceiptCommand::Show { config, id } => {
+            print!("{}", receipts::of(&open_ledger(&config)?, &id).await?.to_text());
+        }
+        ReceiptCommand::Verify { file, peer, sender } => {
+            print!("{}", receipt::verify(&file, &CardFiles { receiver: peer, sender })?);
+        }
+    }
+    Ok(())
+}
+
+/// The ledger, beside the running daemon.
+fn open_ledger(arg: &ConfigArg) -> Result<Inbound> {
+    let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
+    Ok(Inbound::open_admin(&loaded.resolve(&loaded.config.ledger.dir))?)
 }
 
 async fn status(args: &StatusArgs) -> Result<()> {

@@ -18,6 +18,7 @@ pub mod inbox;
 pub mod init;
 pub mod links;
 pub mod outcome;
+pub mod receipts;
 pub mod reload;
 pub mod room;
 pub mod signer;

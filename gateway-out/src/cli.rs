@@ -19,7 +19,9 @@ use service::{
     exit::{self, UsageError},
     files::{self, Readable},
     own::Own,
-    ports, telemetry,
+    ports,
+    receipt::{self, CardFiles},
+    telemetry,
 };
 use spool::{Outbox, Queue, State};
 use tokio_util::sync::CancellationToken;
@@ -200,6 +202,9 @@ enum ReceiptCommand {
         /// The receiving gateway's card.
         #[arg(long, value_name = "CARD")]
         peer: PathBuf,
+        /// The sending gateway's card, to prove who sent.
+        #[arg(long, value_name = "CARD")]
+        sender: Option<PathBuf>,
     },
 }
 
@@ -532,11 +537,8 @@ async fn receipt_command(command: ReceiptCommand) -> Result<()> {
         ReceiptCommand::Show { config, id } => {
             print!("{}", receipts::of(&open_queue(&config)?, &id).await?.to_text());
         }
-        ReceiptCommand::Verify { file, peer } => {
-            for (key, value) in receipts::verify(&file, &peer)? {
-                println!("{key:<16} {value}");
-            }
-            println!("genuine");
+        ReceiptCommand::Verify { file, peer, sender } => {
+            print!("{}", receipt::verify(&file, &CardFiles { receiver: peer, sender })?);
         }
     }
     Ok(())

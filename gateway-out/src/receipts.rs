@@ -1,9 +1,6 @@
-//! `receipt list|show|verify`.
-
-use std::path::Path;
+//! `receipt list|show`.
 
 use anyhow::{Context as _, Result, anyhow};
-use identity::PeerCard;
 use ledger::ReceiptFile;
 use serde_json::{Value, json};
 use spool::{Queue, Receipt};
@@ -64,14 +61,4 @@ pub async fn of(queue: &Queue, id: &str) -> Result<ReceiptFile> {
         .last()
         .ok_or_else(|| anyhow!("delivery {} has no receipt; it is {}", row.delivery, row.state))?;
     file(last)
-}
-
-/// Verifies a receipt file against the receiver's card, without any network. Answers what was signed.
-pub fn verify(path: &Path, card: &Path) -> Result<Vec<(String, String)>> {
-    let line = std::fs::read_to_string(card).with_context(|| format!("cannot read {}", card.display()))?;
-    let card = PeerCard::parse(line.trim()).with_context(|| format!("{} is no peer card", card.display()))?;
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file = ReceiptFile::parse(&text).context("the receipt is refused")?;
-    let receipt = file.verify(&card).context("the receipt is refused")?;
-    Ok(receipt.says().into_iter().map(|(key, value)| (key.replace('_', " "), value)).collect())
 }

@@ -26,6 +26,24 @@ pub struct ReceiptFile {
     manifest: Option<Manifest>,
 }
 
+/// The cards that a receipt file is checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct Cards<'a> {
+    /// The receiving gateway's.
+    pub receiver: &'a PeerCard,
+    /// The sending gateway's, to prove who sent.
+    pub sender: Option<&'a PeerCard>,
+}
+
+/// What a receipt file proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// Field by field, for a screen. What is not in the file is said.
+    pub says: Vec<(&'static str, String)>,
+    /// What is in the file and could not be checked without a card.
+    pub unchecked: Vec<&'static str>,
+}
+
 /// Why a receipt is not believed.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ReceiptFileError {
@@ -156,6 +174,29 @@ impl ReceiptFile {
         self.verify_receiver(&signer.name, &signer.identity)?;
         self.settlement.verify(&signer.identity)?;
         Ok(&self.receipt)
+    }
+
+    /// Checks everything that the cards allow, and answers what is proven. A card without its signature in the file
+    /// refuses it.
+    pub fn check(&self, cards: &Cards<'_>) -> Result<Proven, ReceiptFileError> {
+        let receipt = self.verify(cards.receiver)?;
+        if let Some(sender) = cards.sender {
+            self.verify_sender(sender)?;
+        }
+        let (sender, receiver) = (&receipt.sender.name, &receipt.receiver.name);
+        let mut unchecked = Vec::new();
+        let sent_by = match (cards.sender, &self.manifest) {
+            (Some(_), _) => format!("{sender}, signed by it"),
+            (None, Some(_)) => {
+                unchecked.push("the sender's signature");
+                format!("{sender}, by the receiver's word: without its card its signature was not checked")
+            }
+            (None, None) => format!("{sender}, by the receiver's word: the file has no signature of it"),
+        };
+        let mut says = receipt.says();
+        says.push(("received_by", format!("{receiver}, signed by it")));
+        says.push(("sent_by", sent_by));
+        Ok(Proven { says, unchecked })
     }
 
     /// What a sending gateway asks before it ends custody: the pinned receiver's signature, and that the receipt is

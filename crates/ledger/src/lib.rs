@@ -25,7 +25,7 @@ pub mod tree;
 pub use batch::{BATCH_LEAVES_MAX, BatchError, BatchProof, RootCache, VerifyError};
 pub use codec::DecodeError;
 pub use deferred::{DeferReason, Deferred};
-pub use file::{ReceiptFile, ReceiptFileError};
+pub use file::{Cards, Proven, ReceiptFile, ReceiptFileError};
 pub use manifest::{Manifest, ManifestCore, sign_manifests};
 pub use receipt::{Destination, Expectation, Level, Mismatch, Outcome, Party, Receipt, Remark};
 pub use settlement::{Class, NackReason, Settlement, SettlementCore, sign_batch};

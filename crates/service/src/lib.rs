@@ -13,6 +13,7 @@ pub mod files;
 pub mod own;
 pub mod peers;
 pub mod ports;
+pub mod receipt;
 mod reload;
 mod tasks;
 pub mod telemetry;

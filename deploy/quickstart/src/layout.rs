@@ -51,6 +51,11 @@ impl Layout {
         self.dir.join("cards/gateway-in.card")
     }
 
+    /// The card that verifies who sent.
+    pub(crate) fn sender_card(&self) -> PathBuf {
+        self.dir.join("cards/gateway-out.card")
+    }
+
     /// Where files arrive, if the destination is a folder.
     pub(crate) fn inbox(&self) -> Option<PathBuf> {
         match &self.to {

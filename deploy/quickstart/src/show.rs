@@ -17,7 +17,7 @@ use gateway_out::{
     receipts,
     send::{self, Instance, Target},
 };
-use service::config;
+use service::{config, receipt::CardFiles};
 use spool::{Delivery, Filter, Outbox, Queue, State};
 use tokio::time::{Instant, sleep};
 
@@ -128,20 +128,22 @@ fn line(row: &Delivery) -> String {
 async fn verify(layout: &Layout, queue: &Queue, rows: &[Delivery]) -> Result<Vec<Digest>> {
     let dir = layout.dir.join("receipts");
     std::fs::create_dir_all(&dir)?;
-    let card = layout.receiver_card();
+    let (card, sender) = (layout.receiver_card(), layout.sender_card());
+    let cards = CardFiles { receiver: card.clone(), sender: Some(sender.clone()) };
     let mut digests = Vec::new();
     for row in rows {
         let path = dir.join(format!("{}.json", row.delivery));
         let file = receipts::of(queue, &row.delivery.to_string()).await?;
         std::fs::write(&path, file.to_text())?;
-        receipts::verify(&path, &card)
+        service::receipt::verify(&path, &cards)
             .with_context(|| format!("receipt {} does not verify", path.display()))?;
         digests.push(file.unverified().data_digest);
     }
     println!(
-        "{} receipts verified offline against {} (kept in {})",
+        "{} receipts verified offline against {} and {} (kept in {})",
         rows.len(),
         card.display(),
+        sender.display(),
         dir.display()
     );
     Ok(digests)

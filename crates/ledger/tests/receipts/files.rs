@@ -3,7 +3,7 @@
 use crate::common::{card, identity, manifest, name, party, receipt, receiver, sender, sent, signed};
 use base::{Digest, Name, ObjectId};
 use ledger::{
-    Class, Destination, Expectation, Level, ManifestCore, Mismatch, NackReason, Outcome, Receipt,
+    Cards, Class, Destination, Expectation, Level, ManifestCore, Mismatch, NackReason, Outcome, Receipt,
     ReceiptFile, ReceiptFileError, RootCache, SettlementCore, sign_batch, sign_manifests,
 };
 
@@ -240,4 +240,26 @@ fn a_settlement_signature_is_no_manifest_signature() {
     settled.verify_cached(key.public(), &mut cache).unwrap();
     manifest.proof.signature = settled.proof.signature;
     assert!(manifest.verify_cached(key.public(), &mut cache).is_err());
+}
+
+#[test]
+fn a_check_says_what_is_proven_and_what_is_not() {
+    let (to, from) = (card(&receiver()), card(&sender()));
+    let file = signed(receipt(1));
+    let alone = ReceiptFile::new(receipt(1), file.settlement().clone()).unwrap();
+    let unsigned = "utrecht, by the receiver's word: the file has no signature of it";
+    let unchecked = "utrecht, by the receiver's word: without its card its signature was not checked";
+    let cases = [
+        (&file, Some(&from), "utrecht, signed by it", vec![]),
+        (&file, None, unchecked, vec!["the sender's signature"]),
+        (&alone, None, unsigned, vec![]),
+    ];
+    for (file, sender, sent_by, left) in cases {
+        let proven = file.check(&Cards { receiver: &to, sender }).unwrap();
+        assert_eq!(proven.unchecked, left);
+        assert!(proven.says.contains(&("sent_by", sent_by.to_owned())), "{:?}", proven.says);
+        assert!(proven.says.contains(&("received_by", "munich, signed by it".to_owned())));
+    }
+    let refused = alone.check(&Cards { receiver: &to, sender: Some(&from) });
+    assert_eq!(refused, Err(ReceiptFileError::NoManifest));
 }

@@ -13,6 +13,7 @@ use crate::{
     InboundError, OpenError, StoreError,
     db::{self, Db, JobError},
     faults::{Faults, Kind},
+    outbox::IdPrefix,
 };
 
 pub use rows::{Answer, Arrival, InboundCounts, InboundRow, InboundState, Sent, Signature, UnsignedAnswer};
@@ -154,6 +155,17 @@ impl Inbound {
             .reader
             .call(move |connection| rows::in_state(connection, InboundState::Signed, limit))
             .await
+    }
+
+    /// Deliveries with a signed receipt and their sequence, oldest first, behind the sequence `after`.
+    pub async fn receipts(&self, after: u64, limit: u32) -> Result<Vec<(u64, InboundRow)>, StoreError> {
+        self.shared.db.reader.call(move |connection| rows::receipts(connection, after, limit)).await
+    }
+
+    /// Deliveries whose id begins with these hexadecimal digits (at least eight), newest first.
+    pub async fn find(&self, digits: &str, limit: u32) -> Result<Vec<InboundRow>, StoreError> {
+        let Some(prefix) = IdPrefix::parse(digits) else { return Ok(Vec::new()) };
+        self.shared.db.reader.call(move |connection| rows::find(connection, &prefix, limit)).await
     }
 
     /// Numbers for a status page.

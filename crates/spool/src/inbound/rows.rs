@@ -11,6 +11,7 @@ use crate::{
         JobError,
         column::{self, length, millis},
     },
+    outbox::IdPrefix,
     row::{UnknownWord, codes},
 };
 
@@ -158,7 +159,7 @@ pub struct InboundCounts {
 }
 
 const COLUMNS: &str = "SELECT delivery, attempt, object, sender, route, destination, sop_class, data_len, state,
-    maybe_stored, repeats, outcome, status, level, receipt, record, settlement, manifest, first_at, answered_at FROM inbound ";
+    maybe_stored, repeats, outcome, status, level, receipt, record, settlement, manifest, first_at, answered_at, id FROM inbound ";
 
 fn inbound(row: &Row<'_>) -> rusqlite::Result<InboundRow> {
     let arrival = Arrival {
@@ -192,6 +193,27 @@ fn inbound(row: &Row<'_>) -> rusqlite::Result<InboundRow> {
 pub(crate) fn lookup(connection: &Connection, delivery: DeliveryId) -> rusqlite::Result<Option<InboundRow>> {
     let mut statement = connection.prepare_cached(&format!("{COLUMNS}WHERE delivery = ?1"))?;
     statement.query_row([delivery.0], inbound).optional()
+}
+
+pub(crate) fn receipts(
+    connection: &Connection,
+    after: u64,
+    limit: u32,
+) -> rusqlite::Result<Vec<(u64, InboundRow)>> {
+    let condition = "WHERE settlement IS NOT NULL AND id > ?1 ORDER BY id LIMIT ?2";
+    let mut statement = connection.prepare_cached(&format!("{COLUMNS}{condition}"))?;
+    let read = |row: &Row<'_>| Ok((column::number(row, 20)?, inbound(row)?));
+    statement.query_map((length(after), limit), read)?.collect()
+}
+
+pub(crate) fn find(
+    connection: &Connection,
+    IdPrefix { first, last }: &IdPrefix,
+    limit: u32,
+) -> rusqlite::Result<Vec<InboundRow>> {
+    let condition = "WHERE delivery BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3";
+    let mut statement = connection.prepare_cached(&format!("{COLUMNS}{condition}"))?;
+    statement.query_map((first, last, limit), inbound)?.collect()
 }
 
 pub(crate) fn in_state(

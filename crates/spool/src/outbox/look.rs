@@ -103,8 +103,8 @@ impl Identifiers {
 
 /// The ids that start with some hexadecimal digits, as a range of bytes.
 pub(crate) struct IdPrefix {
-    first: Vec<u8>,
-    last: Vec<u8>,
+    pub(crate) first: Vec<u8>,
+    pub(crate) last: Vec<u8>,
 }
 
 impl IdPrefix {

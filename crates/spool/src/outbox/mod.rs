@@ -28,6 +28,7 @@ use crate::{
     faults::{Faults, Kind},
 };
 
+pub(crate) use look::IdPrefix;
 pub use queue::Queue;
 pub use types::{
     Applied, ChangedContent, Committed, Decision, Deferral, Loss, NewDelivery, NewObject, NewReceipt,

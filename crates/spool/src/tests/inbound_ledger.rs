@@ -183,3 +183,26 @@ async fn a_batch_is_signed_whole_or_not_at_all() {
     assert!(ledger.signed(batch, T0).await.is_err());
     assert_eq!(ledger.unsigned(10).await.unwrap().len(), 3);
 }
+
+#[tokio::test]
+async fn receipts_are_listed_and_found_by_the_beginning_of_their_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Inbound::open(dir.path(), T0).unwrap();
+    for number in 1..=4 {
+        ledger.answered(answer(&arrival(number, 1), Outcome::Stored), T0).await.unwrap();
+    }
+    let signed = [1, 3, 4].map(|number| signature(&arrival(number, 1)));
+    ledger.signed(signed.to_vec(), T0).await.unwrap();
+    ledger.acked(arrival(3, 1).delivery, Attempt(1), COUNTERSIGNED.to_vec(), T0).await.unwrap();
+    let page = ledger.receipts(0, 2).await.unwrap();
+    let deliveries = |page: &[(u64, InboundRow)]| {
+        page.iter().map(|(_, row)| row.arrival.delivery.0[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(deliveries(&page), [1, 3]);
+    assert_eq!(page[1].1.manifest.as_deref(), Some(COUNTERSIGNED));
+    assert_eq!(deliveries(&ledger.receipts(page[1].0, 2).await.unwrap()), [4]);
+    let cases = [("02020202", 1), ("0202020202", 1), ("02020203", 0), ("0202", 0), ("not an id", 0)];
+    for (digits, count) in cases {
+        assert_eq!(ledger.find(digits, 5).await.unwrap().len(), count, "{digits}");
+    }
+}

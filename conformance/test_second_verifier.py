@@ -1,0 +1,74 @@
+"""`receipt verify` and a verifier written from the format's text alone (`verify_receipt.py`) agree: on what both
+gateways hold, and on files in which one byte was changed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import verify_receipt
+from verify_receipt import Card
+
+from harness import senders
+from harness.destinations import PynetdicomScp
+from harness.stack import Stack, delivery_id, wait_until
+
+# Every 7th byte of what is base64 in the first file, fewer in the others; all bytes around it.
+STEPS = (7, 211, 211)
+
+
+def test_both_verifiers_give_the_same_verdict(make_stack, few):
+    with PynetdicomScp() as destination, make_stack(to=destination.address) as stack:
+        assert set(senders.pynetdicom_send(stack.listen, stack.ae, few).values()) == {0}
+        stack.wait_settled()
+        wait_until("countersignatures", lambda: all(one["countersigned"] for one in stack.receipts("gateway-in")), 30, stack.logs)
+        ids = [delivery_id(one) for one in stack.receipts()][:2]
+        files = [stack.receipt_file(one) for one in ids] + [stack.receipt_file(ids[0], "gateway-in")]
+    assert files[0].read_text() == files[2].read_text(), "both gateways hold the same file"
+    cards = Card(stack.card("gateway-in")), Card(stack.card("gateway-out"))
+    for path, step in zip(files, STEPS, strict=True):
+        text = path.read_bytes()
+        assert ours(stack, path) and theirs(text, cards), path
+        for at in places(text, step):
+            changed = bytearray(text)
+            changed[at] ^= 1
+            path.write_bytes(changed)
+            said = ours(stack, path), theirs(changed, cards)
+            assert said == (False, False), f"byte {at} of {path.name}, {chr(text[at])!r}: {said}"
+        path.write_bytes(text)
+
+
+def test_the_second_verifier_runs_alone(make_stack, few):
+    with PynetdicomScp() as destination, make_stack(to=destination.address) as stack:
+        assert set(senders.pynetdicom_send(stack.listen, stack.ae, few[:1]).values()) == {0}
+        stack.wait_settled()
+        path = stack.receipt_file(delivery_id(stack.receipts()[0]))
+    command = [sys.executable, "-I", verify_receipt.__file__, path, "--peer", stack.card("gateway-in")]
+    cases = (
+        ([], 0, "no card of the sender was given"),
+        (["--sender", stack.card("gateway-out")], 0, "sent by          gateway-out"),
+        (["--sender", stack.card("gateway-in")], 1, "not that of the sender"),
+    )
+    for more, code, says in cases:
+        done = subprocess.run([*map(str, command + more)], capture_output=True, text=True, timeout=60)
+        assert done.returncode == code and says in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def places(text: bytes, step: int) -> list[int]:
+    """Where a byte is changed."""
+    coded = [found.span() for found in re.finditer(rb"[A-Za-z0-9+/]{200,}", text)]
+    inside = [at for begin, end in coded for at in range(begin, end)]
+    return sorted(set(range(len(text))) - set(inside)) + inside[::step]
+
+
+def ours(stack: Stack, path) -> bool:
+    return stack.verify_receipt(path).returncode == 0
+
+
+def theirs(text: bytes, cards: tuple[Card, Card]) -> bool:
+    try:
+        verify_receipt.verify(bytes(text).decode(), *cards)
+    except (verify_receipt.Refused, ValueError, KeyError, TypeError, IndexError):
+        return False
+    return True

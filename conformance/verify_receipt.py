@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+"""Verifies a Sluis receipt file offline, from crates/ledger/FORMAT.md alone: a second opinion on `receipt verify`.
+
+verify_receipt.py FILE --peer CARD [--sender CARD]; exit code 1 and the reason where it is not genuine.
+Needs Python 3.9 and `cryptography` 48 or newer, built on OpenSSL 3.5 or newer (for ML-DSA), and nothing of Sluis.
+"""
+
+import argparse
+import base64
+import datetime
+import hashlib
+import json
+import pathlib
+import sys
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
+
+
+class Refused(Exception):
+    """Why the file proves nothing."""
+
+
+def need(condition, reason):
+    if not condition:
+        raise Refused(reason)
+
+
+def sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def field(data):
+    return len(data).to_bytes(8, "big") + data
+
+
+# CBOR, in its one form
+
+
+def item(data, at):
+    """The item at an offset, and where the next one begins."""
+    major, short = data[at] >> 5, data[at] & 31
+    at += 1
+    if (major, short) == (7, 22):
+        return None, at
+    need(major in (0, 2, 3, 4) and short <= 27, "CBOR of another form")
+    size = 0 if short < 24 else 1 << (short - 24)
+    number = int.from_bytes(data[at : at + size], "big") if size else short
+    need(size == 0 or number >= (24 if size == 1 else 1 << (4 * size)), "CBOR not in its shortest form")
+    at += size
+    if major == 0:
+        return number, at
+    if major == 4:
+        items = []
+        for _ in range(number):
+            one, at = item(data, at)
+            items.append(one)
+        return items, at
+    need(at + number <= len(data), "CBOR ends too early")
+    value = bytes(data[at : at + number])
+    return (value.decode() if major == 3 else value), at + number
+
+
+def decode(data, what):
+    value, end = item(data, 0)
+    need(end == len(data), f"bytes behind the {what}")
+    return value
+
+
+def record(data, what, length):
+    version, value = decode(data, what)
+    need(version == 1 and len(value) == length, f"{what} of another format")
+    return value
+
+
+def encoded(value):
+    """Encodes what a leaf or a statement is made of."""
+    if value is None:
+        return b"\xf6"
+    major, body = {int: (0, b""), bytes: (2, value), str: (3, b""), list: (4, b"")}[type(value)]
+    body = value.encode() if isinstance(value, str) else body
+    if isinstance(value, list):
+        body = b"".join(map(encoded, value))
+    number = value if isinstance(value, int) else len(value if isinstance(value, list) else body)
+    if number < 24:
+        return bytes([major << 5 | number]) + body
+    size = next(size for size in (1, 2, 4, 8) if number < 1 << (8 * size))
+    return bytes([major << 5 | 23 + size.bit_length()]) + number.to_bytes(size, "big") + body
+
+
+# Keys and signatures
+
+
+class Card:
+    """One line: sluis-card-N:NAME:BASE64URL of [body, signature]."""
+
+    def __init__(self, path):
+        mark, shown, text = pathlib.Path(path).read_text().strip().split(":", 2)
+        body, signature = decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "card")
+        version, self.name, (self.ed25519, self.ml_dsa), *rest = decode(body, "card")
+        need(mark == f"sluis-card-{version}" and shown == self.name, "the card says one name and signs another")
+        self.fingerprint = sha256(field(b"sluis/1 identity"), field(self.ed25519), field(self.ml_dsa))
+        self.verify("sluis/1 card", body, signature, "the card")
+
+    def verify(self, context, data, signature, what):
+        ed25519, ml_dsa = signature
+        context = context.encode()
+        try:
+            Ed25519PublicKey.from_public_bytes(self.ed25519).verify(ed25519, context.ljust(32, b"\0") + data)
+            MLDSA65PublicKey.from_public_bytes(self.ml_dsa).verify(ml_dsa, data, context)
+        except InvalidSignature:
+            raise Refused(f"{what} is not signed by {self.name}") from None
+
+
+def root_of(leaf, index, size, path):
+    """Where an audit path leads (RFC 9162, section 2.1.3.2)."""
+    need(0 <= index < size, "the leaf is not in the tree")
+    last, at = size - 1, index
+    for sibling in path:
+        need(last > 0, "the path is too long")
+        if at % 2 or at == last:
+            leaf = sha256(b"\1", sibling, leaf)
+            while at % 2 == 0 and at:
+                at, last = at // 2, last // 2
+        else:
+            leaf = sha256(b"\1", leaf, sibling)
+        at, last = at // 2, last // 2
+    need(last == 0, "the path is too short")
+    return leaf
+
+
+def verify_batch(card, context, core, proof, what):
+    index, leaves, root, path, signature = proof
+    need(0 < leaves <= 256, f"{what} of a batch that nobody signs")
+    need(root_of(sha256(b"\0", encoded([1, core])), index, leaves, path) == root, f"{what} is not in its batch")
+    card.verify(context, encoded([1, [leaves, root]]), signature, what)
+
+
+# The file
+
+
+def time(ms):
+    at = datetime.datetime.fromtimestamp(ms // 1000, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    return at + f".{ms % 1000:03}".rstrip("0").rstrip(".") + "Z"
+
+
+REMARKS = {
+    None: "none",
+    1: "an identical file was there already",
+    2: "another file of this instance was there; this one is numbered",
+    3: "an earlier attempt had an unknown outcome",
+}
+
+
+def says(receipt):
+    """What a receipt says to people."""
+    (delivery, attempt, obj, body, data, length, sender, receiver, destination, (kind, ae)) = receipt[:10]
+    sop_class, uid_hash, status, outcome, level, remark, received, answered = receipt[10:]
+    return {
+        "outcome": {1: "stored", 2: "refused"}[outcome],
+        "status": f"0x{status:04X}",
+        "destination": f"{destination} ({['AE ' + ''.join(ae), 'folder'][kind]})",
+        "sender": f"{sender[0]} {sender[1].hex()}",
+        "receiver": f"{receiver[0]} {receiver[1].hex()}",
+        "received_at": time(received),
+        "answered_at": time(answered),
+        "level": {1: "1 (the destination answered)", 2: "2 (the destination committed)"}[level],
+        "remark": REMARKS[remark],
+        "sop_class": sop_class,
+        "uid_hash": uid_hash.hex(),
+        "delivery": delivery.hex(),
+        "attempt": str(attempt),
+        "object": obj.hex(),
+        "data_bytes": str(length),
+        "data_sha256": data.hex(),
+        "body_sha256": body.hex(),
+    }
+
+
+def verify(text, peer, sender=None):
+    """What is proven, field by field."""
+    file = json.loads(text)
+    need(file.get("format") == "sluis receipt 2", "not a receipt file of format 2")
+    raw = {key: file[key] and base64.b64decode(file[key]) for key in ("receipt", "settlement", "manifest")}
+    receipt = record(raw["receipt"], "receipt", 18)
+    ordered = {"format": file["format"], "says": says(receipt)}
+    ordered |= {key: data and base64.b64encode(data).decode() for key, data in raw.items()}
+    rebuilt = json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
+    need(rebuilt == text.replace("\r\n", "\n"), "the text differs from what is signed, or from its form")
+
+    digest = sha256(field(b"sluis/1 receipt"), field(raw["receipt"]))
+    core, proof = record(raw["settlement"], "settlement", 2)
+    need(core == [receipt[0], receipt[1], [1, [digest]]], "the settlement does not commit to this receipt")
+    need(receipt[7] == [peer.name, peer.fingerprint], "the card is not that of the receiver")
+    verify_batch(peer, "sluis/1 batch", core, proof, "the settlement")
+    proven = ordered["says"] | {"received by": peer.name}
+
+    if raw["manifest"] is None:
+        need(sender is None, "the file has no manifest of the sender")
+        return proven | {"sent by": "by the receiver's word: not signed by the sender"}
+    core, proof = record(raw["manifest"], "manifest", 2)
+    agrees = core[:4] == receipt[:4] and core[5:] == [receipt[7][1], digest]
+    need(agrees and len(core) == 7, "the sender's manifest is about another receipt")
+    if sender is None:
+        return proven | {"sent by": "by the receiver's word: no card of the sender was given"}
+    need((receipt[6][0], core[4]) == (sender.name, sender.fingerprint), "the card is not that of the sender")
+    verify_batch(sender, "sluis/1 manifest", core, proof, "the manifest")
+    return proven | {"sent by": sender.name}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file")
+    parser.add_argument("--peer", required=True, help="card of the receiving gateway")
+    parser.add_argument("--sender", help="card of the sending gateway")
+    arguments = parser.parse_args()
+    try:
+        peer, sender = Card(arguments.peer), arguments.sender and Card(arguments.sender)
+        proven = verify(pathlib.Path(arguments.file).read_bytes().decode(), peer, sender)
+    except (Refused, ValueError, KeyError, TypeError, IndexError, RecursionError) as reason:
+        sys.exit(f"refused: {type(reason).__name__}: {reason}")
+    for key, value in proven.items():
+        print(f"{key:<16} {value}")
+    print("genuine")
+
+
+if __name__ == "__main__":
+    main()
