@@ -162,6 +162,11 @@ impl Edit for Rules {
         self.rows.is_empty()
     }
 
+    /// A rule that reaches into a sequence must find it, also where somebody wrote it as UN.
+    fn opens_unknown(&self) -> bool {
+        self.rows.iter().any(|row| !row.rule.path.is_empty())
+    }
+
     fn level(&mut self, place: &Place<'_>) {
         self.rows.iter_mut().filter(|row| place.is_within(&row.rule.path)).for_each(|row| row.met = false);
     }
@@ -205,6 +210,10 @@ impl Edit for Rules {
             return Ok(if self.is_copied(place, header.tag) && header.content == Content::Value {
                 read
             } else if self.leads_through(place, header.tag) {
+                if header.content != Content::Sequence {
+                    let why = "is not encoded as the sequence that it is, so that no rule can reach into it";
+                    return Err(EditError::Refused { tag: header.tag, why });
+                }
                 Decision::Descend
             } else if header.tag.is_group_length() && self.is_changed(place, header.tag.0) {
                 // It would be wrong, and it may be left out (PS3.5 §7.2).

@@ -199,6 +199,29 @@ fn a_sequence_that_came_as_un_is_changed_in_its_own_encoding() {
 }
 
 #[test]
+fn a_rule_reaches_into_a_sequence_of_any_form_or_refuses_the_data_set() {
+    let rule =
+        || Rule { path: vec![REQUEST], tag: Tag::ACCESSION, action: Action::Set(NewValue::text("B2")) };
+    let item = |text: &[u8]| vec![value(0x0008, 0x0050, b"SH", text)];
+    let (inner, _) = encode(&[sequence(REQUEST, vec![item(b"A1")], false)], Encoding::ImplicitLittle);
+    for encoding in [Encoding::ExplicitLittle, Encoding::ExplicitBig] {
+        // UN of defined length, with items in implicit VR little endian.
+        let unknown = [value(REQUEST.0, REQUEST.1, b"UN", &inner[8..])];
+        let want = Node::Sequence {
+            tag: REQUEST,
+            items: vec![item(b"B2")],
+            undefined: true,
+            undefined_items: true,
+            unknown: true,
+        };
+        assert_eq!(apply(&unknown, encoding, vec![rule()]).unwrap(), encode(&[want], encoding).0);
+        let other = [value(REQUEST.0, REQUEST.1, b"OB", &inner[8..])];
+        let error = apply(&other, encoding, vec![rule()]).unwrap_err();
+        assert!(matches!(error, RewriteError::Edit(EditError::Refused { tag: REQUEST, .. })), "{error}");
+    }
+}
+
+#[test]
 fn text_is_written_in_the_data_sets_own_character_set_or_refused() {
     type Case = (&'static [u8], &'static str, Option<&'static [u8]>);
     let cases: &[Case] = &[
