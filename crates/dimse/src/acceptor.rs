@@ -1,10 +1,11 @@
 //! The SCP side: accepting an association and serving its messages.
 
+mod incoming;
 mod normalized;
 
 use std::{net::SocketAddr, time::Duration};
 
-use base::{AeTitle, InstanceMeta, MoveOriginator, Phi, Priority, Status, Uid};
+use base::{AeTitle, InstanceMeta, MoveOriginator, Phi, Priority, Status};
 use bytes::Bytes;
 use tokio::{
     net::TcpStream,
@@ -27,6 +28,8 @@ use crate::{
     tls::{TlsAcceptor, TlsFailure},
     user_information::{AsyncWindow, UserIdentity},
 };
+
+pub use incoming::{EchoRequest, Incoming, OtherRequest, StoreRequest};
 
 /// How associations are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,58 +184,6 @@ pub struct Association {
     message_id: u16,
     /// The running message has a data set of which the end was not yet handed out.
     in_data: bool,
-}
-
-/// A message that came in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Incoming {
-    /// C-ECHO-RQ.
-    Echo(EchoRequest),
-    /// C-STORE-RQ. Its data set is read by [`Association::data`].
-    Store(StoreRequest),
-    /// Anything else.
-    Other(OtherRequest),
-    /// The peer released the association; it was answered and the association is over.
-    Released,
-}
-
-/// A C-ECHO-RQ.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EchoRequest {
-    /// Presentation context id.
-    pub context: u8,
-    /// Message ID (0000,0110).
-    pub message_id: u16,
-}
-
-/// A C-STORE-RQ.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreRequest {
-    /// Presentation context id.
-    pub context: u8,
-    /// Message ID (0000,0110).
-    pub message_id: u16,
-    /// The abstract syntax of the context; the command may name another SOP class.
-    pub abstract_syntax: Uid,
-    /// Whether a data set was announced; where not, there is nothing to store.
-    pub has_data_set: bool,
-    /// What the command and the association say of the instance.
-    pub meta: InstanceMeta,
-}
-
-/// A message that this crate does not know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OtherRequest {
-    /// Presentation context id.
-    pub context: u8,
-    /// Command Field (0000,0100).
-    pub command_field: u16,
-    /// Message ID (0000,0110); responses and C-CANCEL have none.
-    pub message_id: Option<u16>,
-    /// Whether a data set was announced; it is read by [`Association::data`].
-    pub has_data_set: bool,
-    /// The whole command set.
-    pub command: CommandSet,
 }
 
 impl Association {
