@@ -12,7 +12,8 @@ from verify_receipt import Card
 
 from harness import senders
 from harness.destinations import PynetdicomScp
-from harness.stack import Stack, delivery_id, wait_until
+from harness.processes import run
+from harness.stack import TOP, Stack, binary, delivery_id, wait_until
 
 # Every 7th byte of what is base64 in the first file, fewer in the others; all bytes around it.
 STEPS = (7, 211, 211)
@@ -55,6 +56,25 @@ def test_the_second_verifier_runs_alone(make_stack, few):
         assert done.returncode == code and says in done.stdout + done.stderr, done.stdout + done.stderr
 
 
+def test_they_agree_on_a_receipt_that_is_in_a_log(tmp_path):
+    vectors = TOP / "crates" / "ledger" / "tests" / "receipts" / "complete"
+    names = ("receiver", "sender", "relay")
+    cards = tuple(Card(vectors / f"{name}.card") for name in names)
+    text, path = (vectors / "receipt.json").read_bytes(), tmp_path / "receipt.json"
+    command = [binary("gateway-in"), "receipt", "verify", path, "--peer", vectors / "receiver.card"]
+    command += ["--sender", vectors / "sender.card", "--relay", vectors / "relay.card"]
+
+    def both(changed: bytes) -> tuple[bool, bool]:
+        path.write_bytes(changed)
+        return run(command, 60, check=False).returncode == 0, theirs(changed, cards)
+
+    assert both(text) == (True, True)
+    for at in places(text, 7):
+        changed = bytearray(text)
+        changed[at] ^= 1
+        assert both(changed) == (False, False), f"byte {at}, {chr(text[at])!r}"
+
+
 def places(text: bytes, step: int) -> list[int]:
     """Where a byte is changed."""
     coded = [found.span() for found in re.finditer(rb"[A-Za-z0-9+/]{200,}", text)]
@@ -66,7 +86,7 @@ def ours(stack: Stack, path) -> bool:
     return stack.verify_receipt(path).returncode == 0
 
 
-def theirs(text: bytes, cards: tuple[Card, Card]) -> bool:
+def theirs(text: bytes, cards: tuple[Card, ...]) -> bool:
     try:
         verify_receipt.verify(bytes(text).decode(), *cards)
     except (verify_receipt.Refused, ValueError, KeyError, TypeError, IndexError):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verifies a Sluis receipt file offline, from crates/ledger/FORMAT.md alone: a second opinion on `receipt verify`.
 
-verify_receipt.py FILE --peer CARD [--sender CARD]; exit code 1 and the reason where it is not genuine.
+verify_receipt.py FILE --peer CARD [--sender CARD] [--relay CARD]; exit code 1 and the reason where it is not genuine.
 Needs Python 3.9 and `cryptography` 48 or newer, built on OpenSSL 3.5 or newer (for ML-DSA), and nothing of Sluis.
 """
 
@@ -15,7 +15,7 @@ import sys
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey, MLDSA65PublicKey
 
 
 class Refused(Exception):
@@ -98,7 +98,8 @@ class Card:
     def __init__(self, path):
         mark, shown, text = pathlib.Path(path).read_text().strip().split(":", 2)
         body, signature = decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "card")
-        version, self.name, (self.ed25519, self.ml_dsa), *rest = decode(body, "card")
+        version, self.name, (self.ed25519, self.ml_dsa), _tls, _suites, _serial, *rest = decode(body, "card")
+        self.log = rest[0] if rest else None
         need(mark == f"sluis-card-{version}" and shown == self.name, "the card says one name and signs another")
         self.fingerprint = sha256(field(b"sluis/1 identity"), field(self.ed25519), field(self.ml_dsa))
         self.verify("sluis/1 card", body, signature, "the card")
@@ -131,10 +132,56 @@ def root_of(leaf, index, size, path):
 
 
 def verify_batch(card, context, core, proof, what):
-    index, leaves, root, path, signature = proof
-    need(0 < leaves <= 256, f"{what} of a batch that nobody signs")
+    index, leaves, root, path, heads, signature = proof
+    need(0 < leaves <= 256 and len(heads) <= 4, f"{what} of a batch that nobody signs")
     need(root_of(sha256(b"\0", encoded([1, core])), index, leaves, path) == root, f"{what} is not in its batch")
-    card.verify(context, encoded([1, [leaves, root]]), signature, what)
+    card.verify(context, encoded([1, [leaves, root, heads]]), signature, what)
+
+
+def verify_log(text, relay, delivery, digest):
+    """A C2SP tlog-proof of the settlement; without the relay's card, only that it leads to the head it names."""
+    proof, signed, signatures = text.split("\n\n")
+    kind, extra, index, *path = proof.split("\n")
+    need(kind == "c2sp.org/tlog-proof@v1" and extra[:6] + index[:6] == "extra index ", "not a proof of a log")
+    salt, path = unbase64(extra[6:]), [unbase64(one) for one in path]
+    origin, size, root, *more = signed.split("\n")
+    lines = signatures.split("\n")
+    need(not more and len(lines) == 3 and lines[2] == "", "not a checkpoint with two signatures")
+    for number in (index[6:], size):
+        need(number == str(int(number)), "a number in another form")
+    need(len(salt) == 16 and len(unbase64(root)) == 32, "the proof has parts of other lengths")
+    commitment = sha256(b"sluis/1 log\n\2", salt, delivery, digest)
+    leaf = sha256(b"\0", b"\2", commitment)
+    need(root_of(leaf, int(index[6:]), int(size), path) == unbase64(root), "the proof is not of this receipt")
+    place = f"entry {index[6:]} of {size} in {origin}"
+    if relay is None:
+        return place + ", not checked without the relay's card"
+    need(origin.rsplit("/", 1)[0] == relay.name and relay.log, "the card is not that of the log's relay")
+    ed25519, ml_dsa = relay.log
+    text = signed.encode() + b"\n"
+    found = {}
+    for line in lines[:2]:
+        dash, name, code = line.split(" ")
+        need(dash == "\u2014" and name == origin, "a signature of somebody else")
+        found[unbase64(code)[:4]] = unbase64(code)[4:]
+    ids = [sha256(origin.encode(), b"\n", kind, key)[:4] for kind, key in ((b"\1", ed25519), (b"\6", ml_dsa))]
+    need(set(ids) == set(found), "the log's signatures are missing")
+    at, signature = found[ids[1]][:8], found[ids[1]][8:]
+    named = bytes([len(origin)]) + origin.encode()
+    head = b"subtree/v1\n\0" + named + at + named + bytes(8) + int(size).to_bytes(8, "big") + unbase64(root)
+    try:
+        Ed25519PublicKey.from_public_bytes(ed25519).verify(found[ids[0]], text)
+        MLDSA44PublicKey.from_public_bytes(ml_dsa).verify(signature, head, b"")
+    except InvalidSignature:
+        raise Refused("the head of the log is not signed by its relay") from None
+    return place + f", signed by {relay.name}"
+
+
+def unbase64(text):
+    """Base64 in its one form."""
+    data = base64.b64decode(text, validate=True)
+    need(base64.b64encode(data).decode() == text, "base64 of another form")
+    return data
 
 
 # The file
@@ -178,7 +225,7 @@ def says(receipt):
     }
 
 
-def verify(text, peer, sender=None):
+def verify(text, peer, sender=None, relay=None):
     """What is proven, field by field."""
     file = json.loads(text)
     need(file.get("format") == "sluis receipt 2", "not a receipt file of format 2")
@@ -186,6 +233,7 @@ def verify(text, peer, sender=None):
     receipt = record(raw["receipt"], "receipt", 18)
     ordered = {"format": file["format"], "says": says(receipt)}
     ordered |= {key: data and base64.b64encode(data).decode() for key, data in raw.items()}
+    ordered["log"] = file["log"]
     rebuilt = json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
     need(rebuilt == text.replace("\r\n", "\n"), "the text differs from what is signed, or from its form")
 
@@ -194,7 +242,9 @@ def verify(text, peer, sender=None):
     need(core == [receipt[0], receipt[1], [1, [digest]]], "the settlement does not commit to this receipt")
     need(receipt[7] == [peer.name, peer.fingerprint], "the card is not that of the receiver")
     verify_batch(peer, "sluis/1 batch", core, proof, "the settlement")
-    proven = ordered["says"] | {"received by": peer.name}
+    need(relay is None or file["log"], "the file has no proof: it is not in a log")
+    log = file["log"] and verify_log(file["log"], relay, receipt[0], digest)
+    proven = ordered["says"] | {"received by": peer.name, "log": log or "not in a log"}
 
     if raw["manifest"] is None:
         need(sender is None, "the file has no manifest of the sender")
@@ -214,10 +264,11 @@ def main():
     parser.add_argument("file")
     parser.add_argument("--peer", required=True, help="card of the receiving gateway")
     parser.add_argument("--sender", help="card of the sending gateway")
+    parser.add_argument("--relay", help="card of the relay whose log it is in")
     arguments = parser.parse_args()
     try:
-        peer, sender = Card(arguments.peer), arguments.sender and Card(arguments.sender)
-        proven = verify(pathlib.Path(arguments.file).read_bytes().decode(), peer, sender)
+        cards = [path and Card(path) for path in (arguments.peer, arguments.sender, arguments.relay)]
+        proven = verify(pathlib.Path(arguments.file).read_bytes().decode(), *cards)
     except (Refused, ValueError, KeyError, TypeError, IndexError, RecursionError) as reason:
         sys.exit(f"refused: {type(reason).__name__}: {reason}")
     for key, value in proven.items():

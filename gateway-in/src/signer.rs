@@ -160,7 +160,7 @@ fn signature(settlement: &Settlement) -> Signature {
 /// Signing is CPU work of some milliseconds: not on a task that others wait for.
 async fn sign(identity: &Arc<IdentityKey>, cores: Vec<SettlementCore>) -> Option<Vec<Settlement>> {
     let identity = Arc::clone(identity);
-    match tokio::task::spawn_blocking(move || sign_batch(&identity, &cores)).await {
+    match tokio::task::spawn_blocking(move || sign_batch(&identity, &cores, &[])).await {
         Ok(Ok(signed)) => Some(signed),
         Ok(Err(error)) => {
             error!(%error, "batch could not be signed");

@@ -205,6 +205,9 @@ enum ReceiptCommand {
         /// The sending gateway's card, to prove who sent.
         #[arg(long, value_name = "CARD")]
         sender: Option<PathBuf>,
+        /// The relay's card, to prove the place in its log.
+        #[arg(long, value_name = "CARD")]
+        relay: Option<PathBuf>,
     },
 }
 
@@ -537,8 +540,8 @@ async fn receipt_command(command: ReceiptCommand) -> Result<()> {
         ReceiptCommand::Show { config, id } => {
             print!("{}", receipts::of(&open_queue(&config)?, &id).await?.to_text());
         }
-        ReceiptCommand::Verify { file, peer, sender } => {
-            print!("{}", receipt::verify(&file, &CardFiles { receiver: peer, sender })?);
+        ReceiptCommand::Verify { file, peer, sender, relay } => {
+            print!("{}", receipt::verify(&file, &CardFiles { receiver: peer, sender, relay })?);
         }
     }
     Ok(())

@@ -88,7 +88,7 @@ async fn gather(first: Sent, queue: &mut mpsc::Receiver<Sent>) -> Vec<Sent> {
 async fn sign(identity: &Arc<IdentityKey>, batch: Vec<Sent>) {
     let (cores, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|sent| (sent.core, sent.reply)).unzip();
     let identity = Arc::clone(identity);
-    let signed = tokio::task::spawn_blocking(move || sign_manifests(&identity, &cores));
+    let signed = tokio::task::spawn_blocking(move || sign_manifests(&identity, &cores, &[]));
     let manifests = match signed.await {
         Ok(Ok(manifests)) => manifests,
         Ok(Err(error)) => return error!(%error, "what was sent could not be signed"),

@@ -77,7 +77,7 @@ async fn main() -> anyhow::Result<()> {
                     _ = tick.tick(), if !batch.is_empty() => {
                         let now: Vec<_> = batch.drain(..batch.len().min(256)).collect();
                         let cores: Vec<_> = now.iter().map(|(_, core)| core.clone()).collect();
-                        let Ok(signed) = sign_batch(&in_key, &cores) else { return };
+                        let Ok(signed) = sign_batch(&in_key, &cores, &[]) else { return };
                         for ((id, _), settlement) in now.into_iter().zip(signed) {
                             let _ = downlink.settle(id.0, id.1, id.2, settlement.encode(), Vec::new()).await;
                         }

@@ -5,11 +5,15 @@ use identity::{Context, IdentityKey, IdentityPublic, Signature};
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
+use crate::Head;
 use crate::codec;
 use crate::tree::{PathError, Tree, verify_path};
 
 /// The most leaves that share one signature.
 pub const BATCH_LEAVES_MAX: usize = 256;
+
+/// The most heads of logs that a batch tells of.
+pub const HEADS_MAX: usize = 4;
 
 /// The signature over a batch, and the path from one leaf to it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -26,18 +30,24 @@ pub struct BatchProof {
     /// The leaf's siblings, lowest first.
     #[n(3)]
     pub path: Vec<Digest>,
-    /// Over number of leaves and root.
+    /// What the signer had seen of relays' logs, so that the other side can tell whether it was shown the same; at most
+    /// [`HEADS_MAX`].
     #[n(4)]
+    pub heads: Vec<Head>,
+    /// Over number of leaves, root and heads.
+    #[n(5)]
     pub signature: Signature,
 }
 
 /// What a signature is over.
 #[derive(Encode)]
-struct Statement {
+struct Statement<'a> {
     #[n(0)]
     leaves: u16,
     #[n(1)]
     root: Digest,
+    #[n(2)]
+    heads: &'a [Head],
 }
 
 /// Why a batch cannot be signed: the caller's fault.
@@ -54,6 +64,9 @@ pub enum VerifyError {
     /// A batch of a size that nobody signs.
     #[error("batch of {0} leaves; 1 to {BATCH_LEAVES_MAX} are allowed")]
     BatchSize(u16),
+    /// More heads than anybody signs.
+    #[error("batch tells of {0} logs; at most {HEADS_MAX} are allowed")]
+    Heads(usize),
     /// The leaf is not in the batch.
     #[error("not part of its batch: {0}")]
     Path(#[from] PathError),
@@ -70,6 +83,7 @@ pub(crate) fn sign_leaves(
     identity: &IdentityKey,
     context: Context,
     encoded: impl IntoIterator<Item = Vec<u8>>,
+    heads: &[Head],
 ) -> Result<Vec<BatchProof>, BatchError> {
     let mut tree = Tree::new();
     for leaf in encoded {
@@ -81,10 +95,11 @@ pub(crate) fn sign_leaves(
         _ => return Err(BatchError { leaves: count }),
     };
     let root = tree.root();
-    let signature = identity.sign(context, &codec::encode(&Statement { leaves, root }));
+    let heads = heads.get(..HEADS_MAX).unwrap_or(heads);
+    let signature = identity.sign(context, &codec::encode(&Statement { leaves, root, heads }));
     let proof = |index: u16| {
         let path = tree.path(index.into()).unwrap_or_default();
-        BatchProof { index, leaves, root, path, signature: signature.clone() }
+        BatchProof { index, leaves, root, path, heads: heads.to_vec(), signature: signature.clone() }
     };
     Ok((0..leaves).map(proof).collect())
 }
@@ -122,12 +137,18 @@ impl BatchProof {
         if self.leaves == 0 || usize::from(self.leaves) > BATCH_LEAVES_MAX {
             return Err(VerifyError::BatchSize(self.leaves));
         }
+        if self.heads.len() > HEADS_MAX {
+            return Err(VerifyError::Heads(self.heads.len()));
+        }
         Ok(verify_path(leaf, self.index.into(), self.leaves.into(), &self.path, self.root)?)
     }
 
     fn verify_signature(&self, context: Context, signer: &IdentityPublic) -> Result<(), VerifyError> {
-        let statement = Statement { leaves: self.leaves, root: self.root };
-        Ok(signer.verify(context, &codec::encode(&statement), &self.signature)?)
+        Ok(signer.verify(context, &self.statement(), &self.signature)?)
+    }
+
+    fn statement(&self) -> Vec<u8> {
+        codec::encode(&Statement { leaves: self.leaves, root: self.root, heads: &self.heads })
     }
 
     /// Binds context, signer, statement and the signature bytes: a good root must not carry a bad signature into a receipt file.
@@ -135,7 +156,7 @@ impl BatchProof {
         let mut hasher = Hasher::new(b"sluis/1 batch cache");
         hasher.field(context.as_str().as_bytes());
         hasher.field(&signer.fingerprint().0);
-        hasher.field(&codec::encode(&Statement { leaves: self.leaves, root: self.root }));
+        hasher.field(&self.statement());
         hasher.field(&codec::encode(&self.signature));
         hasher.finish()
     }

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::batch::{RootCache, VerifyError};
 use crate::codec::DecodeError;
+use crate::log_proof::{LogProof, LogProofError};
 use crate::manifest::Manifest;
 use crate::receipt::{Expectation, Mismatch, Receipt};
 use crate::settlement::{Class, Settlement};
@@ -15,15 +16,16 @@ const FORMAT: &str = "sluis receipt 2";
 const FILE_BYTES_MAX: usize = 32 * 1024;
 
 /// A receipt with its signatures: one text file that verifies alone and offline, against the receiver's card and, for
-/// who sent, against the sender's.
+/// who sent and for its place in a log, against the sender's and the relay's.
 ///
-/// The file is JSON. `receipt`, `settlement` and `manifest` hold the signed bytes in base64; `says` repeats them for
-/// people and is refused where it says anything else. FORMAT.md has the details.
+/// The file is JSON. `receipt`, `settlement` and `manifest` hold the signed bytes in base64, `log` a proof; `says`
+/// repeats the receipt for people and is refused where it says anything else. FORMAT.md has the details.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiptFile {
     receipt: Receipt,
     settlement: Settlement,
     manifest: Option<Manifest>,
+    log: Option<LogProof>,
 }
 
 /// The cards that a receipt file is checked against.
@@ -33,6 +35,8 @@ pub struct Cards<'a> {
     pub receiver: &'a PeerCard,
     /// The sending gateway's, to prove who sent.
     pub sender: Option<&'a PeerCard>,
+    /// The relay's, to prove the place in its log.
+    pub relay: Option<&'a PeerCard>,
 }
 
 /// What a receipt file proves.
@@ -65,6 +69,12 @@ pub enum ReceiptFileError {
     /// The manifest's bytes.
     #[error("manifest: {0}")]
     Manifest(DecodeError),
+    /// The proof, or the log's signature.
+    #[error("log: {0}")]
+    Log(#[from] LogProofError),
+    /// The proof is not there.
+    #[error("the file has no proof: it is not in a log")]
+    NoLog,
     /// The settlement is a deferral or a nack.
     #[error("the settlement is not a final one")]
     NotFinal,
@@ -117,7 +127,7 @@ impl ReceiptFile {
         if !same || digest != receipt.digest() {
             return Err(ReceiptFileError::OtherReceipt);
         }
-        Ok(Self { receipt, settlement, manifest: None })
+        Ok(Self { receipt, settlement, manifest: None, log: None })
     }
 
     /// Adds what the sender signed. Its signature is not checked here.
@@ -126,6 +136,20 @@ impl ReceiptFile {
             return Err(ReceiptFileError::OtherManifest);
         }
         Ok(Self { manifest: Some(manifest), ..self })
+    }
+
+    /// Adds the proof that the settlement is in a relay's log. The log's signatures are not checked here.
+    pub fn with_log(self, proof: LogProof) -> Result<Self, ReceiptFileError> {
+        // Whatever it was made for: it has to be of this receipt.
+        let text = proof.to_text();
+        let proof = LogProof::parse(&text, &self.receipt.delivery, &self.receipt.digest())?;
+        Ok(Self { log: Some(proof), ..self })
+    }
+
+    /// As [`ReceiptFile::with_log`], from the proof's text.
+    pub fn with_log_text(self, text: &str) -> Result<Self, ReceiptFileError> {
+        let proof = LogProof::parse(text, &self.receipt.delivery, &self.receipt.digest())?;
+        Ok(Self { log: Some(proof), ..self })
     }
 
     /// Joins the bytes that came from a receiver, the opened record and the settlement, and the sender's manifest.
@@ -169,6 +193,16 @@ impl ReceiptFile {
         manifest.verify(&signer.identity).map_err(ReceiptFileError::VerifyManifest)
     }
 
+    /// The place in a relay's log, if the file has it.
+    pub fn log(&self) -> Option<&LogProof> {
+        self.log.as_ref()
+    }
+
+    /// Checks against the relay's card that the settlement is in its log.
+    pub fn verify_log(&self, relay: &PeerCard) -> Result<(), ReceiptFileError> {
+        Ok(self.log.as_ref().ok_or(ReceiptFileError::NoLog)?.verify(relay)?)
+    }
+
     /// Checks against the receiver's card and returns what it signed.
     pub fn verify(&self, signer: &PeerCard) -> Result<&Receipt, ReceiptFileError> {
         self.verify_receiver(&signer.name, &signer.identity)?;
@@ -193,9 +227,23 @@ impl ReceiptFile {
             }
             (None, None) => format!("{sender}, by the receiver's word: the file has no signature of it"),
         };
+        if let Some(relay) = cards.relay {
+            self.verify_log(relay)?;
+        }
+        let place =
+            |log: &LogProof| format!("entry {} of {} in {}", log.index(), log.head().size, log.head().origin);
+        let log = match (cards.relay, &self.log) {
+            (Some(_), Some(log)) => format!("{}, signed by the relay", place(log)),
+            (None, Some(log)) => {
+                unchecked.push("the log's signature");
+                format!("{}, not checked without the relay's card", place(log))
+            }
+            (_, None) => "not in a log".to_owned(),
+        };
         let mut says = receipt.says();
         says.push(("received_by", format!("{receiver}, signed by it")));
         says.push(("sent_by", sent_by));
+        says.push(("log", log));
         Ok(Proven { says, unchecked })
     }
 
@@ -242,7 +290,9 @@ impl ReceiptFile {
         let manifest = self.manifest.as_ref().map_or_else(|| "null".to_owned(), |m| base64(m.encode()));
         text.push_str(&format!("  \"receipt\": {},\n", base64(self.receipt.encode())));
         text.push_str(&format!("  \"settlement\": {},\n", base64(self.settlement.encode())));
-        text.push_str(&format!("  \"manifest\": {manifest}\n}}\n"));
+        text.push_str(&format!("  \"manifest\": {manifest},\n"));
+        let log = self.log.as_ref().map_or_else(|| "null".to_owned(), |log| json(&log.to_text()));
+        text.push_str(&format!("  \"log\": {log}\n}}\n"));
         text
     }
 
@@ -270,6 +320,11 @@ impl ReceiptFile {
             _ => Some(bytes("manifest")?),
         };
         let parsed = Self::from_parts(&bytes("receipt")?, &bytes("settlement")?, manifest.as_deref())?;
+        let parsed = match file.get("log") {
+            Some(Value::Null) => parsed,
+            Some(Value::String(log)) => parsed.with_log_text(log)?,
+            _ => return Err(format("\"log\" is missing")),
+        };
         let readable =
             file.get("says").and_then(Value::as_object).ok_or_else(|| format("\"says\" is missing"))?;
         for (key, value) in parsed.receipt.says() {

@@ -2,9 +2,9 @@ use base::{Attempt, DeliveryId, Digest, Fingerprint, ObjectId};
 use identity::{Context, IdentityKey, IdentityPublic};
 use minicbor::{Decode, Encode};
 
-use crate::Receipt;
 use crate::batch::{BatchError, BatchProof, RootCache, VerifyError, sign_leaves};
 use crate::codec::{self, DecodeError};
+use crate::{Head, Receipt};
 
 /// The sender's word that it sent what a receipt is about: its countersignature, which acknowledges the receipt.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -43,9 +43,13 @@ pub struct ManifestCore {
     pub receipt: Digest,
 }
 
-/// Signs what was sent: one signature of each kind for all of it.
-pub fn sign_manifests(identity: &IdentityKey, sent: &[ManifestCore]) -> Result<Vec<Manifest>, BatchError> {
-    let proofs = sign_leaves(identity, Context::MANIFEST, sent.iter().map(ManifestCore::leaf))?;
+/// Signs what was sent: one signature of each kind for all of it, and for the heads that were seen.
+pub fn sign_manifests(
+    identity: &IdentityKey,
+    sent: &[ManifestCore],
+    heads: &[Head],
+) -> Result<Vec<Manifest>, BatchError> {
+    let proofs = sign_leaves(identity, Context::MANIFEST, sent.iter().map(ManifestCore::leaf), heads)?;
     Ok(sent.iter().zip(proofs).map(|(core, proof)| Manifest { core: core.clone(), proof }).collect())
 }
 

@@ -4,7 +4,7 @@ use minicbor::{Decode, Encode};
 
 use crate::batch::{BatchError, BatchProof, RootCache, VerifyError, sign_leaves};
 use crate::codec::{self, DecodeError};
-use crate::{Deferred, Receipt};
+use crate::{Deferred, Head, Receipt};
 
 /// How one attempt ended, signed by the recipient: all that the relay learns about it, and what frees its copy.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -109,12 +109,15 @@ pub enum NackReason {
     Internal,
 }
 
-/// Signs settlements together: one signature of each kind for all of them.
+/// Signs settlements together: one signature of each kind for all of them, and for the heads of relays' logs that
+/// the signer had seen.
 pub fn sign_batch(
     identity: &IdentityKey,
     settlements: &[SettlementCore],
+    heads: &[Head],
 ) -> Result<Vec<Settlement>, BatchError> {
-    let proofs = sign_leaves(identity, Context::BATCH, settlements.iter().map(SettlementCore::leaf))?;
+    let leaves = settlements.iter().map(SettlementCore::leaf);
+    let proofs = sign_leaves(identity, Context::BATCH, leaves, heads)?;
     let signed = settlements.iter().zip(proofs);
     Ok(signed.map(|(core, proof)| Settlement { core: core.clone(), proof }).collect())
 }

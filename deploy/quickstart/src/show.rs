@@ -129,7 +129,7 @@ async fn verify(layout: &Layout, queue: &Queue, rows: &[Delivery]) -> Result<Vec
     let dir = layout.dir.join("receipts");
     std::fs::create_dir_all(&dir)?;
     let (card, sender) = (layout.receiver_card(), layout.sender_card());
-    let cards = CardFiles { receiver: card.clone(), sender: Some(sender.clone()) };
+    let cards = CardFiles { receiver: card.clone(), sender: Some(sender.clone()), relay: None };
     let mut digests = Vec::new();
     for row in rows {
         let path = dir.join(format!("{}.json", row.delivery));

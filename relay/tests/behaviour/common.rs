@@ -297,7 +297,7 @@ impl From<&IncomingOffer> for Settling {
 /// A genuine settlement. (A nack is the simplest; the relay does not care.)
 pub(crate) fn settlement(key: &IdentityKey, delivery: DeliveryId, attempt: Attempt) -> Vec<u8> {
     let core = SettlementCore::nack(delivery, attempt, NackReason::Internal);
-    sign_batch(key, &[core]).unwrap().remove(0).encode()
+    sign_batch(key, &[core], &[]).unwrap().remove(0).encode()
 }
 
 pub(crate) fn delivery() -> DeliveryId {

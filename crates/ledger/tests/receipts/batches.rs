@@ -20,7 +20,7 @@ fn cores(count: usize) -> Vec<SettlementCore> {
 fn every_leaf_of_every_batch_size_verifies() {
     let (key, mut cache) = (receiver(), RootCache::new(300));
     for count in 1..=BATCH_LEAVES_MAX {
-        for (core, settlement) in cores(count).iter().zip(sign_batch(&key, &cores(count)).unwrap()) {
+        for (core, settlement) in cores(count).iter().zip(sign_batch(&key, &cores(count), &[]).unwrap()) {
             assert_eq!(&settlement.core, core);
             settlement.verify_cached(key.public(), &mut cache).unwrap();
         }
@@ -31,7 +31,7 @@ fn every_leaf_of_every_batch_size_verifies() {
 #[test]
 fn sizes_outside_the_limit_are_not_signed() {
     for count in [0, BATCH_LEAVES_MAX + 1] {
-        let error = sign_batch(&receiver(), &cores(count)).unwrap_err();
+        let error = sign_batch(&receiver(), &cores(count), &[]).unwrap_err();
         assert_eq!(error.to_string(), format!("a batch has 1 to 256 leaves, not {count}"));
     }
 }
@@ -39,8 +39,8 @@ fn sizes_outside_the_limit_are_not_signed() {
 #[test]
 fn a_settlement_with_anything_of_another_is_refused() {
     let key = receiver();
-    let batch = sign_batch(&key, &cores(7)).unwrap();
-    let other = sign_batch(&key, &cores(5)).unwrap();
+    let batch = sign_batch(&key, &cores(7), &[]).unwrap();
+    let other = sign_batch(&key, &cores(5), &[]).unwrap();
     let changed = |change: fn(&mut Settlement, &Settlement)| {
         let mut settlement = batch[2].clone();
         change(&mut settlement, &other[1]);
@@ -69,7 +69,7 @@ fn a_settlement_with_anything_of_another_is_refused() {
 
 #[test]
 fn another_peer_has_not_signed_it() {
-    let settlement = sign_batch(&receiver(), &cores(1)).unwrap().remove(0);
+    let settlement = sign_batch(&receiver(), &cores(1), &[]).unwrap().remove(0);
     let error = settlement.verify(identity("munich", 7).public()).unwrap_err();
     assert_eq!(error.to_string(), "batch is not signed by this peer: the Ed25519 signature does not verify");
 }
@@ -77,7 +77,7 @@ fn another_peer_has_not_signed_it() {
 #[test]
 fn a_known_root_lets_no_bad_signature_through() {
     let (key, mut cache) = (receiver(), RootCache::new(4));
-    let batch = sign_batch(&key, &cores(2)).unwrap();
+    let batch = sign_batch(&key, &cores(2), &[]).unwrap();
     batch[0].verify_cached(key.public(), &mut cache).unwrap();
     let mut forged = batch[1].clone();
     forged.proof.signature.ml_dsa[0] ^= 1;
@@ -91,7 +91,7 @@ fn a_known_root_lets_no_bad_signature_through() {
 fn the_cache_stays_within_its_bound() {
     let (key, mut cache) = (receiver(), RootCache::new(3));
     for count in 1..=10 {
-        sign_batch(&key, &cores(count)).unwrap()[0].verify_cached(key.public(), &mut cache).unwrap();
+        sign_batch(&key, &cores(count), &[]).unwrap()[0].verify_cached(key.public(), &mut cache).unwrap();
     }
     assert_eq!(cache.len(), 3);
     assert!(RootCache::new(0).is_empty());
@@ -119,10 +119,10 @@ fn a_final_settlement_fits_its_receipt_and_a_deferred_one_its_deferral() {
 #[test]
 fn settlements_survive_their_encoding_and_nothing_else_decodes() {
     let key = receiver();
-    for settlement in sign_batch(&key, &cores(256)).unwrap() {
+    for settlement in sign_batch(&key, &cores(256), &[]).unwrap() {
         assert_eq!(Settlement::decode(&settlement.encode()), Ok(settlement));
     }
-    let bytes = sign_batch(&key, &cores(3)).unwrap()[1].encode();
+    let bytes = sign_batch(&key, &cores(3), &[]).unwrap()[1].encode();
     for len in 0..bytes.len() {
         assert!(Settlement::decode(&bytes[..len]).is_err(), "{len} bytes");
     }

@@ -1,7 +1,8 @@
 //! What the tests of this crate share: two peers with fixed keys, and a receipt between them.
 
-use base::{Attempt, DeliveryId, Digest, Name, ObjectId, RouteId, Secret, Status, Timestamp, Uid};
-use identity::{CardFields, IdentityKey, PeerCard};
+use base::{Attempt, DeliveryId, Digest, EpochId, Name, ObjectId, RouteId, Secret, Status, Timestamp, Uid};
+use identity::{CardFields, IdentityKey, LogKey, PeerCard};
+use ledger::log::{Checkpoint, Entry, EntryKind, LogTree, Salt, TlogProof, TreeHead, origin};
 use ledger::{
     Destination, Level, Manifest, ManifestCore, Outcome, Party, Receipt, ReceiptFile, Remark, SettlementCore,
     sign_batch, sign_manifests,
@@ -57,7 +58,8 @@ pub(crate) fn receipt(number: u8) -> Receipt {
 }
 
 pub(crate) fn signed(receipt: Receipt) -> ReceiptFile {
-    let settlement = sign_batch(&receiver(), &[SettlementCore::for_receipt(&receipt)]).unwrap().remove(0);
+    let settlement =
+        sign_batch(&receiver(), &[SettlementCore::for_receipt(&receipt)], &[]).unwrap().remove(0);
     let manifest = manifest(&receipt);
     ReceiptFile::new(receipt, settlement).unwrap().with_manifest(manifest).unwrap()
 }
@@ -76,5 +78,34 @@ pub(crate) fn sent(receipt: &Receipt) -> ManifestCore {
 }
 
 pub(crate) fn manifest(receipt: &Receipt) -> Manifest {
-    sign_manifests(&sender(), &[sent(receipt)]).unwrap().remove(0)
+    sign_manifests(&sender(), &[sent(receipt)], &[]).unwrap().remove(0)
+}
+
+pub(crate) fn log_key(seed: u8) -> LogKey {
+    LogKey::generate(name("relay"), &Secret::new([seed; 64]))
+}
+
+/// The relay's card.
+pub(crate) fn relay_card(seed: u8) -> PeerCard {
+    let fields = CardFields { log: Some(log_key(seed).public().clone()), ..CardFields::new(1, &[]) };
+    identity("relay", 3).card(fields)
+}
+
+/// The proof that a receipt is number 3 in a log of 9 settlements.
+pub(crate) fn logged(receipt: &Receipt, key: &LogKey, epoch: u8) -> TlogProof {
+    let mut tree = LogTree::new();
+    let salt = Salt([7; 16]);
+    for number in 0..9u8 {
+        let digest = if number == 3 { receipt.digest() } else { Digest::of(&[number]) };
+        tree.push(Entry::new(EntryKind::Settled, &salt, &receipt.delivery, &digest).to_bytes());
+    }
+    let head = TreeHead { origin: origin(key.name(), EpochId([epoch; 16])), size: 9, root: tree.root() };
+    let checkpoint = Checkpoint::sign(head, key, 1_790_000_000).to_text();
+    let path = tree.prove_inclusion(3, 9).unwrap();
+    TlogProof { extra: Some(salt.0.to_vec()), index: 3, path, checkpoint }
+}
+
+pub(crate) fn complete(receipt: Receipt) -> ReceiptFile {
+    let proof = logged(&receipt, &log_key(4), 1);
+    signed(receipt).with_log_text(&proof.to_text()).unwrap()
 }

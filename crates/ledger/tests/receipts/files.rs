@@ -1,6 +1,9 @@
 //! A receipt file verifies alone and offline, and not after any change.
 
-use crate::common::{card, identity, manifest, name, party, receipt, receiver, sender, sent, signed};
+use crate::common::{
+    card, complete, identity, log_key, logged, manifest, name, party, receipt, receiver, relay_card, sender,
+    sent, signed,
+};
 use base::{Digest, Name, ObjectId};
 use ledger::{
     Cards, Class, Destination, Expectation, Level, ManifestCore, Mismatch, NackReason, Outcome, Receipt,
@@ -30,19 +33,23 @@ fn a_receipt_file_says_who_where_when_and_verifies_by_the_receivers_card() {
 
 #[test]
 fn no_byte_of_a_receipt_file_can_be_changed() {
-    let (text, to, from) = (signed(receipt(1)).to_text(), card(&receiver()), card(&sender()));
+    let (text, to, from) = (complete(receipt(1)).to_text(), card(&receiver()), card(&sender()));
+    let relay = relay_card(4);
+    let cards = Cards { receiver: &to, sender: Some(&from), relay: Some(&relay) };
+    assert_eq!(ReceiptFile::parse(&text).unwrap().check(&cards).unwrap().unchecked, [""; 0]);
     for position in 0..text.len() {
         let mut bytes = text.clone().into_bytes();
         bytes[position] ^= 1;
         let changed = String::from_utf8(bytes).unwrap();
-        let verified = ReceiptFile::parse(&changed)
-            .and_then(|file| file.verify(&to).map(|_| ()).and_then(|()| file.verify_sender(&from)));
+        let verified = ReceiptFile::parse(&changed).and_then(|file| file.check(&cards));
         assert!(verified.is_err(), "byte {position}");
     }
     for len in 0..text.len() {
-        assert!(ReceiptFile::parse(&text[..len]).is_err(), "{len} bytes");
+        // The dash before a signature of a note has three bytes.
+        let Some(cut) = text.get(..len) else { continue };
+        assert!(ReceiptFile::parse(cut).is_err(), "{len} bytes");
     }
-    assert_eq!(ReceiptFile::parse(&text.replace('\n', "\r\n")), Ok(signed(receipt(1))));
+    assert_eq!(ReceiptFile::parse(&text.replace('\n', "\r\n")), Ok(complete(receipt(1))));
 }
 
 #[test]
@@ -89,6 +96,7 @@ fn the_reason_for_a_refusal_is_named() {
             text.replace(r#""settlement""#, r#""settlemend""#),
             r#"not a receipt file: "settlement" is missing"#,
         ),
+        (text.replace(r#""log""#, r#""lag""#), r#"not a receipt file: "log" is missing"#),
         (text.replace(r#""manifest""#, r#""manifesd""#), r#"not a receipt file: "manifest" is missing"#),
         (" ".repeat(40_000), "not a receipt file: 40000 bytes exceed 32768"),
     ];
@@ -105,7 +113,7 @@ fn the_reason_for_a_refusal_is_named() {
 fn somebody_else_cannot_sign_in_the_receivers_name() {
     let mallory = identity("munich", 66);
     let receipt = receipt(1);
-    let settlement = sign_batch(&mallory, &[SettlementCore::for_receipt(&receipt)]).unwrap().remove(0);
+    let settlement = sign_batch(&mallory, &[SettlementCore::for_receipt(&receipt)], &[]).unwrap().remove(0);
     let file = ReceiptFile::new(receipt, settlement).unwrap();
     assert!(matches!(file.verify(&card(&receiver())), Err(ReceiptFileError::Verify(_))));
     assert!(matches!(file.verify(&card(&mallory)), Err(ReceiptFileError::OtherKeys(_))));
@@ -123,7 +131,7 @@ fn a_receipt_joins_no_settlement_but_its_own() {
         SettlementCore { class: Class::Final(Digest([0; 32])), ..SettlementCore::for_receipt(&receipt(1)) },
         SettlementCore { attempt: base::Attempt(4), ..SettlementCore::for_receipt(&receipt(1)) },
     ];
-    let errors: Vec<_> = sign_batch(&receiver(), &cores)
+    let errors: Vec<_> = sign_batch(&receiver(), &cores, &[])
         .unwrap()
         .into_iter()
         .map(|settlement| ReceiptFile::new(receipt(1), settlement).unwrap_err())
@@ -192,7 +200,7 @@ fn the_senders_signature_proves_who_sent() {
     assert_eq!(ReceiptFile::parse(&file.to_text()), Ok(file.clone()));
 
     let alone = ReceiptFile::new(receipt(1), file.settlement().clone()).unwrap();
-    assert!(alone.to_text().contains("\"manifest\": null\n"), "{}", alone.to_text());
+    assert!(alone.to_text().contains("\"manifest\": null,\n  \"log\": null\n"), "{}", alone.to_text());
     assert_eq!(ReceiptFile::parse(&alone.to_text()), Ok(alone.clone()));
     assert_eq!(alone.verify_sender(&card(&sender())), Err(ReceiptFileError::NoManifest));
 
@@ -206,7 +214,7 @@ fn the_senders_signature_proves_who_sent() {
     }
     // Somebody else who says that he is the sender, and somebody else who says that the sender sent.
     for core in [ManifestCore { sender: stranger.fingerprint(), ..sent(&receipt(1)) }, sent(&receipt(1))] {
-        let forged = sign_manifests(&stranger, &[core]).unwrap().remove(0);
+        let forged = sign_manifests(&stranger, &[core], &[]).unwrap().remove(0);
         let forged = file.clone().with_manifest(forged).unwrap();
         assert!(matches!(forged.verify_sender(&card(&sender())), Err(ReceiptFileError::VerifyManifest(_))));
     }
@@ -223,7 +231,7 @@ fn a_receipt_joins_no_manifest_but_its_own() {
         ManifestCore { receiver: sender().fingerprint(), ..core.clone() },
         ManifestCore { receipt: Digest([0; 32]), ..core },
     ];
-    for manifest in sign_manifests(&sender(), &others).unwrap() {
+    for manifest in sign_manifests(&sender(), &others, &[]).unwrap() {
         let joined = signed(receipt(1)).with_manifest(manifest);
         assert_eq!(joined, Err(ReceiptFileError::OtherManifest));
     }
@@ -236,7 +244,7 @@ fn a_settlement_signature_is_no_manifest_signature() {
     let mut cache = RootCache::default();
     manifest.verify_cached(key.public(), &mut cache).unwrap();
     assert_eq!(manifest.core, core);
-    let settled = sign_batch(&key, &[SettlementCore::for_receipt(&receipt(1))]).unwrap().remove(0);
+    let settled = sign_batch(&key, &[SettlementCore::for_receipt(&receipt(1))], &[]).unwrap().remove(0);
     settled.verify_cached(key.public(), &mut cache).unwrap();
     manifest.proof.signature = settled.proof.signature;
     assert!(manifest.verify_cached(key.public(), &mut cache).is_err());
@@ -255,11 +263,61 @@ fn a_check_says_what_is_proven_and_what_is_not() {
         (&alone, None, unsigned, vec![]),
     ];
     for (file, sender, sent_by, left) in cases {
-        let proven = file.check(&Cards { receiver: &to, sender }).unwrap();
+        let proven = file.check(&Cards { receiver: &to, sender, relay: None }).unwrap();
+        assert!(proven.says.contains(&("log", "not in a log".to_owned())), "{:?}", proven.says);
         assert_eq!(proven.unchecked, left);
         assert!(proven.says.contains(&("sent_by", sent_by.to_owned())), "{:?}", proven.says);
         assert!(proven.says.contains(&("received_by", "munich, signed by it".to_owned())));
     }
-    let refused = alone.check(&Cards { receiver: &to, sender: Some(&from) });
-    assert_eq!(refused, Err(ReceiptFileError::NoManifest));
+    let refused = |cards| alone.check(&cards).unwrap_err();
+    assert_eq!(
+        refused(Cards { receiver: &to, sender: Some(&from), relay: None }),
+        ReceiptFileError::NoManifest
+    );
+    let relay = relay_card(4);
+    assert_eq!(refused(Cards { receiver: &to, sender: None, relay: Some(&relay) }), ReceiptFileError::NoLog);
+}
+
+#[test]
+fn a_proof_of_another_delivery_tree_or_log_is_refused() {
+    use ledger::LogProofError as E;
+    let file = complete(receipt(1));
+    let place = "entry 3 of 9 in relay/01010101010101010101010101010101, signed by the relay".to_owned();
+    let relay = relay_card(4);
+    let (to, from) = (card(&receiver()), card(&sender()));
+    let cards = Cards { receiver: &to, sender: Some(&from), relay: Some(&relay) };
+    assert!(file.check(&cards).unwrap().says.contains(&("log", place)));
+    let unchecked = file.check(&Cards { relay: None, ..cards }).unwrap().unchecked;
+    assert_eq!(unchecked, ["the log's signature"]);
+
+    // Swapped in from elsewhere: refused before any key is looked at.
+    let swap = |proof: ledger::log::TlogProof| signed(receipt(1)).with_log_text(&proof.to_text());
+    let good = logged(&receipt(1), &log_key(4), 1);
+    let other_delivery = swap(logged(&receipt(2), &log_key(4), 1));
+    assert!(matches!(other_delivery, Err(ReceiptFileError::Log(E::OtherEntry(_)))), "{other_delivery:?}");
+    let mut other_receipt = receipt(1);
+    other_receipt.status = base::Status::OUT_OF_RESOURCES;
+    let other_receipt = swap(logged(&other_receipt, &log_key(4), 1));
+    assert!(matches!(other_receipt, Err(ReceiptFileError::Log(E::OtherEntry(_)))), "{other_receipt:?}");
+    let other_tree = logged(&receipt(2), &log_key(4), 1).checkpoint;
+    let other_tree = swap(ledger::log::TlogProof { checkpoint: other_tree, ..good.clone() });
+    assert!(matches!(other_tree, Err(ReceiptFileError::Log(E::OtherEntry(_)))), "{other_tree:?}");
+    for change in [
+        ledger::log::TlogProof { index: 4, ..good.clone() },
+        ledger::log::TlogProof { path: good.path[1..].to_vec(), ..good.clone() },
+        ledger::log::TlogProof { extra: None, ..good.clone() },
+        ledger::log::TlogProof { extra: Some(vec![8; 16]), ..good.clone() },
+    ] {
+        assert!(matches!(swap(change.clone()), Err(ReceiptFileError::Log(_))), "{change:?}");
+    }
+
+    // Signed by somebody else, or the log of somebody else.
+    let resized = ledger::log::TlogProof { checkpoint: good.checkpoint.replace("\n9\n", "\n10\n"), ..good };
+    assert!(matches!(swap(resized).unwrap().verify_log(&relay), Err(ReceiptFileError::Log(E::Proof(_)))));
+    let stranger = swap(logged(&receipt(1), &log_key(5), 1)).unwrap();
+    assert!(matches!(stranger.verify_log(&relay), Err(ReceiptFileError::Log(E::Proof(_)))));
+    assert!(stranger.verify_log(&relay_card(5)).is_ok());
+    assert!(matches!(file.verify_log(&to), Err(ReceiptFileError::Log(E::OtherRelay { .. }))));
+    let no_key = card(&identity("relay", 3));
+    assert_eq!(file.verify_log(&no_key), Err(ReceiptFileError::Log(E::NoLogKey(name("relay")))));
 }

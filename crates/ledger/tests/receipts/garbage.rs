@@ -60,7 +60,7 @@ proptest! {
     #[test]
     fn settlements_with_random_damage_in_front(edits in vec((0usize..150, any::<u8>()), 1..4)) {
         let cores: Vec<_> = (0..3).map(|i| SettlementCore::for_receipt(&receipt(i))).collect();
-        let mut bytes = sign_batch(&receiver(), &cores).unwrap()[1].encode();
+        let mut bytes = sign_batch(&receiver(), &cores, &[]).unwrap()[1].encode();
         for (at, value) in edits {
             bytes[at] = value;
         }

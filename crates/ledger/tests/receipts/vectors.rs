@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use ledger::ReceiptFile;
 use serde_json::{Value, json};
 
-use crate::common::{card, identity, receipt, receiver};
+use crate::common::{card, complete, identity, receipt, receiver, relay_card, sender};
 
 struct Case {
     name: &'static str,
@@ -21,7 +21,7 @@ struct Case {
 /// The good receipt is number 4 of a batch of 6, so that its path has a hole in it.
 fn good() -> Case {
     let cores: Vec<_> = (0..6).map(|i| ledger::SettlementCore::for_receipt(&receipt(i))).collect();
-    let settlement = ledger::sign_batch(&receiver(), &cores).unwrap().remove(4);
+    let settlement = ledger::sign_batch(&receiver(), &cores, &[]).unwrap().remove(4);
     Case {
         name: "good",
         receipt: receipt(4).encode(),
@@ -40,13 +40,16 @@ fn cases() -> Vec<Case> {
         bytes[at] ^= 1;
         bytes
     };
-    let alone = ledger::sign_batch(&receiver(), &[ledger::SettlementCore::for_receipt(&receipt(4))]).unwrap();
+    let alone =
+        ledger::sign_batch(&receiver(), &[ledger::SettlementCore::for_receipt(&receipt(4))], &[]).unwrap();
     let mallory = identity("munich", 66);
-    let forged = ledger::sign_batch(&mallory, &[ledger::SettlementCore::for_receipt(&receipt(4))]).unwrap();
+    let forged =
+        ledger::sign_batch(&mallory, &[ledger::SettlementCore::for_receipt(&receipt(4))], &[]).unwrap();
     let nack =
         ledger::SettlementCore::nack(receipt(4).delivery, receipt(4).attempt, ledger::NackReason::BadTag);
-    let nack = ledger::sign_batch(&receiver(), &[nack]).unwrap();
-    let other = ledger::sign_batch(&receiver(), &[ledger::SettlementCore::for_receipt(&receipt(5))]).unwrap();
+    let nack = ledger::sign_batch(&receiver(), &[nack], &[]).unwrap();
+    let other =
+        ledger::sign_batch(&receiver(), &[ledger::SettlementCore::for_receipt(&receipt(5))], &[]).unwrap();
     let mut wrong_index = ledger::Settlement::decode(&good().settlement).unwrap();
     wrong_index.proof.index = 5;
     let mut no_path = ledger::Settlement::decode(&good().settlement).unwrap();
@@ -126,4 +129,23 @@ fn every_vector_gets_its_verdict() {
     assert_eq!(now, committed);
     let valid: Vec<_> = cases().iter().map(|case| (case.name, verdict(case) == "valid")).collect();
     assert!(valid.iter().enumerate().all(|(i, (_, valid))| *valid == (i < 2)), "{valid:?}");
+}
+
+/// A file with everything in it, and the cards that verify it, for other implementations.
+#[test]
+fn the_complete_file_is_the_committed_one() {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/receipts/complete");
+    let files = [
+        ("receipt.json", complete(receipt(1)).to_text()),
+        ("receiver.card", card(&receiver()).to_line() + "\n"),
+        ("sender.card", card(&sender()).to_line() + "\n"),
+        ("relay.card", relay_card(4).to_line() + "\n"),
+    ];
+    for (name, text) in files {
+        if std::env::var_os("SLUIS_WRITE_VECTORS").is_some() {
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(name), &text).unwrap();
+        }
+        assert_eq!(fs::read_to_string(dir.join(name)).unwrap(), text, "{name}");
+    }
 }

@@ -194,7 +194,7 @@ async fn only_the_senders_own_signature_acknowledges_a_receipt() {
     let receipt = envoy.answer_to(&letter).await.receipt(&letter);
 
     let signed = |who: &str, core: ManifestCore| {
-        let manifest = ledger::sign_manifests(&bed.key(who), &[core]).unwrap().remove(0);
+        let manifest = ledger::sign_manifests(&bed.key(who), &[core], &[]).unwrap().remove(0);
         Some(manifest.encode())
     };
     let core = envoy.sent(&receipt);

@@ -171,7 +171,7 @@ impl Envoy {
 
     /// Acknowledges as a sender does.
     pub(crate) async fn ack(&self, receipt: &Receipt) {
-        let manifest = sign_manifests(&self.key, &[self.sent(receipt)]).unwrap().remove(0);
+        let manifest = sign_manifests(&self.key, &[self.sent(receipt)], &[]).unwrap().remove(0);
         self.ack_with(receipt, Some(manifest.encode())).await;
     }
 
