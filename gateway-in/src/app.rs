@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use service::{
     Ended, LastReload, Reloads, Tasks,
     admin::{Admin, Readiness},
+    expiry,
 };
 use spool::Inbound;
 use tokio::net::TcpListener;
@@ -95,6 +96,8 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
         last: Arc::clone(&last),
     };
     let status = Status { inbox: Arc::clone(&inbox), downlinks, settings: Arc::new(settings), last };
+    let watched = status.clone();
+    answering.spawn("expiry", expiry::watch(move |now| watched.alarms(now), answering.token()));
     answering.spawn("admin", serve_admin(status, admin, reloads, answering.token()));
     info!(routes = inbox.all_routes().count(), "gateway-in is running");
 
@@ -157,6 +160,14 @@ impl Status {
         }
     }
 
+    /// Cards that end soon: ours, and those that we have pinned.
+    fn alarms(&self, now: Timestamp) -> Vec<String> {
+        let routes: Vec<_> = self.inbox.all_routes().collect();
+        let peers = routes.iter().map(|route| &route.sender);
+        let relays = self.settings.relays.iter().map(|relay| &relay.card);
+        expiry::alarms(peers.chain(relays).chain([&self.settings.own.card]), now)
+    }
+
     async fn json(&self) -> Value {
         let relays = self
             .downlinks
@@ -173,6 +184,7 @@ impl Status {
             "version": env!("CARGO_PKG_VERSION"),
             "name": self.settings.own.identity.name(),
             "fingerprint": identity::fingerprint_text(&self.settings.own.identity.fingerprint()),
+            "alarms": self.alarms(Timestamp::now()),
             "last_reload": self.last.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(LastReload::json),
             "relays": relays.collect::<Vec<_>>(),
             "destinations": destinations.collect::<Vec<_>>(),

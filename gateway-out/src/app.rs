@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use base::{Digest, Timestamp};
 use identity::IdentityKey;
-use service::{LastReload, Reloads, Tasks, admin::Admin};
+use service::{LastReload, Reloads, Tasks, admin::Admin, expiry};
 use spool::{IndexKey, Outbox, OutboxConfig, OutboxKey, RetryPolicy};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use crate::{
     flights::{self, Flights},
     intake,
     lanes::Lanes,
-    relays, reload,
+    relays, reload, rotate,
     sessions::Sessions,
     settings::{OutboxSettings, Settings},
     settle,
@@ -69,6 +69,14 @@ impl Shared {
     /// Our identity.
     pub fn identity(&self) -> &Arc<IdentityKey> {
         &self.settings.own.identity
+    }
+
+    /// Cards that end soon: ours, and those that we have pinned.
+    pub fn alarms(&self, now: Timestamp) -> Vec<String> {
+        let routes: Vec<_> = self.settings.routes.iter().collect();
+        let peers = routes.iter().map(|route| &route.receiver);
+        let relays = self.settings.relays.iter().map(|relay| &relay.card);
+        expiry::alarms(peers.chain(relays).chain([&self.settings.own.card]), now)
     }
 
     /// Notes how a reload ended.
@@ -137,9 +145,9 @@ pub fn outbox_keys(settings: &OutboxSettings) -> Result<(OutboxKey, IndexKey)> {
 /// the outbox.
 pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationToken) -> Result<()> {
     let retry = settings.retry.policy();
-    let (outbox_key, index_key) = outbox_keys(&settings.outbox)?;
-    let outbox =
-        Outbox::open(outbox_config(&settings.outbox, retry), outbox_key, index_key, Timestamp::now())?;
+    let outbox = rotate::open(&settings.outbox, |key, index_key| {
+        Outbox::open(outbox_config(&settings.outbox, retry), key, index_key, Timestamp::now())
+    })?;
     let (dispatch, orders) = Dispatch::new();
     let mut links = Vec::new();
     let mut uplinks = Vec::new();
@@ -186,8 +194,12 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         link_tasks.push(task);
     }
     let mut admin_tasks = Tasks::new();
+    let watched = Arc::clone(&shared);
+    admin_tasks.spawn("expiry", expiry::watch(move |now| watched.alarms(now), admin_tasks.token()));
     let (reloads, requests) = Reloads::new()?;
-    let admin = serve_admin(Arc::clone(&shared), listeners.admin, reloads, admin_tasks.token());
+    let (rewraps, rewrapping) = Reloads::without_signal();
+    let asks = [("/reload", reloads), (rotate::PATH, rewraps)];
+    let admin = serve_admin(Arc::clone(&shared), listeners.admin, asks, admin_tasks.token());
     admin_tasks.spawn("admin", admin);
     info!(
         dicom = %shared.settings.dicom.listen,
@@ -199,6 +211,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let failed = tokio::select! {
         () = stop.cancelled() => None,
         () = reload::run(&shared, requests) => None,
+        () = rotate::serve(&shared, rewrapping) => None,
         ended = first_failure([&mut accepting, &mut sending, &mut answering, &mut signing, &mut admin_tasks]) => Some(ended),
     };
     info!("stopping: no new associations; what is under way ends first");
@@ -242,7 +255,7 @@ fn report(drained: &service::Drained) {
 async fn serve_admin(
     shared: Arc<Shared>,
     listener: TcpListener,
-    reloads: Reloads,
+    asks: [(&'static str, Reloads); 2],
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let ready = {
@@ -256,5 +269,7 @@ async fn serve_admin(
         let shared = Arc::clone(&shared);
         async move { crate::status::status(&shared).await }
     };
-    Admin::new(ready, status).with_reload(reloads).serve(listener, stop).await
+    let admin =
+        asks.into_iter().fold(Admin::new(ready, status), |admin, (path, ask)| admin.with_request(path, ask));
+    admin.serve(listener, stop).await
 }

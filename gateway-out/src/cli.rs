@@ -14,7 +14,7 @@ use identity::{IdentityKey, fingerprint_text, fingerprint_words};
 use indicatif::{ProgressBar, ProgressStyle};
 use sandbox::Plan;
 use service::{
-    admin,
+    admin::{self, RequestError},
     config::{self, Loaded},
     exit::{self, UsageError},
     files::{self, Readable},
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::{self, Listeners},
     config::Config,
-    hindered, init, queue, receipts,
+    hindered, init, queue, receipts, rotate,
     send::{self, Target},
     settings::Settings,
     status,
@@ -114,6 +114,14 @@ enum KeyCommand {
     Show(ConfigArg),
     /// Print the fingerprint, in digits and in words for the telephone.
     Fingerprint(ConfigArg),
+    /// Make another key and use it from now on, also while the daemon runs. Safe to be killed at any moment: run it again.
+    Rotate {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// The outbox key: everything in the outbox is wrapped again, and the old key opens nothing any more.
+        #[arg(long, required = true)]
+        outbox: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -237,6 +245,7 @@ fn run(command: Command) -> Result<()> {
             Command::Status(args) => show_status(&args).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
+            Command::Key(KeyCommand::Rotate { config, outbox: _ }) => rotate_outbox_key(&config).await,
             Command::Send(args) => send_files(&args).await,
             Command::Queue(command) => queue_command(command).await,
             Command::Why(args) => why(&args).await,
@@ -363,9 +372,8 @@ fn open_queue(arg: &ConfigArg) -> Result<Queue> {
 }
 
 fn queue_of(settings: &Settings) -> Result<Queue> {
-    let (outbox_key, index_key) = app::outbox_keys(&settings.outbox)?;
-    let config = app::outbox_config(&settings.outbox, settings.retry.policy());
-    Ok(Outbox::open_admin(config, outbox_key, index_key)?)
+    let config = || app::outbox_config(&settings.outbox, settings.retry.policy());
+    rotate::open(&settings.outbox, |key, index_key| Outbox::open_admin(config(), key, index_key))
 }
 
 async fn show_status(args: &JsonArgs) -> Result<()> {
@@ -396,6 +404,30 @@ fn show_card(arg: &ConfigArg) -> Result<()> {
 fn show_fingerprint(arg: &ConfigArg) -> Result<()> {
     let loaded = load(arg)?;
     print_fingerprint(&*service::own::load_identity(&loaded, &loaded.config.identity)?);
+    Ok(())
+}
+
+async fn rotate_outbox_key(arg: &ConfigArg) -> Result<()> {
+    let loaded = load(arg)?;
+    let settings = Config::check(&loaded)?.outbox;
+    rotate::prepare(&settings)?;
+    let rewrapped = if rotate::is_rewrapped(&settings)? {
+        println!("an earlier rotation had wrapped everything already");
+        0
+    } else {
+        let running =
+            admin::post_json(loaded.config.admin.listen, rotate::PATH, &serde_json::json!({})).await;
+        match running {
+            Ok(answer) => rotate::count(&answer),
+            Err(RequestError::Connection { .. }) => {
+                rotate::rewrap_alone(&settings, queue::operator("key rotate --outbox")?).await?
+            }
+            Err(error) => return Err(error).context("nothing was changed"),
+        }
+    };
+    rotate::finish(&settings)?;
+    println!("{rewrapped} instances wrapped under another key");
+    println!("copy {} again: copies of the earlier key open nothing any more", settings.key.display());
     Ok(())
 }
 

@@ -23,6 +23,7 @@ pub mod queue;
 pub mod receipts;
 pub mod relays;
 pub mod reload;
+pub mod rotate;
 pub mod routes;
 pub mod send;
 pub mod sessions;

@@ -65,6 +65,7 @@ pub async fn status(shared: &Shared) -> Value {
         "name": shared.identity().name(),
         "fingerprint": identity::fingerprint_text(&shared.identity().fingerprint()),
         "dicom": shared.settings.dicom.listen,
+        "alarms": shared.alarms(Timestamp::now()),
         "last_reload": last_reload.as_ref().map(service::LastReload::json),
         "relays": relays.collect::<Vec<_>>(),
         "queue": queue(&shared.outbox, Timestamp::now()).await,

@@ -250,7 +250,9 @@ fn line(entry: &Entry, status: Option<&Status>) -> String {
         [] => "collects only".to_owned(),
         names => format!("deposits for {}", names.join(", ")),
     };
-    format!("{:<24} {}  {state}; {may}", entry.name.as_str(), fingerprint_text(&entry.fingerprint))
+    let card =
+        entry.card_ends.map_or_else(String::new, |end| format!("; card ends {}", service::text::utc(end)));
+    format!("{:<24} {}  {state}; {may}{card}", entry.name.as_str(), fingerprint_text(&entry.fingerprint))
 }
 
 impl AdmitArgs {

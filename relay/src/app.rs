@@ -3,12 +3,13 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base::{BootId, random_bytes};
+use base::{BootId, Timestamp, random_bytes};
+use identity::PeerCard;
 use serde_json::{Value, json};
 use service::Tasks;
 use service::admin::{Admin, Readiness};
 use service::own::Own;
-use service::{LastReload, Reloads};
+use service::{LastReload, Reloads, expiry};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -57,7 +58,7 @@ pub async fn run(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let Settings { own: Own { identity, .. }, policy, keys, directory, source, .. } = settings;
+    let Settings { own: Own { identity, card, .. }, policy, keys, directory, source, .. } = settings;
     let keys = LiveKeys::new(keys);
     let boot = BootId(random_bytes());
     let config = RelayConfig {
@@ -80,12 +81,15 @@ pub async fn run(
     if let Some(source) = source {
         tasks.spawn("reload", reload::run(source, requests, reread));
     }
+    let watched = (keys.clone(), card.clone());
+    let token = tasks.token();
+    tasks.spawn("expiry", expiry::watch(move |now| alarms(&watched.0, &watched.1, now), token));
     let admin = admin(questions, head).with_reload(reloads);
     let token = tasks.token();
     tasks.spawn("admin", admin.serve(listeners.admin, token));
 
     let vault = Vault::new(policy, LedgerCheck::new(keys.clone()), Instant::now());
-    let admitted = Admitted { keys, directory, reload: None };
+    let admitted = Admitted { own: card, keys, directory, reload: None };
     let mut relay = Relay { vault, links: HashMap::new(), events, asked, reading, admitted };
     tokio::select! {
         () = relay.serve() => warn!("the QUIC listener ended by itself"),
@@ -115,6 +119,7 @@ struct Relay {
 
 /// Who is admitted, beside what the vault knows of it.
 struct Admitted {
+    own: PeerCard,
     keys: LiveKeys,
     directory: Directory,
     reload: Option<LastReload>,
@@ -187,6 +192,8 @@ impl Relay {
         if let Value::Object(map) = &mut status {
             map.insert("admission".to_owned(), json!(self.admitted.directory));
             let reload = self.admitted.reload.as_ref().map(LastReload::json);
+            let alarms = alarms(&self.admitted.keys, &self.admitted.own, Timestamp::now());
+            map.insert("alarms".to_owned(), json!(alarms));
             map.insert("last_reload".to_owned(), json!(reload));
         }
         status
@@ -250,6 +257,11 @@ impl Relay {
             Command::Close(_, code) => link.close(code),
         }
     }
+}
+
+/// Cards that end soon: ours, and those of admitted gateways.
+fn alarms(keys: &LiveKeys, own: &PeerCard, now: Timestamp) -> Vec<String> {
+    expiry::alarms(keys.keys().cards().iter().chain([own]), now)
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -312,6 +312,9 @@ fn status_command(path: &Path, json: bool) -> Result<()> {
         let at = reload.map_or("?", |reload| text_of(reload, "at"));
         println!("the configuration was refused at {at}; the earlier one holds: {reason}");
     }
+    for alarm in answer.get("alarms").and_then(|list| list.as_array()).into_iter().flatten() {
+        println!("! {}", alarm.as_str().unwrap_or("?"));
+    }
     for entry in answer.get("admission").and_then(|list| list.as_array()).into_iter().flatten() {
         if let Some(at) = entry.get("revoked").and_then(|at| at.as_str()) {
             println!("  {:<24} REVOKED {at}", text_of(entry, "name"));

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base::{Fingerprint, Name};
+use base::{Fingerprint, Name, Timestamp};
 use identity::{IdentityPublic, PeerCard};
 use serde::{Deserialize, Serialize};
 use service::config::{ConfigError, Loaded};
@@ -52,6 +52,8 @@ pub struct Entry {
     pub deposit_for: Vec<Name>,
     /// When it was revoked, if it was.
     pub revoked: Option<String>,
+    /// When its card ends, if it does.
+    pub card_ends: Option<Timestamp>,
 }
 
 /// The pinned gateways' keys.
@@ -61,6 +63,7 @@ pub struct Keys {
     by_tls: HashMap<Vec<u8>, Fingerprint>,
     senders: BTreeSet<Fingerprint>,
     recipients: BTreeSet<Fingerprint>,
+    cards: Vec<PeerCard>,
 }
 
 impl Settings {
@@ -90,6 +93,7 @@ impl Settings {
                 fingerprint,
                 deposit_for: names.map(|(name, _)| name.clone()).collect(),
                 revoked: revoked.get(&fingerprint).cloned(),
+                card_ends: card.not_after,
             });
             if revoked.contains_key(&fingerprint) {
                 continue;
@@ -198,6 +202,7 @@ impl Keys {
             let Some(tenant) = tenants.get(&fingerprint) else { continue };
             keys.by_tls.insert(card.tls_spki.clone(), fingerprint);
             keys.identities.insert(fingerprint, card.identity.clone());
+            keys.cards.push(card.clone());
             if !tenant.deposit_for.is_empty() {
                 keys.senders.insert(fingerprint);
             }
@@ -206,6 +211,11 @@ impl Keys {
             }
         }
         keys
+    }
+
+    /// The cards of all admitted peers.
+    pub(crate) fn cards(&self) -> &[PeerCard] {
+        &self.cards
     }
 
     /// All admitted peers.

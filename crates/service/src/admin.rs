@@ -78,6 +78,12 @@ impl Admin {
     /// `POST /reload` reads the configuration again: 200 with what changed, or 409 with why everything stays as it was.
     #[must_use]
     pub fn with_reload(self, reloads: Reloads) -> Self {
+        self.with_request("/reload", reloads)
+    }
+
+    /// `POST` of a JSON value to `path` asks the daemon for something: 200 with what was done, or 409 with why not.
+    #[must_use]
+    pub fn with_request(self, path: &str, reloads: Reloads) -> Self {
         let handler = move |Json(_): Json<Value>| {
             let reloads = reloads.clone();
             async move {
@@ -87,7 +93,7 @@ impl Admin {
                 }
             }
         };
-        self.merge(Router::new().route("/reload", post(handler)))
+        self.merge(Router::new().route(path, post(handler)))
     }
 
     /// Adds a daemon's own routes.

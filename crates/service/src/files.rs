@@ -52,6 +52,12 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Gives a file another name in the same folder, durably; one that has it already is replaced.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_folder(to)
+}
+
 /// Makes a folder with those around it, durably.
 pub fn create_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {

@@ -9,6 +9,7 @@ pub mod admin;
 mod backoff;
 pub mod config;
 pub mod exit;
+pub mod expiry;
 pub mod files;
 pub mod own;
 pub mod peers;

@@ -55,6 +55,12 @@ impl Reloads {
         Ok((Self(asking), ReloadRequests { asked, hangups: Some(signal(SignalKind::hangup())?) }))
     }
 
+    /// Both ends of something that only the admin port asks for.
+    pub fn without_signal() -> (Self, ReloadRequests) {
+        let (asking, asked) = mpsc::channel(WAITING_MAX);
+        (Self(asking), ReloadRequests { asked, hangups: None })
+    }
+
     /// Has the configuration read again, and says what came of it.
     pub async fn ask(&self) -> Reloaded {
         let (reply, answer) = oneshot::channel();
@@ -96,8 +102,13 @@ impl ReloadRequest {
             Ok(changed) => info!(%changed, "configuration taken over"),
             Err(reason) => error!(reason, "configuration refused; everything stays as it was"),
         }
+        self.reply(reloaded);
+    }
+
+    /// Says it only to whoever waits.
+    pub fn reply(self, answer: Reloaded) {
         if let Some(reply) = self.0 {
-            let _ = reply.send(reloaded);
+            let _ = reply.send(answer);
         }
     }
 }

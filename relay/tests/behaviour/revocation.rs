@@ -237,3 +237,41 @@ fn admit_and_revoke_write_whole_files_and_take_back_what_is_no_configuration() {
     assert_eq!(relay.fragments().iter().filter(|name| name.starts_with("revoked-")).count(), 2);
     assert!(names(relay.dir.path()).iter().all(|name| !name.starts_with('.')), "no draft stays behind");
 }
+
+#[test]
+fn commands_that_are_killed_at_any_moment_leave_a_configuration_that_can_be_used() {
+    let relay = Process::start();
+    let [out, inn] = ["hospital-out", "clinic-in"].map(key);
+    relay.done("admit", &[&relay.card_file(&inn)]);
+    let (card, mut delays) = (relay.card_file(&out), testkit::Random::new(5));
+    for round in 0..60 {
+        let args: &[&str] = match round % 3 {
+            0 => &["admit", &card, "--deposit-for", "clinic-in"],
+            1 => &["revoke", "hospital-out"],
+            _ => &["admit", &card, "--budget", "32 MiB"],
+        };
+        let mut child = Command::new(env!("CARGO_BIN_EXE_relay"))
+            .args(args)
+            .arg("--config")
+            .arg(relay.config())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(delays.below(12_000)));
+        let _ = child.kill();
+        child.wait().unwrap();
+        let checked = relay.command("check", &[]);
+        assert!(checked.status.success(), "round {round}: {}", said(&checked));
+    }
+    // Whatever is left of it, the next command has its way.
+    relay.done("admit", &[&card, "--deposit-for", "clinic-in"]);
+    assert!(
+        relay
+            .done("tenants", &[])
+            .lines()
+            .any(|line| line.contains("hospital-out") && !line.contains("REVOKED"))
+    );
+    relay.done("revoke", &["hospital-out"]);
+    assert!(relay.done("tenants", &[]).contains("REVOKED"));
+}
