@@ -185,11 +185,14 @@ fn plan(loaded: &config::Loaded<Config>, settings: &Settings) -> Result<Plan> {
         Target::Folder(folder) => Some(folder.clone()),
         Target::Dicom(_) => None,
     });
-    let folders: Vec<_> = folders.chain([settings.ledger_dir.clone()]).collect();
+    let mut folders: Vec<_> = folders.collect();
     for folder in &folders {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
+    let ledger = settings.ledger_dir.clone();
+    files::make_folder(&ledger).with_context(|| format!("cannot make the folder {}", ledger.display()))?;
+    folders.push(ledger);
     let config = &loaded.config;
     let cards =
         config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));

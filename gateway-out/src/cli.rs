@@ -288,8 +288,7 @@ fn daemon(args: &RunArgs) -> Result<()> {
 /// Configuration, cards and keys can be read again; the outbox can be written.
 fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
     let outbox = settings.outbox.dir.clone();
-    std::fs::create_dir_all(&outbox)
-        .with_context(|| format!("cannot make the folder {}", outbox.display()))?;
+    files::make_folder(&outbox).with_context(|| format!("cannot make the folder {}", outbox.display()))?;
     let config = &loaded.config;
     let cards =
         config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));

@@ -153,6 +153,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_made_folder_is_its_owners_only_and_one_that_is_there_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state/outbox");
+        for _ in 0..2 {
+            make_folder(&path).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+    }
+
+    #[test]
     fn a_new_file_is_private_and_never_replaces_another() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.key");
