@@ -144,8 +144,8 @@ class Stack:
                     return answer.status == 200
             return False
 
-        command = [binary("relay"), "run", "--config", config]
-        return Daemon(name, command, directory / "relay.log", ready, {"RUST_LOG": self.log_level, "RUST_BACKTRACE": "1"})
+        command, environment = [binary("relay"), "run", "--config", config], {"RUST_LOG": self.log_level, "RUST_BACKTRACE": "1"}
+        return Daemon(name, command, directory / "relay.log", ready, environment, piped=True)
 
     def respond_when_delivered(self) -> None:
         with self.edit("gateway-out") as sending:
