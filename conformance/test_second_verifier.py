@@ -89,6 +89,6 @@ def ours(stack: Stack, path) -> bool:
 def theirs(text: bytes, cards: tuple[Card, ...]) -> bool:
     try:
         verify_receipt.verify(bytes(text).decode(), *cards)
-    except (verify_receipt.Refused, ValueError, KeyError, TypeError, IndexError):
+    except Exception:  # as the script itself does: whatever fails is a refusal
         return False
     return True
