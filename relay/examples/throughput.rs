@@ -12,6 +12,7 @@ use bytes::Bytes;
 use identity::{CardFields, IdentityKey, LogKey};
 use ledger::{NackReason, SettlementCore, sign_batch};
 use relay::init::{Options, TenantOptions, config_text};
+use relay::log::LogLimits;
 use relay::vault::{Limits, Policy, Tenant};
 use relay::{Keys, Listeners, Settings};
 use service::own::{Own, OwnKeys};
@@ -166,6 +167,7 @@ impl Relay {
         let limits = Limits::new(budget, budget / 2, Duration::from_secs(900), Duration::from_secs(30));
         let settings = Settings {
             own: own(relay_key),
+            log: LogLimits { interval: Duration::from_millis(500), entries_max: 4_000_000 },
             quic: address,
             admin: admin.local_addr()?,
             keys: Keys::new(

@@ -3,8 +3,9 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base::{BootId, Timestamp, random_bytes};
+use base::{BootId, DeliveryId, Digest, EpochId, Timestamp, random_bytes};
 use identity::PeerCard;
+use ledger::log::{EntryKind, Salt};
 use serde_json::{Value, json};
 use service::Tasks;
 use service::admin::{Admin, Readiness};
@@ -20,6 +21,7 @@ use transport::{
 };
 
 use crate::admission::LiveKeys;
+use crate::log::Log;
 use crate::proofs::LedgerCheck;
 use crate::reload::{self, Read};
 use crate::settings::{Directory, Settings};
@@ -58,7 +60,8 @@ pub async fn run(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let Settings { own: Own { identity, card, .. }, policy, keys, directory, source, .. } = settings;
+    let Settings { own: Own { identity, log_key, card }, log, policy, keys, directory, source, .. } =
+        settings;
     let keys = LiveKeys::new(keys);
     let boot = BootId(random_bytes());
     let config = RelayConfig {
@@ -89,8 +92,10 @@ pub async fn run(
     tasks.spawn("admin", admin.serve(listeners.admin, token));
 
     let vault = Vault::new(policy, LedgerCheck::new(keys.clone()), Instant::now());
+    let log = Log::new(log_key, EpochId(random_bytes()), log, Instant::now(), Timestamp::now());
+    info!(origin = %log.origin(), "log begins");
     let admitted = Admitted { own: card, keys, directory, reload: None };
-    let mut relay = Relay { vault, links: HashMap::new(), events, asked, reading, admitted };
+    let mut relay = Relay { vault, log, links: HashMap::new(), events, asked, reading, admitted };
     tokio::select! {
         () = relay.serve() => warn!("the QUIC listener ended by itself"),
         () = shutdown.cancelled() => {
@@ -110,6 +115,7 @@ pub async fn run(
 /// The loop around the vault, and its owner.
 struct Relay {
     vault: Vault<LedgerCheck>,
+    log: Log,
     links: HashMap<ConnectionId, RelayLink>,
     events: mpsc::Receiver<RelayEvent>,
     asked: mpsc::Receiver<oneshot::Sender<Value>>,
@@ -136,7 +142,7 @@ impl Relay {
 
     /// One turn; false when the listener has ended.
     async fn turn(&mut self) -> bool {
-        let deadline = self.vault.deadline();
+        let deadline = self.vault.deadline().into_iter().chain(self.log.deadline()).min();
         tokio::select! {
             event = self.events.recv() => {
                 let Some(event) = event else { return false };
@@ -148,7 +154,11 @@ impl Relay {
                     self.event(event, now);
                 }
             }
-            () = sleep_until(deadline) => self.handle(Input::Tick, Instant::now()),
+            () = sleep_until(deadline) => {
+                let now = Instant::now();
+                self.handle(Input::Tick, now);
+                self.log.checkpoint(now, Timestamp::now());
+            }
             Some(question) = self.asked.recv() => {
                 let _ = question.send(self.status());
             }
@@ -195,6 +205,9 @@ impl Relay {
             let alarms = alarms(&self.admitted.keys, &self.admitted.own, Timestamp::now());
             map.insert("alarms".to_owned(), json!(alarms));
             map.insert("last_reload".to_owned(), json!(reload));
+            let head = self.log.head().head();
+            let log = json!({ "origin": head.origin.as_str(), "size": head.size, "root": head.root, "entries": self.log.size() });
+            map.insert("log".to_owned(), log);
         }
         status
     }
@@ -244,6 +257,7 @@ impl Relay {
             | Command::Finish(connection, _, _)
             | Command::Reset(connection, _)
             | Command::Close(connection, _) => *connection,
+            Command::Log(kind, delivery, digest) => return self.record(*kind, delivery, digest),
         };
         let Some(link) = self.links.get_mut(&connection) else { return };
         match command {
@@ -255,6 +269,23 @@ impl Relay {
             Command::Finish(_, transfer, digest) => link.finish(transfer, digest),
             Command::Reset(_, transfer) => link.reset(transfer),
             Command::Close(_, code) => link.close(code),
+            Command::Log(..) => {}
+        }
+    }
+
+    /// Appends to the log. A full one is closed first, and the next begins.
+    fn record(&mut self, kind: EntryKind, delivery: &DeliveryId, digest: &Digest) {
+        let wall = Timestamp::now();
+        if self.log.is_full() {
+            let last = self.log.roll(EpochId(random_bytes()), Instant::now(), wall);
+            let closed = &last.checkpoint().head().origin;
+            info!(%closed, size = last.size(), origin = %self.log.origin(), "log full: another epoch begins");
+        }
+        let salt = Salt(random_bytes());
+        match kind {
+            EntryKind::Accepted => drop(self.log.accepted(delivery, digest, salt, wall)),
+            EntryKind::Settled => drop(self.log.settled(delivery, digest, salt, wall)),
+            EntryKind::Linked => {}
         }
     }
 }

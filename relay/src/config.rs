@@ -26,6 +26,9 @@ pub struct Config {
     /// Gateways that are not admitted, whatever the tables above say. Written by `relay revoke`.
     #[serde(default)]
     pub revoked: Vec<RevokedTable>,
+    /// The verifiable log.
+    #[serde(default)]
+    pub transparency: TransparencyTable,
     /// Health and status over HTTP.
     pub admin: AdminTable,
     /// What is logged, to standard error.
@@ -66,6 +69,24 @@ impl Default for MemoryTable {
             ttl: Span::from_secs(15 * 60),
             lease: Span::from_secs(30),
         }
+    }
+}
+
+/// `[transparency]`: the log of what was accepted and settled (`[log]` is what goes to standard error).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TransparencyTable {
+    /// The shortest time between two signed heads. Default 500 ms: a proof waits so long at most, and signing costs
+    /// little.
+    pub interval: Span,
+    /// Entries of one epoch, two for each instance. Default 4,194,304. Each costs about 45 bytes of memory, beside
+    /// `memory.budget`. A full epoch is closed and another begins, which the gateways are told.
+    pub entries_max: u64,
+}
+
+impl Default for TransparencyTable {
+    fn default() -> Self {
+        Self { interval: Span::from_millis(500), entries_max: 4 * 1024 * 1024 }
     }
 }
 

@@ -1,9 +1,9 @@
 use base::{Attempt, DeliveryId, Fingerprint};
-use ledger::{RootCache, Settlement};
+use ledger::{Class, RootCache, Settlement};
 use tracing::debug;
 
 use crate::admission::LiveKeys;
-use crate::vault::SettlementCheck;
+use crate::vault::{SettlementCheck, Verdict};
 
 /// Batch roots whose signatures are remembered as verified.
 const ROOTS_MAX: usize = 1024;
@@ -28,23 +28,26 @@ impl SettlementCheck for LedgerCheck {
         delivery: DeliveryId,
         attempt: Attempt,
         settlement: &[u8],
-    ) -> bool {
-        let Some(signer) = self.keys.identity(recipient) else { return false };
+    ) -> Option<Verdict> {
+        let signer = self.keys.identity(recipient)?;
         let settlement = match Settlement::decode(settlement) {
             Ok(settlement) => settlement,
             Err(error) => {
                 debug!(%error, "settlement cannot be decoded");
-                return false;
+                return None;
             }
         };
         if settlement.delivery() != delivery || settlement.attempt() != attempt {
-            return false;
+            return None;
         }
         match settlement.verify_cached(&signer, &mut self.roots) {
-            Ok(()) => true,
+            Ok(()) => Some(match settlement.core.class {
+                Class::Final(receipt) => Verdict::Final(receipt),
+                Class::Deferred(_) | Class::Nack(_) => Verdict::Passing,
+            }),
             Err(error) => {
                 debug!(%error, "settlement signature");
-                false
+                None
             }
         }
     }

@@ -11,11 +11,16 @@ use service::own::Own;
 use service::peers::load_card;
 use wire::Role;
 
-use crate::config::{Config, MemoryTable};
+use crate::config::{Config, MemoryTable, TransparencyTable};
+use crate::log::LogLimits;
 use crate::vault::{Limits, Policy, Rates, Tenant};
 
 /// With less, fair shares of it are smaller than one body's window.
 const BUDGET_MIN: u64 = 4 * 1024 * 1024;
+/// A head costs half a millisecond of signing.
+const LOG_INTERVAL_MIN: Duration = Duration::from_millis(50);
+const LOG_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+const LOG_ENTRIES_MIN: u64 = 1000;
 /// Shorter leases would lapse with one late renewal.
 const LEASE_MIN: Duration = Duration::from_secs(2);
 
@@ -28,6 +33,8 @@ pub struct Settings {
     pub quic: SocketAddr,
     /// Health and status.
     pub admin: SocketAddr,
+    /// Pace and size of the log.
+    pub log: LogLimits,
     /// Who may do what.
     pub policy: Policy,
     /// The pinned gateways' keys.
@@ -116,6 +123,7 @@ impl Settings {
         let source = Some(loaded.path().to_owned());
         Ok(Self {
             own,
+            log: log_limits(loaded, &config.transparency)?,
             quic: config.quic.listen,
             admin: config.admin.listen,
             policy,
@@ -150,6 +158,20 @@ fn pairs(
         }
     }
     Ok(pairs)
+}
+
+fn log_limits(loaded: &Loaded<Config>, table: &TransparencyTable) -> Result<LogLimits, ConfigError> {
+    let TransparencyTable { interval, entries_max } = table;
+    if !(LOG_INTERVAL_MIN..=LOG_INTERVAL_MAX).contains(&interval.duration()) {
+        return Err(
+            loaded.error("transparency.interval", "give 50ms to 1h: nothing is proved before the next head")
+        );
+    }
+    if *entries_max < LOG_ENTRIES_MIN {
+        return Err(loaded
+            .error("transparency.entries_max", "give at least 1000: each new epoch alarms the gateways"));
+    }
+    Ok(LogLimits { interval: interval.duration(), entries_max: *entries_max })
 }
 
 fn limits(loaded: &Loaded<Config>, memory: &MemoryTable) -> Result<Limits, ConfigError> {

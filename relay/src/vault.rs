@@ -25,7 +25,8 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
-use base::{Attempt, DeliveryId, Fingerprint, RouteId};
+use base::{Attempt, DeliveryId, Digest, Fingerprint, RouteId};
+use ledger::log::EntryKind;
 use tracing::debug;
 use transport::ConnectionId;
 use wire::{
@@ -44,16 +45,25 @@ use state::{
     Blob, End, Flow, Key, Lease, Offered, Phase, RELEASE_PAUSE, Sender, Settled, Timer, stop_expiry,
 };
 
+/// How a settlement ends an attempt, as far as a relay learns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The destination answered for good; the digest is that of the receipt.
+    Final(Digest),
+    /// Not for good: deferred, or a fault on the way.
+    Passing,
+}
+
 /// Whether a settlement is the recipient's own.
 pub trait SettlementCheck {
-    /// True if `settlement` is about this attempt and signed by `recipient`.
+    /// What `settlement` says, if it is about this attempt and signed by `recipient`.
     fn check(
         &mut self,
         recipient: &Fingerprint,
         delivery: DeliveryId,
         attempt: Attempt,
         settlement: &[u8],
-    ) -> bool;
+    ) -> Option<Verdict>;
 }
 
 /// The relay's custody, as a value. See the module.
@@ -283,11 +293,14 @@ impl<C: SettlementCheck> Vault<C> {
     fn settle(&mut self, recipient: Fingerprint, key: Key, answer: Settled) {
         let Settled { attempt, settlement, record } = answer;
         let long = settlement.len() + record.len() > wire::SETTLEMENT_BYTES_MAX;
-        if long || !self.check.check(&recipient, key.delivery, attempt, &settlement) {
+        let check = || self.check.check(&recipient, key.delivery, attempt, &settlement);
+        let Some(verdict) = (!long).then(check).flatten() else {
             self.counters.settlements_refused += 1;
             tracing::warn!(%recipient, delivery = %key.delivery.short(), "settlement does not verify");
             return;
-        }
+        };
+        // Said again until it is acknowledged, but logged once.
+        let news = self.sender(key.sender).answers.of(&key.delivery) != Some((attempt, true));
         let addressed = self.blobs.get(&key).map(|blob| (blob.flow, blob.attempt));
         let flow = match addressed {
             Some((flow, _)) if flow.recipient != recipient => {
@@ -317,6 +330,9 @@ impl<C: SettlementCheck> Vault<C> {
         };
         debug!(delivery = %key.delivery.short(), %attempt, "settled");
         self.counters.settlements += 1;
+        if let (Verdict::Final(receipt), true) = (verdict, news) {
+            self.commands.push(Command::Log(EntryKind::Settled, key.delivery, receipt));
+        }
         self.answer(key, flow, attempt, answers::Kind::Settlement { settlement, record });
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use base::limits::BODY_WINDOW_BYTES;
 use base::{Digest, Fingerprint};
 use bytes::Bytes;
+use ledger::log::EntryKind;
 use tracing::{debug, warn};
 use transport::ConnectionId;
 use wire::{CloseCode, DeclineCode, Inflow, RelayState, ToSender, Transfer};
@@ -188,6 +189,8 @@ impl<C: SettlementCheck> Vault<C> {
         self.memory.charge(&key.sender, window + overhead);
         if let Some(blob) = self.blobs.get_mut(&key) {
             blob.reserved = window;
+            let header = Digest::of(&blob.header);
+            self.commands.push(Command::Log(EntryKind::Accepted, key.delivery, header));
             blob.phase = Phase::Receiving { connection, inflow: Inflow::new(transfer, size) };
             (blob.expires, blob.expiry) = (expires, Some(expires));
         }

@@ -1,5 +1,6 @@
-use base::{Digest, Fingerprint};
+use base::{DeliveryId, Digest, Fingerprint};
 use bytes::Bytes;
+use ledger::log::EntryKind;
 use transport::ConnectionId;
 use wire::{CloseCode, RecipientFrame, Role, SenderFrame, ToRecipient, ToSender, Transfer};
 
@@ -103,6 +104,8 @@ pub enum Command {
     Finish(ConnectionId, Transfer, Digest),
     /// Reset it.
     Reset(ConnectionId, Transfer),
+    /// Write down that this became of a delivery; the digest is that of its header or of its receipt.
+    Log(EntryKind, DeliveryId, Digest),
     /// Close a connection.
     Close(ConnectionId, CloseCode),
 }

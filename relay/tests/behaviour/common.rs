@@ -8,6 +8,7 @@ use base::{Attempt, DeliveryId, Hasher, Name, RouteId, Secret, Timestamp, random
 use bytes::Bytes;
 use identity::{CardFields, IdentityKey, LogKey};
 use ledger::{NackReason, SettlementCore, sign_batch};
+use relay::log::LogLimits;
 use relay::vault::{Limits, Policy, Status, Tenant};
 use relay::{Listeners, Settings};
 use service::own::{Own, OwnKeys};
@@ -103,6 +104,7 @@ impl Bed {
             [self.sender_key.card(CardFields::new(1, &[])), self.recipient_key.card(CardFields::new(1, &[]))];
         let settings = Settings {
             own: own(&self.relay_key),
+            log: LogLimits { interval: Duration::from_millis(50), entries_max: 1_000_000 },
             quic: self.address,
             admin: self.admin,
             keys: relay::Keys::new(&cards, &tenants),

@@ -4,6 +4,7 @@ use base::{DeliveryId, Digest};
 use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
 
+use super::checkpoint::TreeHead;
 use super::tree::{ENTRY_BYTES, leaf_hash};
 
 /// Random bytes that keep an entry from being guessed by those who were not given them.
@@ -21,6 +22,9 @@ pub enum EntryKind {
     /// Its recipient settled it for good; the digest is that of the receipt.
     #[n(2)]
     Settled = 2,
+    /// The last head known of an earlier epoch.
+    #[n(3)]
+    Linked = 3,
 }
 
 /// One entry of the log: a kind and a commitment, 33 bytes.
@@ -45,6 +49,7 @@ impl EntryKind {
         match code {
             1 => Some(Self::Accepted),
             2 => Some(Self::Settled),
+            3 => Some(Self::Linked),
             _ => None,
         }
     }
@@ -54,6 +59,7 @@ impl EntryKind {
         match self {
             Self::Accepted => "accepted",
             Self::Settled => "settled",
+            Self::Linked => "linked",
         }
     }
 }
@@ -68,6 +74,15 @@ impl Entry {
         hasher.update(delivery.0);
         hasher.update(digest.0);
         Self { kind, commitment: Digest(hasher.finalize().into()) }
+    }
+
+    /// Links a head of an earlier epoch: open to everybody, so without a salt.
+    pub fn linked(head: &TreeHead) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(LABEL);
+        hasher.update([EntryKind::Linked.code()]);
+        hasher.update(head.text());
+        Self { kind: EntryKind::Linked, commitment: Digest(hasher.finalize().into()) }
     }
 
     /// As the tree holds it.
@@ -133,7 +148,7 @@ mod tests {
     #[test]
     fn bytes_of_another_kind_or_length_are_no_entry() {
         let good = Entry { kind: EntryKind::Settled, commitment: Digest([7; 32]) }.to_bytes();
-        for kind in [0, 3, 255] {
+        for kind in [0, 4, 255] {
             let mut bad = good;
             bad[0] = kind;
             assert_eq!(Entry::from_bytes(&bad), None, "{kind}");

@@ -60,6 +60,15 @@ impl Tile {
         }
     }
 
+    /// The number of entries that a tree needs to have all of it.
+    pub fn end(&self) -> Option<u64> {
+        let last = self.index.checked_mul(TILE_WIDTH)?.checked_add(self.width)?;
+        match self.kind {
+            TileKind::Entries => Some(last),
+            TileKind::Hashes(level) => last.checked_mul(1u64.checked_shl(level.checked_mul(TILE_LEVELS)?)?),
+        }
+    }
+
     /// Its bytes, if the tree has all of it.
     pub fn bytes(&self, tree: &LogTree) -> Option<Vec<u8>> {
         let start = self.index.checked_mul(TILE_WIDTH)?;

@@ -105,7 +105,12 @@ impl<'de> Deserialize<'de> for ByteSize {
 }
 
 impl Span {
-    /// A duration of whole seconds.
+    /// So many milliseconds.
+    pub const fn from_millis(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+
+    /// So many seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }

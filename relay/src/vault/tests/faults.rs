@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use base::{Attempt, Fingerprint};
+use ledger::log::EntryKind;
 use wire::{CloseCode, DeclineCode, NoticeKind, RecipientFrame, RelayState, SenderFrame};
 
 use super::world::{
@@ -26,6 +27,36 @@ fn a_read_burns_nothing_and_the_recipients_settlement_does() {
     assert_eq!(world.heard(), [Heard::Acked(1, 1)]);
     let status = world.status();
     assert_eq!((status.settlements_waiting, status.bytes_reserved), (0, 0));
+}
+
+#[test]
+fn each_admitted_body_and_each_final_answer_is_logged_once() {
+    let mut world = World::connected(limits());
+    world.deposit(1, 1, 500);
+    assert_eq!(
+        world.logged.iter().map(|(kind, id, _)| (*kind, *id)).collect::<Vec<_>>(),
+        [(EntryKind::Accepted, delivery(1))]
+    );
+    world.deposit(1, 1, 500);
+    assert_eq!(world.logged.len(), 1, "the same deposit again");
+    world.deposit(1, 2, 500);
+    assert_eq!(world.logged.len(), 2, "another attempt");
+    world.settle_as(OTHER, 1, 2);
+    assert_eq!(world.logged.len(), 2, "not its recipient's word");
+    world.settle(1, 2);
+    assert_eq!(
+        world.logged.last().map(|(kind, id, _)| (*kind, *id)),
+        Some((EntryKind::Settled, delivery(1)))
+    );
+    world.settle(1, 2);
+    assert_eq!(world.logged.len(), 3, "said again until it is acknowledged");
+    world.settle(9, 1);
+    assert_eq!(
+        world.logged.last().map(|(kind, id, _)| (*kind, *id)),
+        Some((EntryKind::Settled, delivery(9))),
+        "of an earlier run"
+    );
+    assert_eq!(world.logged.len(), 4);
 }
 
 /// The deposit key is (delivery, attempt): what an offer meets, and what it is told.

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use base::{Attempt, DeliveryId, Digest, Fingerprint, Name, RouteId};
 use bytes::Bytes;
+use ledger::log::EntryKind;
 use transport::ConnectionId;
 use wire::{
     CloseCode, DeclineCode, NoticeKind, RecipientFrame, RelayState, Role, SenderFrame, ToRecipient, ToSender,
     Transfer,
 };
 
-use crate::vault::{Command, Input, Limits, Policy, SettlementCheck, Status, Tenant, Vault};
+use crate::vault::{Command, Input, Limits, Policy, SettlementCheck, Status, Tenant, Vault, Verdict};
 
 pub(super) const MIB: u64 = 1024 * 1024;
 pub(super) const SENDER: Fingerprint = Fingerprint([1; 32]);
@@ -27,8 +28,15 @@ pub(super) const LEASE: Duration = Duration::from_secs(30);
 pub(super) struct FirstByte;
 
 impl SettlementCheck for FirstByte {
-    fn check(&mut self, recipient: &Fingerprint, _: DeliveryId, _: Attempt, settlement: &[u8]) -> bool {
-        settlement.first() == recipient.0.first()
+    fn check(
+        &mut self,
+        recipient: &Fingerprint,
+        _: DeliveryId,
+        _: Attempt,
+        settlement: &[u8],
+    ) -> Option<Verdict> {
+        let own = settlement.first() == recipient.0.first();
+        own.then(|| Verdict::Final(Digest::of(settlement)))
     }
 }
 
@@ -74,6 +82,7 @@ pub(super) struct World {
     /// Told to the recipients, in order.
     pub(super) heard: Vec<Heard>,
     pub(super) closed: Vec<(ConnectionId, CloseCode)>,
+    pub(super) logged: Vec<(EntryKind, DeliveryId, Digest)>,
     /// Per route.
     pub(super) taking: BTreeMap<RouteId, Taking>,
     /// Settle as soon as the whole body is there.
@@ -145,6 +154,7 @@ impl World {
             told: Vec::new(),
             heard: Vec::new(),
             closed: Vec::new(),
+            logged: Vec::new(),
             taking: BTreeMap::new(),
             settles: false,
             sender: ConnectionId(0),
@@ -374,6 +384,7 @@ impl World {
                 self.heard.extend(self.downloads.remove(&transfer).map(|_| Heard::Reset));
             }
             Command::Close(connection, code) => self.closed.push((connection, code)),
+            Command::Log(kind, delivery, digest) => self.logged.push((kind, delivery, digest)),
             _ => {}
         }
     }

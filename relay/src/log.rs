@@ -1,0 +1,314 @@
+//! The relay's append-only log, as a value: what was accepted and what was settled, in an order that cannot be changed
+//! afterwards. `crates/ledger/FORMAT.md` has the bytes.
+//!
+//! It holds salted digests and times, nothing else. Each start is an epoch of its own, with an origin of its own; the
+//! heads of earlier epochs that gateways hand back become entries of the new one, so that the epochs hang together by
+//! what others remember. A full epoch is closed with a last head and followed by the next.
+//!
+//! Appending is cheap; signing is not, so heads are signed in batches: at most one an interval, and only for a log that has grown.
+
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base::{DeliveryId, Digest, EpochId, Name, Timestamp};
+use identity::{LogKey, LogPublic, NoteName};
+use ledger::log::{
+    Checkpoint, CheckpointError, Column, CosignError, Entry, EntryKind, LogTree, Salt, TreeHead, origin,
+    parse_origin,
+};
+use thiserror::Error;
+
+pub use view::LogView;
+
+/// Earlier epochs whose last heads are remembered, and linked.
+const PREVIOUS_MAX: usize = 16;
+/// Gateways whose cosignatures are remembered.
+const COSIGNERS_MAX: usize = 1024;
+
+/// Pace and size of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimits {
+    /// The shortest time between two signed heads.
+    pub interval: Duration,
+    /// Entries of one epoch.
+    pub entries_max: u64,
+}
+
+/// An entry that has just found its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// In which epoch.
+    pub epoch: EpochId,
+    /// Where, counted from 0.
+    pub index: u64,
+    /// What opens it, with delivery and digest.
+    pub salt: Salt,
+}
+
+/// What is known of a gateway's cosignatures in this epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cosigned {
+    /// The size of the largest head that it cosigned.
+    pub size: u64,
+    /// When, in seconds since 1970, by its clock.
+    pub time_s: u64,
+}
+
+/// What became of a checkpoint that a gateway handed back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandedBack {
+    /// It is of this epoch and was known.
+    Known,
+    /// It is of an earlier epoch and its highest so far: linked by this entry.
+    Linked(u64),
+    /// It is of an earlier epoch, of which a higher one is known, or of one too many.
+    Older,
+}
+
+/// Why a checkpoint that a gateway handed back is not taken.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum HandBackError {
+    /// This relay did not sign it.
+    #[error("not a checkpoint of this relay: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// It names another relay.
+    #[error("a checkpoint of another relay")]
+    OtherRelay,
+    /// It is signed with this relay's key, is of this epoch, and is not of this tree: somebody else uses the key.
+    #[error(
+        "this relay's key has signed a head of {0} entries that this log never had: is the key used elsewhere?"
+    )]
+    Foreign(u64),
+    /// The cosignature.
+    #[error(transparent)]
+    Cosignature(#[from] CosignError),
+}
+
+/// See the module.
+pub struct Log {
+    name: Name,
+    key: Arc<LogKey>,
+    limits: LogLimits,
+    epoch: EpochId,
+    tree: LogTree,
+    times: Column<Timestamp>,
+    head: Checkpoint,
+    signed: Instant,
+    cosigners: BTreeMap<Name, Cosigned>,
+    /// The highest known head of each earlier epoch, with the entry that links it.
+    previous: BTreeMap<EpochId, (TreeHead, u64)>,
+    /// Epochs of this process that are closed: no head of them is news.
+    closed: BTreeSet<EpochId>,
+}
+
+impl Log {
+    /// An empty log; its head is signed at once, so that there is always one.
+    pub fn new(key: Arc<LogKey>, epoch: EpochId, limits: LogLimits, now: Instant, wall: Timestamp) -> Self {
+        let (name, tree) = (key.name().clone(), LogTree::new());
+        let head = sign(&key, epoch, &tree, wall);
+        Self {
+            name,
+            key,
+            limits,
+            epoch,
+            tree,
+            times: Column::default(),
+            head,
+            signed: now,
+            cosigners: BTreeMap::new(),
+            previous: BTreeMap::new(),
+            closed: BTreeSet::new(),
+        }
+    }
+
+    /// A body was admitted; `header` is the digest of its sealed header.
+    pub fn accepted(
+        &mut self,
+        delivery: &DeliveryId,
+        header: &Digest,
+        salt: Salt,
+        wall: Timestamp,
+    ) -> Appended {
+        self.append(Entry::new(EntryKind::Accepted, &salt, delivery, header), salt, wall)
+    }
+
+    /// A delivery was settled for good; `receipt` is the digest that its recipient signed.
+    pub fn settled(
+        &mut self,
+        delivery: &DeliveryId,
+        receipt: &Digest,
+        salt: Salt,
+        wall: Timestamp,
+    ) -> Appended {
+        self.append(Entry::new(EntryKind::Settled, &salt, delivery, receipt), salt, wall)
+    }
+
+    /// Whether the next entry needs another epoch: see [`Log::roll`].
+    pub fn is_full(&self) -> bool {
+        self.tree.size() >= self.limits.entries_max
+    }
+
+    /// Closes the epoch with a last head, and begins another that links it. Gives that last head: whoever waits for a
+    /// proof of this epoch gets it now.
+    pub fn roll(&mut self, epoch: EpochId, now: Instant, wall: Timestamp) -> LogView {
+        self.sign(now, wall);
+        let last = self.view();
+        self.closed.insert(self.epoch);
+        self.epoch = epoch;
+        (self.tree, self.times) = (LogTree::new(), Column::default());
+        self.cosigners.clear();
+        let previous = std::mem::take(&mut self.previous);
+        let heads = previous.into_values().map(|(head, _)| head).chain([last.checkpoint().head().clone()]);
+        for head in heads.collect::<Vec<_>>() {
+            self.link(head, wall);
+        }
+        self.sign(now, wall);
+        last
+    }
+
+    /// When [`Log::checkpoint`] will sign; none as long as nothing is new.
+    pub fn deadline(&self) -> Option<Instant> {
+        (self.tree.size() > self.head.head().size).then(|| self.signed + self.limits.interval)
+    }
+
+    /// Signs a head if the log has grown and the interval is over; gives it if so.
+    pub fn checkpoint(&mut self, now: Instant, wall: Timestamp) -> Option<&Checkpoint> {
+        if self.deadline().is_none_or(|due| due > now) {
+            return None;
+        }
+        self.sign(now, wall);
+        Some(&self.head)
+    }
+
+    /// The last signed head. Entries after it are not proved yet.
+    pub fn head(&self) -> &Checkpoint {
+        &self.head
+    }
+
+    /// The running epoch.
+    pub fn epoch(&self) -> EpochId {
+        self.epoch
+    }
+
+    /// Its origin.
+    pub fn origin(&self) -> &NoteName {
+        &self.head.head().origin
+    }
+
+    /// The key that signs.
+    pub fn public(&self) -> &LogPublic {
+        self.key.public()
+    }
+
+    /// Entries, signed or not.
+    pub fn size(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// The path of an entry in the last signed head; none for what is not below it.
+    pub fn prove_inclusion(&self, index: u64) -> Option<Vec<Digest>> {
+        self.tree.prove_inclusion(index, self.head.head().size)
+    }
+
+    /// That the last signed head continues the tree of the first `old` entries.
+    pub fn prove_consistency(&self, old: u64) -> Option<Vec<Digest>> {
+        self.tree.prove_consistency(old, self.head.head().size)
+    }
+
+    /// Takes the last checkpoint that a gateway remembers. One of an earlier epoch becomes an entry of this one.
+    pub fn handed_back(&mut self, text: &str, wall: Timestamp) -> Result<HandedBack, HandBackError> {
+        let (epoch, checkpoint) = self.own_checkpoint(text)?;
+        let head = checkpoint.head();
+        if epoch == self.epoch {
+            self.check_own(head)?;
+            return Ok(HandedBack::Known);
+        }
+        if self.closed.contains(&epoch) {
+            return Ok(HandedBack::Older);
+        }
+        let known = self.previous.get(&epoch);
+        let higher = known.map_or(self.previous.len() < PREVIOUS_MAX, |(known, _)| head.size > known.size);
+        if !higher || self.is_full() {
+            return Ok(HandedBack::Older);
+        }
+        Ok(HandedBack::Linked(self.link(head.clone(), wall)))
+    }
+
+    /// Takes the cosignature of a gateway from a copy of a head of this epoch.
+    pub fn cosigned(&mut self, text: &str, name: &Name, key: &LogPublic) -> Result<Cosigned, HandBackError> {
+        let (epoch, checkpoint) = self.own_checkpoint(text)?;
+        if epoch != self.epoch {
+            return Err(HandBackError::Cosignature(CosignError::Missing("matching")));
+        }
+        self.check_own(checkpoint.head())?;
+        let time_s = checkpoint.verify_cosigner(name, key)?;
+        let cosigned = Cosigned { size: checkpoint.head().size, time_s };
+        if *self.head.head() == *checkpoint.head() {
+            self.head.adopt(&checkpoint, name, key)?;
+        }
+        let known = self.cosigners.get(name).is_some_and(|known| known.size > cosigned.size);
+        if !known && (self.cosigners.len() < COSIGNERS_MAX || self.cosigners.contains_key(name)) {
+            self.cosigners.insert(name.clone(), cosigned);
+        }
+        Ok(cosigned)
+    }
+
+    /// All of it as it is now, for a reader elsewhere; it costs little.
+    pub fn view(&self) -> LogView {
+        LogView::new(
+            self.tree.clone(),
+            self.times.clone(),
+            self.head.clone(),
+            self.key.public().clone(),
+            self.cosigners.clone(),
+            self.previous.values().map(|(head, entry)| (head.clone(), *entry)).collect(),
+        )
+    }
+
+    fn append(&mut self, entry: Entry, salt: Salt, wall: Timestamp) -> Appended {
+        let index = self.tree.push(entry.to_bytes());
+        self.times.push(wall);
+        Appended { epoch: self.epoch, index, salt }
+    }
+
+    fn link(&mut self, head: TreeHead, wall: Timestamp) -> u64 {
+        let entry = Entry::linked(&head);
+        let index = self.append(entry, Salt([0; 16]), wall).index;
+        if let Ok((_, epoch)) = parse_origin(&head.origin) {
+            self.previous.insert(epoch, (head, index));
+        }
+        index
+    }
+
+    fn sign(&mut self, now: Instant, wall: Timestamp) {
+        self.head = sign(&self.key, self.epoch, &self.tree, wall);
+        self.signed = now;
+    }
+
+    fn own_checkpoint(&self, text: &str) -> Result<(EpochId, Checkpoint), HandBackError> {
+        let checkpoint = Checkpoint::parse(text, self.key.public())?;
+        match parse_origin(&checkpoint.head().origin) {
+            Ok((name, epoch)) if name == self.name => Ok((epoch, checkpoint)),
+            _ => Err(HandBackError::OtherRelay),
+        }
+    }
+
+    fn check_own(&self, head: &TreeHead) -> Result<(), HandBackError> {
+        if self.tree.root_at(head.size) == Some(head.root) {
+            Ok(())
+        } else {
+            Err(HandBackError::Foreign(head.size))
+        }
+    }
+}
+
+fn sign(key: &LogKey, epoch: EpochId, tree: &LogTree, wall: Timestamp) -> Checkpoint {
+    let head = TreeHead { origin: origin(key.name(), epoch), size: tree.size(), root: tree.root() };
+    Checkpoint::sign(head, key, wall.0 / 1000)
+}
+
+#[cfg(test)]
+mod tests;
