@@ -21,7 +21,8 @@ use transport::{
 };
 
 use crate::admission::LiveKeys;
-use crate::log::Log;
+use crate::http;
+use crate::log::{Log, LogView};
 use crate::proofs::LedgerCheck;
 use crate::reload::{self, Read};
 use crate::settings::{Directory, Settings};
@@ -77,6 +78,7 @@ pub async fn run(
     info!(name = %identity.name(), %address, %boot, budget = policy.limits.budget, tenants = policy.tenants.len(), "relay listens");
 
     let (questions, asked) = mpsc::channel(QUESTIONS);
+    let (look, views) = mpsc::channel(QUESTIONS);
     let mut tasks = Tasks::new();
     let head = json!({ "role": "relay", "name": identity.name(), "boot": boot, "listen": address });
     let (reloads, requests) = Reloads::new()?;
@@ -87,7 +89,8 @@ pub async fn run(
     let watched = (keys.clone(), card.clone());
     let token = tasks.token();
     tasks.spawn("expiry", expiry::watch(move |now| alarms(&watched.0, &watched.1, now), token));
-    let admin = admin(questions, head).with_reload(reloads);
+    let pages = http::Questions { log: look, head: head.clone(), status: questions.clone() };
+    let admin = admin(questions, head).with_reload(reloads).with_pages(http::PATHS, http::answer(pages));
     let token = tasks.token();
     tasks.spawn("admin", admin.serve(listeners.admin, token));
 
@@ -95,7 +98,7 @@ pub async fn run(
     let log = Log::new(log_key, EpochId(random_bytes()), log, Instant::now(), Timestamp::now());
     info!(origin = %log.origin(), "log begins");
     let admitted = Admitted { own: card, keys, directory, reload: None };
-    let mut relay = Relay { vault, log, links: HashMap::new(), events, asked, reading, admitted };
+    let mut relay = Relay { vault, log, views, links: HashMap::new(), events, asked, reading, admitted };
     tokio::select! {
         () = relay.serve() => warn!("the QUIC listener ended by itself"),
         () = shutdown.cancelled() => {
@@ -119,6 +122,7 @@ struct Relay {
     links: HashMap<ConnectionId, RelayLink>,
     events: mpsc::Receiver<RelayEvent>,
     asked: mpsc::Receiver<oneshot::Sender<Value>>,
+    views: mpsc::Receiver<oneshot::Sender<LogView>>,
     reading: mpsc::Receiver<Read>,
     admitted: Admitted,
 }
@@ -162,6 +166,7 @@ impl Relay {
             Some(question) = self.asked.recv() => {
                 let _ = question.send(self.status());
             }
+            Some(question) = self.views.recv() => drop(question.send(self.log.view())),
             Some(read) = self.reading.recv() => self.take_over(read),
         }
         true

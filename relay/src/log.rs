@@ -21,7 +21,7 @@ use ledger::log::{
 };
 use thiserror::Error;
 
-pub use view::LogView;
+pub use view::{EntryView, LogView};
 
 /// Earlier epochs whose last heads are remembered, and linked.
 const PREVIOUS_MAX: usize = 16;

@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::Reloads;
+use crate::pages::{self, Answer, Ask};
 
 /// The most that a client of ours reads of an answer.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -94,6 +95,16 @@ impl Admin {
             }
         };
         self.merge(Router::new().route(path, post(handler)))
+    }
+
+    /// Answers GET on these paths (axum's notation) by one function, which knows nothing of the server.
+    #[must_use]
+    pub fn with_pages<F, A>(self, paths: &[&str], answer: F) -> Self
+    where
+        F: Fn(Ask) -> A + Send + Sync + 'static,
+        A: Future<Output = Answer> + Send + 'static,
+    {
+        self.merge(pages::router(paths, answer))
     }
 
     /// Adds a daemon's own routes.

@@ -12,6 +12,7 @@ pub mod exit;
 pub mod expiry;
 pub mod files;
 pub mod own;
+pub mod pages;
 pub mod peers;
 pub mod ports;
 pub mod receipt;

@@ -1,0 +1,53 @@
+//! The relay's figures in Prometheus' text format 0.0.4, from one view and one status: no state of its own.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::log::LogView;
+
+const PREFIX: &str = "sluis_relay";
+
+pub(super) fn render(view: &LogView, status: &Value) -> String {
+    let mut text = String::new();
+    let gauges = [
+        ("blobs", "Bodies here, complete or arriving."),
+        ("bytes_held", "Body bytes in memory."),
+        ("bytes_held_peak", "The most of them since the start."),
+        ("bytes_reserved", "Bytes that have a place."),
+        ("budget", "Bytes that may have one."),
+        ("leases", "Bodies under lease."),
+        ("offers_waiting", "Offers that wait for a place."),
+        ("settlements_waiting", "Settlements and notices that no sender has acknowledged."),
+    ];
+    for (name, help) in gauges {
+        family(&mut text, name, "gauge", help, number(status.get(name)));
+    }
+    for (name, value) in status.get("counters").and_then(Value::as_object).into_iter().flatten() {
+        let help = format!("{name} since the start, as `status` counts them.");
+        family(&mut text, &format!("{name}_total"), "counter", &help, number(Some(value)));
+    }
+    family(&mut text, "log_size", "gauge", "Entries of the log below its signed head.", view.size());
+    family(&mut text, "log_unsigned", "gauge", "Entries after it.", view.unsigned());
+    let bytes = u64::try_from(view.bytes()).unwrap_or(u64::MAX);
+    family(&mut text, "log_bytes", "gauge", "Bytes of the log in memory.", bytes);
+    header(&mut text, "log_cosigned_size", "gauge", "Entries of the largest head that a gateway cosigned.");
+    for (name, cosigned) in view.cosigners() {
+        // A peer's name needs no quoting.
+        let _ = writeln!(text, "{PREFIX}_log_cosigned_size{{gateway=\"{name}\"}} {}", cosigned.size);
+    }
+    text
+}
+
+fn number(value: Option<&Value>) -> u64 {
+    value.and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn family(text: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+    header(text, name, kind, help);
+    let _ = writeln!(text, "{PREFIX}_{name} {value}");
+}
+
+fn header(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {PREFIX}_{name} {help}\n# TYPE {PREFIX}_{name} {kind}");
+}
