@@ -134,6 +134,7 @@ def root_of(leaf, index, size, path):
 def verify_batch(card, context, core, proof, what):
     index, leaves, root, path, heads, signature = proof
     need(0 < leaves <= 256 and len(heads) <= 4, f"{what} of a batch that nobody signs")
+    need(isinstance(path, list) and all(isinstance(one, bytes) for one in path), f"{what} has no path")
     need(root_of(sha256(b"\0", encoded([1, core])), index, leaves, path) == root, f"{what} is not in its batch")
     card.verify(context, encoded([1, [leaves, root, heads]]), signature, what)
 
