@@ -80,7 +80,9 @@ pub async fn run(
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let (look, views) = mpsc::channel(QUESTIONS);
     let mut tasks = Tasks::new();
-    let head = json!({ "role": "relay", "name": identity.name(), "boot": boot, "listen": address });
+    let head = json!({
+        "role": "relay", "name": identity.name(), "fingerprint": identity.fingerprint(), "boot": boot, "listen": address
+    });
     let (reloads, requests) = Reloads::new()?;
     let (reread, reading) = mpsc::channel(1);
     if let Some(source) = source {

@@ -56,6 +56,7 @@ pub(crate) fn answer(questions: Questions) -> impl Fn(Ask) -> Answering + Send +
             let mut whole = head;
             if let (Some(whole), Value::Object(status)) = (whole.as_object_mut(), status) {
                 whole.extend(status);
+                whole.insert("sandbox".to_owned(), json!(sandbox::report()));
             }
             respond(&ask, &view, &whole).unwrap_or_else(|refused| refused)
         })

@@ -97,6 +97,7 @@ pub struct Log {
     times: Column<Timestamp>,
     head: Checkpoint,
     signed: Instant,
+    signed_wall: Timestamp,
     cosigners: BTreeMap<Name, Cosigned>,
     /// The highest known head of each earlier epoch, with the entry that links it.
     previous: BTreeMap<EpochId, (TreeHead, u64)>,
@@ -118,6 +119,7 @@ impl Log {
             times: Column::default(),
             head,
             signed: now,
+            signed_wall: wall,
             cosigners: BTreeMap::new(),
             previous: BTreeMap::new(),
             closed: BTreeSet::new(),
@@ -262,6 +264,7 @@ impl Log {
             self.tree.clone(),
             self.times.clone(),
             self.head.clone(),
+            self.signed_wall,
             self.key.public().clone(),
             self.cosigners.clone(),
             self.previous.values().map(|(head, entry)| (head.clone(), *entry)).collect(),
@@ -285,7 +288,7 @@ impl Log {
 
     fn sign(&mut self, now: Instant, wall: Timestamp) {
         self.head = sign(&self.key, self.epoch, &self.tree, wall);
-        self.signed = now;
+        (self.signed, self.signed_wall) = (now, wall);
     }
 
     fn own_checkpoint(&self, text: &str) -> Result<(EpochId, Checkpoint), HandBackError> {

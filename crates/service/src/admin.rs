@@ -115,7 +115,7 @@ impl Admin {
 
     /// Serves until the token is cancelled and the running requests are answered.
     pub async fn serve(self, listener: TcpListener, token: CancellationToken) -> io::Result<()> {
-        let router = self.router.layer(middleware::from_fn(local_only));
+        let router = self.router.fallback(pages::nothing_here).layer(middleware::from_fn(local_only));
         axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await
     }
 }

@@ -105,6 +105,11 @@ fn pairs(query: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// For a path that is none of a daemon's.
+pub(crate) async fn nothing_here() -> Response {
+    Answer::refused(404, "nothing is at this path").into_response()
+}
+
 /// Routes for GET on these paths (axum's notation), all answered by one function.
 pub(crate) fn router<F, A>(paths: &[&str], answer: F) -> Router
 where

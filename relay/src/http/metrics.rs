@@ -29,8 +29,25 @@ pub(super) fn render(view: &LogView, status: &Value) -> String {
     }
     family(&mut text, "log_size", "gauge", "Entries of the log below its signed head.", view.size());
     family(&mut text, "log_unsigned", "gauge", "Entries after it.", view.unsigned());
+    let signed = view.signed().0 / 1000;
+    family(
+        &mut text,
+        "log_signed_timestamp_seconds",
+        "gauge",
+        "When that head was signed, since 1970.",
+        signed,
+    );
     let bytes = u64::try_from(view.bytes()).unwrap_or(u64::MAX);
     family(&mut text, "log_bytes", "gauge", "Bytes of the log in memory.", bytes);
+    let enforced =
+        status.get("sandbox").and_then(|sandbox| sandbox.get("enforced")) == Some(&Value::Bool(true));
+    family(
+        &mut text,
+        "sandbox_enforced",
+        "gauge",
+        "1 if the process has locked itself down.",
+        enforced.into(),
+    );
     header(&mut text, "log_cosigned_size", "gauge", "Entries of the largest head that a gateway cosigned.");
     for (name, cosigned) in view.cosigners() {
         // A peer's name needs no quoting.

@@ -103,6 +103,28 @@ fn what_cannot_be_answered_is_refused_as_json() {
 }
 
 #[test]
+fn the_page_says_what_should_alarm_its_reader() {
+    let view = log(3).view();
+    let gateway = |revoked: Value| json!({ "name": "g1", "fingerprint": "ab", "deposit_for": ["g<2>"], "revoked": revoked });
+    let cases = [
+        (json!({}), "unknown</span>"),
+        (json!({ "sandbox": { "enforced": true, "build": "c0ffee" } }), "c0ffee"),
+        (json!({ "sandbox": { "enforced": false } }), "OFF</span> (--no-sandbox)"),
+        (json!({ "alarms": ["the card of <g1> has ended"] }), "the card of &lt;g1&gt; has ended"),
+        (json!({ "admission": [gateway(json!(null))] }), "not connected</td><td>g&lt;2&gt;"),
+        (json!({ "admission": [gateway(json!("2026-01-01"))] }), "revoked</span> 2026-01-01"),
+        (
+            json!({ "admission": [gateway(json!(null))], "tenants": [{ "name": "g1", "sender": true }] }),
+            "connected to deposit",
+        ),
+    ];
+    for (status, says) in cases {
+        let page = page::render(&view, &status, &[]);
+        assert!(page.contains(says), "{status}: {page}");
+    }
+}
+
+#[test]
 fn the_page_runs_nothing_and_the_figures_are_there() {
     let view = log(30).view();
     let page = String::from_utf8(ask(&view, "/").body().to_vec()).unwrap();

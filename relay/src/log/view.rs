@@ -13,6 +13,7 @@ pub struct LogView {
     tree: LogTree,
     times: Column<Timestamp>,
     head: Checkpoint,
+    signed: Timestamp,
     key: LogPublic,
     cosigners: BTreeMap<Name, Cosigned>,
     previous: Vec<(TreeHead, u64)>,
@@ -40,16 +41,22 @@ impl LogView {
         tree: LogTree,
         times: Column<Timestamp>,
         head: Checkpoint,
+        signed: Timestamp,
         key: LogPublic,
         cosigners: BTreeMap<Name, Cosigned>,
         previous: Vec<(TreeHead, u64)>,
     ) -> Self {
-        Self { tree, times, head, key, cosigners, previous }
+        Self { tree, times, head, signed, key, cosigners, previous }
     }
 
     /// The signed head.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.head
+    }
+
+    /// When it was signed, by this relay's clock.
+    pub fn signed(&self) -> Timestamp {
+        self.signed
     }
 
     /// Entries below the signed head.
