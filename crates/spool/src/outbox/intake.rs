@@ -81,7 +81,9 @@ fn take_over(inner: &Arc<Inner>, flushers: &Flushers, requests: Vec<Request>) {
             Ok(()) => group.push(request),
             // A write that fails (the disk is full, mostly) is this body's alone: it is dropped.
             Err(error) => {
-                let _ = request.answer.send(Err(match error {
+                let Request { body, answer, .. } = request;
+                drop(body);
+                let _ = answer.send(Err(match error {
                     AppendError::Full => StoreError::Full.into(),
                     AppendError::Io(error) => CommitError::NotWritten(error.to_string()),
                 }));

@@ -38,7 +38,7 @@ async fn a_sender_that_is_not_pinned_for_the_route_is_refused() {
     mallory.send(&letter).await;
     assert_eq!(mallory.answer_to(&letter).await.nack(), NackReason::NotPinned);
     assert_eq!(pacs.seen().begun, 0);
-    assert!(!logs.lines_with("reason=NotPinned").is_empty(), "the log says why");
+    assert!(!logs.lines_with(NackReason::NotPinned.as_str()).is_empty(), "the log says why");
 }
 
 #[tokio::test(flavor = "multi_thread")]
