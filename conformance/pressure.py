@@ -65,7 +65,8 @@ def join(relay: Stack, guest: Stack, name: str, *limits: str) -> None:
         folder = guest.directory / own
         guest.command_at(role, folder / f"{role}.toml", "init", "--name", own)
         with guest.edit(role) as config:
-            config["identity"]["key"] = f"{own}/keys/{role}.key"
+            keys = f"{own}/keys/{role}"
+            config["identity"].update({"key": f"{keys}.key", "log_key": f"{keys}-log.key", "card": f"{own}/{own}.card"})
     with guest.edit("gateway-out") as config:
         config["peer"][0].update({"name": own_in, "card": f"{own_in}/{own_in}.card"})
         config["route"][0]["to"] = own_in
