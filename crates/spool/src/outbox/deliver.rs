@@ -354,6 +354,11 @@ pub(crate) fn settled_stored(
     now: Timestamp,
 ) -> Change<(Settled, ObjectId)> {
     let (mut row, moved) = load_with_progress(connection, receipt)?;
+    // Where the way to the relay broke, the receiver answers each deposit of it: one receipt says it all, and they
+    // may come side by side.
+    if matches!(row.state, State::Receipted | State::Purged) {
+        return Ok(unchanged(&row, Applied::Already));
+    }
     let late = row.state.is_ended();
     if !store_receipt(connection, row.id, receipt, Outcome::Stored, late, now)? {
         if moved {
@@ -371,7 +376,6 @@ pub(crate) fn settled_stored(
     event(receipt.answered_at, EventKind::Stored).write(connection, row.id)?;
     row.status = Some(receipt.status);
     match row.state {
-        State::Receipted | State::Purged => return Ok(unchanged(&row, Applied::Stale)),
         // An operator's act, or an answer that the PACS has, is not undone by what comes later.
         State::Discarded => {
             event(now, EventKind::LateReceipt).write(connection, row.id)?;

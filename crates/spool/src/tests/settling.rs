@@ -155,6 +155,22 @@ async fn a_refusal_parks_and_erases_nothing() {
 }
 
 #[tokio::test]
+async fn one_stored_receipt_is_kept_though_several_deposits_were_answered() {
+    let place = Place::new();
+    let outbox = place.open();
+    let sample = Sample::new(1, 1, 1);
+    sample.commit(&outbox, T0).await;
+    for (attempt, applied) in
+        [(2, Applied::Yes), (1, Applied::Already), (2, Applied::Already), (3, Applied::Already)]
+    {
+        let settled = outbox.settled_stored(sample.receipt(attempt, 0), at(1)).await.unwrap();
+        assert_eq!(settled.applied, applied, "{attempt}");
+    }
+    let kept = outbox.receipts_of(sample.delivery()).await.unwrap();
+    assert_eq!(kept.iter().map(|receipt| receipt.id.attempt).collect::<Vec<_>>(), [Attempt(2)]);
+}
+
+#[tokio::test]
 async fn a_stored_receipt_ends_custody_wherever_the_delivery_stands() {
     let place = Place::new();
     let outbox = place.open();
