@@ -44,6 +44,7 @@ impl Process {
         let child = Command::new(env!("CARGO_BIN_EXE_relay"))
             .args(["run", "--config"])
             .arg(dir.path().join("relay.toml"))
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
