@@ -5,7 +5,8 @@ use std::{convert::Infallible, sync::Arc};
 
 use base::{Attempt, DeliveryId, Fingerprint, Timestamp};
 use futures_util::future::join_all;
-use ledger::{Manifest, Receipt, RootCache};
+use ledger::{Head, Manifest, Receipt, RootCache};
+use service::witness::LogWitness;
 use spool::{InboundError, InboundRow, InboundState, StoreError};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
@@ -39,7 +40,11 @@ pub fn queue() -> (Acks, mpsc::Receiver<Ack>) {
 }
 
 /// Records acknowledgements until the last handle is dropped.
-pub async fn run(inbox: Arc<Inbox>, mut acks: mpsc::Receiver<Ack>) -> Result<(), Infallible> {
+pub async fn run(
+    inbox: Arc<Inbox>,
+    witnesses: Vec<Arc<LogWitness>>,
+    mut acks: mpsc::Receiver<Ack>,
+) -> Result<(), Infallible> {
     let mut cache = RootCache::default();
     let mut batch = Vec::with_capacity(AT_ONCE_MAX);
     while acks.recv_many(&mut batch, AT_ONCE_MAX).await > 0 {
@@ -47,7 +52,15 @@ pub async fn run(inbox: Arc<Inbox>, mut acks: mpsc::Receiver<Ack>) -> Result<(),
         let mut good = Vec::new();
         for (ack, row) in batch.drain(..).zip(rows) {
             match row.map_err(Refused::from).and_then(|row| check(&inbox, &ack, row, &mut cache)) {
-                Ok(Some(manifest)) => good.push((ack, manifest)),
+                Ok(Some((manifest, heads))) => {
+                    // Where the sender was shown another log than we, its word is good all the same: the relay is not.
+                    for witness in &witnesses {
+                        if let Err(error) = witness.compare(&heads) {
+                            debug!(%error, "the sender's view of a relay's log");
+                        }
+                    }
+                    good.push((ack, manifest));
+                }
                 Ok(None) => debug!(delivery = %ack.delivery.short(), "acknowledgement of what is not owed"),
                 Err(refused) => {
                     warn!(delivery = %ack.delivery.short(), sender = %ack.sender, %refused, "acknowledgement not believed; the receipt is kept and sent again");
@@ -68,6 +81,9 @@ pub async fn run(inbox: Arc<Inbox>, mut acks: mpsc::Receiver<Ack>) -> Result<(),
     Ok(())
 }
 
+/// A manifest, and the heads of logs that its signer had seen.
+type Countersigned = (Vec<u8>, Vec<Head>);
+
 /// Why an acknowledgement counts for nothing.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
@@ -87,13 +103,13 @@ enum Refused {
     OtherReceipt,
 }
 
-/// The manifest, if this acknowledges a receipt that is owed; `None` if nothing is owed.
+/// The manifest and the heads of logs in it, if this acknowledges a receipt that is owed; `None` if nothing is owed.
 fn check(
     inbox: &Inbox,
     ack: &Ack,
     row: Option<InboundRow>,
     cache: &mut RootCache,
-) -> Result<Option<Vec<u8>>, Refused> {
+) -> Result<Option<Countersigned>, Refused> {
     let owed = row.filter(|row| row.state == InboundState::Signed && row.arrival.attempt == ack.attempt);
     let Some(InboundRow { arrival, receipt: Some(receipt), .. }) = owed else { return Ok(None) };
     let bytes = ack.manifest.as_ref().ok_or(Refused::Unsigned)?;
@@ -106,5 +122,5 @@ fn check(
     if !manifest.is_about(&Receipt::decode(&receipt)?) {
         return Err(Refused::OtherReceipt);
     }
-    Ok(Some(bytes.clone()))
+    Ok(Some((bytes.clone(), manifest.proof.heads)))
 }

@@ -14,6 +14,7 @@ use service::{
     Ended, LastReload, Reloads, Tasks,
     admin::{Admin, Readiness},
     expiry,
+    witness::LogWitness,
 };
 use spool::Inbound;
 use tokio::net::TcpListener;
@@ -55,7 +56,13 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
         name: settings.own.identity.name().clone(),
         fingerprint: settings.own.identity.fingerprint(),
     };
-    let signer = Signer::start(Arc::clone(&settings.own.identity), inbound.clone(), &mut signing);
+    let mut witnesses = Vec::new();
+    for relay in &settings.relays {
+        let (log, own) = (relay.card.log.clone(), Arc::clone(&settings.own.log_key));
+        witnesses.push(Arc::new(LogWitness::open(&settings.ledger_dir, &relay.name, log, own)?));
+    }
+    let signer =
+        Signer::start(Arc::clone(&settings.own.identity), witnesses.clone(), inbound.clone(), &mut signing);
     let inbox = Arc::new(Inbox::new(&settings, destinations, receiver, changes, inbound, signer));
 
     let (route_queues, adding) = RouteQueues::new();
@@ -64,10 +71,11 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
         route_queues.add(route.id).await;
     }
     let (acks, acknowledged) = acks::queue();
-    collecting.spawn("acknowledgements", acks::run(Arc::clone(&inbox), acknowledged));
+    collecting.spawn("acknowledgements", acks::run(Arc::clone(&inbox), witnesses.clone(), acknowledged));
     let mut links = Vec::new();
     let mut downlinks = Vec::new();
-    for relay in &settings.relays {
+    for (relay, witness) in settings.relays.iter().zip(&witnesses) {
+        let witness = Arc::clone(witness);
         let config =
             DownlinkConfig::new(relay.address.to_string(), relay.card.clone(), &settings.own.identity);
         let (downlink, events, task) = Downlink::start(config);
@@ -79,6 +87,7 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
             downlink,
             queues: route_queues.queues(),
             acks: acks.clone(),
+            witness,
         };
         collecting.spawn(format!("relay {}", relay.name), link.run(events, collecting.token()));
         links.push(task);
@@ -95,7 +104,8 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
         identity: Arc::clone(&settings.own.identity),
         last: Arc::clone(&last),
     };
-    let status = Status { inbox: Arc::clone(&inbox), downlinks, settings: Arc::new(settings), last };
+    let settings = Arc::new(settings);
+    let status = Status { inbox: Arc::clone(&inbox), downlinks, settings, last, witnesses };
     let watched = status.clone();
     answering.spawn("expiry", expiry::watch(move |now| watched.alarms(now), answering.token()));
     answering.spawn("admin", serve_admin(status, admin, reloads, answering.token()));
@@ -149,11 +159,18 @@ struct Status {
     downlinks: Vec<(base::Name, Downlink)>,
     settings: Arc<Settings>,
     last: Last,
+    witnesses: Vec<Arc<LogWitness>>,
 }
 
 impl Status {
-    /// Ready is: the ledger can be written. A relay or destination that is away makes instances wait.
+    /// Ready is: the ledger can be written, and no relay's log broke its promise. A relay or destination that is away makes instances wait.
     fn readiness(&self) -> Readiness {
+        let broken = self.settings.relays.iter().zip(&self.witnesses);
+        if let Some((relay, distrust)) =
+            broken.filter_map(|(relay, log)| Some((relay, log.distrust()?))).next()
+        {
+            return Readiness::NotReady(format!("relay {} is not used: {distrust}", relay.name));
+        }
         match self.inbox.inbound.health() {
             Ok(()) => Readiness::Ready,
             Err(error) => Readiness::NotReady(error.to_string()),
@@ -172,7 +189,8 @@ impl Status {
         let relays = self
             .downlinks
             .iter()
-            .map(|(name, link)| json!({ "name": name, "connected": link.is_connected(), "refused": link.refusal() }));
+            .zip(&self.witnesses)
+            .map(|((name, link), witness)| json!({ "name": name, "connected": link.is_connected(), "refused": link.refusal() , "log": witness.json() }));
         let destinations = self.inbox.all_destinations().map(|destination| {
             json!({
                 "name": destination.settings.name,

@@ -13,7 +13,7 @@ use service::{
     own::Own,
     ports,
     receipt::{self, CardFiles},
-    telemetry,
+    telemetry, witness,
 };
 use spool::Inbound;
 use tokio_util::sync::CancellationToken;
@@ -45,9 +45,26 @@ enum Command {
     /// Show what others pin.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Decide about a relay.
+    #[command(subcommand)]
+    Relay(RelayCommand),
     /// List, show and verify receipts.
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum RelayCommand {
+    /// Use a relay again whose log broke its promise. The decision is kept with the reason.
+    Trust {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// The relay's name.
+        name: Name,
+        /// Why, in your words. No patient data.
+        #[arg(long)]
+        reason: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -149,6 +166,7 @@ fn run(command: Command) -> Result<()> {
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
             Command::Receipt(command) => receipt_command(command).await,
+            Command::Relay(command) => relay_command(&command),
         }
     })
 }
@@ -248,6 +266,16 @@ fn check(arg: &ConfigArg) -> Result<()> {
     }
     for route in settings.routes.values() {
         println!("route {} from {} to {} (suite {})", route.id, route.from, route.destination, route.suite);
+    }
+    Ok(())
+}
+
+fn relay_command(RelayCommand::Trust { config, name, reason }: &RelayCommand) -> Result<()> {
+    let loaded = config::load::<Config>(&config.config, config::ENVIRONMENT_PREFIX)?;
+    let dir = loaded.resolve(&loaded.config.ledger.dir);
+    match witness::trust_again(&dir, name, reason, Timestamp::now())? {
+        Some(distrust) => println!("relay {name} is used again; it was not, because {distrust}"),
+        None => println!("relay {name} was not out of use"),
     }
     Ok(())
 }

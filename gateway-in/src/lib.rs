@@ -17,6 +17,7 @@ pub mod forward;
 pub mod inbox;
 pub mod init;
 pub mod links;
+mod logbook;
 pub mod outcome;
 pub mod receipts;
 pub mod reload;

@@ -11,9 +11,10 @@ use std::{
 use base::{RouteId, Secret, Timestamp, limits::SESSION_LIFE_MAX};
 use envelope::{PrekeyKind, PrekeySecret, Suite};
 use identity::IdentityKey;
+use service::witness::LogWitness;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -24,6 +25,7 @@ use crate::{
     config::Route,
     destination::HealthState,
     inbox::Inbox,
+    logbook::{self, Logbook},
 };
 
 /// One-time prekeys that a route has at a relay. A session takes one and carries 10,000 instances or
@@ -72,6 +74,8 @@ pub struct Link {
     pub queues: Queues,
     /// Where acknowledgements go.
     pub acks: Acks,
+    /// What is believed of its log.
+    pub witness: Arc<LogWitness>,
 }
 
 impl Link {
@@ -84,6 +88,11 @@ impl Link {
         let mut refresh = Instant::now() + REFRESH;
         let mut health = self.inbox.health_changes();
         let mut closed = self.inbox.closed_routes();
+        let (inbound, witness) = (self.inbox.inbound.clone(), Arc::clone(&self.witness));
+        let mut logbook = Logbook::new(inbound, self.name.clone(), self.downlink.clone(), witness);
+        let mut turns = interval(logbook::TURN);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trusted = self.witness.is_trusted();
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -91,6 +100,13 @@ impl Link {
                     refresh = Instant::now() + REFRESH;
                     self.inbox.with_sessions(|sessions| sessions.expire(Timestamp::now()));
                     self.publish_all(false).await;
+                    continue;
+                }
+                _ = turns.tick() => {
+                    logbook.turn().await;
+                    if std::mem::replace(&mut trusted, self.witness.is_trusted()) != trusted {
+                        self.open_windows().await;
+                    }
                     continue;
                 }
                 _ = health.changed() => {
@@ -107,7 +123,16 @@ impl Link {
                     None => return Ok(()),
                 },
             };
-            self.handle(event).await;
+            match event {
+                DownlinkEvent::LogHead(head) => logbook.head(head).await,
+                DownlinkEvent::Logged(logged) => logbook.logged(logged),
+                event => {
+                    if matches!(event, DownlinkEvent::Connected { .. }) {
+                        logbook.connected().await;
+                    }
+                    self.handle(event).await;
+                }
+            }
         }
     }
 
@@ -119,6 +144,8 @@ impl Link {
                 self.settle_again().await;
                 self.open_windows().await;
             }
+            // The log's.
+            DownlinkEvent::LogHead(_) | DownlinkEvent::Logged(_) => {}
             DownlinkEvent::Disconnected => warn!(relay = %self.name, "relay disconnected"),
             DownlinkEvent::Offered(offer) => self.offered(offer),
             DownlinkEvent::PrekeysLow { route, left } => {
@@ -141,6 +168,10 @@ impl Link {
     }
 
     fn offered(&self, offer: IncomingOffer) {
+        if !self.witness.is_trusted() {
+            // Dropping the offer gives its lease back; its sender finds another way, or waits.
+            return;
+        }
         let Some(queue) = self.queues.get(offer.route) else {
             warn!(route = %offer.route, sender = %offer.sender, "an offer for a route that is not configured");
             return;
@@ -182,11 +213,11 @@ impl Link {
         self.open_windows().await;
     }
 
-    /// A route is open while its destination is up.
+    /// A route is open while its destination is up, and the relay's log has kept its promise.
     async fn open_windows(&self) {
         for route in self.inbox.all_routes() {
             let up = self.inbox.destination(&route).is_some_and(|to| to.health.state() == HealthState::Up);
-            let deliveries = if up { self.inbox.collect.window } else { 0 };
+            let deliveries = if up && self.witness.is_trusted() { self.inbox.collect.window } else { 0 };
             if self.downlink.window(route.id, deliveries).await.is_err() {
                 return;
             }

@@ -34,6 +34,7 @@ pub fn json(row: &InboundRow) -> Value {
         "level": row.level,
         "answered_at": row.answered_at,
         "countersigned": row.manifest.is_some(),
+        "logged": row.log.is_some(),
     })
 }
 
@@ -71,5 +72,9 @@ pub async fn of(inbound: &Inbound, id: &str) -> Result<ReceiptFile> {
         return Err(anyhow!("delivery {} has no receipt; it is {}", row.arrival.delivery, row.state));
     };
     ReceiptFile::from_parts(receipt, settlement, row.manifest.as_deref())
+        .and_then(|file| match &row.log {
+            Some(proof) => file.with_log_text(proof),
+            None => Ok(file),
+        })
         .context("the stored receipt cannot be read")
 }

@@ -14,7 +14,8 @@ use std::{
 use base::Timestamp;
 use futures_util::future::join_all;
 use identity::IdentityKey;
-use ledger::{BATCH_LEAVES_MAX, Receipt, Settlement, SettlementCore, sign_batch};
+use ledger::{BATCH_LEAVES_MAX, Head, Receipt, Settlement, SettlementCore, sign_batch};
+use service::witness::LogWitness;
 use spool::{Answer, Inbound, Signature};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -56,10 +57,15 @@ impl Drop for UnderWay {
 
 impl Signer {
     /// Starts the signing task; it ends when the last handle is dropped.
-    pub fn start(identity: Arc<IdentityKey>, inbound: Inbound, tasks: &mut service::Tasks) -> Self {
+    pub fn start(
+        identity: Arc<IdentityKey>,
+        witnesses: Vec<Arc<LogWitness>>,
+        inbound: Inbound,
+        tasks: &mut service::Tasks,
+    ) -> Self {
         let (queue, ended) = mpsc::channel(QUEUE_MAX);
         let under_way = Arc::new(AtomicUsize::new(0));
-        tasks.spawn("signer", run(identity, inbound, ended, Arc::clone(&under_way)));
+        tasks.spawn("signer", run(identity, witnesses, inbound, ended, Arc::clone(&under_way)));
         Self { queue, under_way }
     }
 
@@ -81,6 +87,7 @@ impl Signer {
 
 async fn run(
     identity: Arc<IdentityKey>,
+    witnesses: Vec<Arc<LogWitness>>,
     inbound: Inbound,
     mut queue: mpsc::Receiver<Ended>,
     under_way: Arc<AtomicUsize>,
@@ -95,14 +102,16 @@ async fn run(
                 Ok(None) | Err(_) => break,
             }
         }
-        settle(&identity, &inbound, batch).await;
+        // What we have seen of relays' logs goes with it, for the senders to compare.
+        let heads = witnesses.iter().filter_map(|witness| witness.head()).collect();
+        settle(&identity, &inbound, batch, heads).await;
     }
     Ok(())
 }
 
 /// The order of durable writes: answers, signature, receipts; then whoever waits may speak. What could
 /// not be recorded is not signed.
-async fn settle(identity: &Arc<IdentityKey>, inbound: &Inbound, mut batch: Vec<Ended>) {
+async fn settle(identity: &Arc<IdentityKey>, inbound: &Inbound, mut batch: Vec<Ended>, heads: Vec<Head>) {
     let now = Timestamp::now();
     // Together, so that they share a transaction.
     let recorded = join_all(batch.iter_mut().map(|ended| {
@@ -134,7 +143,7 @@ async fn settle(identity: &Arc<IdentityKey>, inbound: &Inbound, mut batch: Vec<E
         return;
     }
     let cores = ready.iter().map(|ended| ended.core.clone()).collect();
-    let Some(signed) = sign(identity, cores).await else { return };
+    let Some(signed) = sign(identity, cores, heads).await else { return };
     let receipts =
         signed.iter().filter(|settlement| finals.contains(&settlement.delivery())).map(signature).collect();
     if !finals.is_empty()
@@ -158,9 +167,13 @@ fn signature(settlement: &Settlement) -> Signature {
 }
 
 /// Signing is CPU work of some milliseconds: not on a task that others wait for.
-async fn sign(identity: &Arc<IdentityKey>, cores: Vec<SettlementCore>) -> Option<Vec<Settlement>> {
+async fn sign(
+    identity: &Arc<IdentityKey>,
+    cores: Vec<SettlementCore>,
+    heads: Vec<Head>,
+) -> Option<Vec<Settlement>> {
     let identity = Arc::clone(identity);
-    match tokio::task::spawn_blocking(move || sign_batch(&identity, &cores, &[])).await {
+    match tokio::task::spawn_blocking(move || sign_batch(&identity, &cores, &heads)).await {
         Ok(Ok(signed)) => Some(signed),
         Ok(Err(error)) => {
             error!(%error, "batch could not be signed");
@@ -186,7 +199,7 @@ pub async fn sign_left_over(identity: &Arc<IdentityKey>, inbound: &Inbound) -> a
             .iter()
             .map(|row| Receipt::decode(&row.receipt).map(|receipt| SettlementCore::for_receipt(&receipt)))
             .collect::<Result<Vec<_>, _>>()?;
-        let signed = sign(identity, cores)
+        let signed = sign(identity, cores, Vec::new())
             .await
             .ok_or_else(|| anyhow::anyhow!("answers of an earlier run cannot be signed"))?;
         inbound.signed(signed.iter().map(signature).collect(), Timestamp::now()).await?;

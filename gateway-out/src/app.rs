@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use base::{Digest, Timestamp};
 use identity::IdentityKey;
-use service::{LastReload, Reloads, Tasks, admin::Admin, expiry};
+use service::{LastReload, Reloads, Tasks, admin::Admin, expiry, witness::LogWitness};
 use spool::{IndexKey, Outbox, OutboxConfig, OutboxKey, RetryPolicy};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +59,8 @@ pub struct Shared {
     pub uplinks: Vec<Uplink>,
     /// Where what was deposited may still lie.
     pub relays: relays::Watch,
+    /// What is believed of each relay's log, in the order of the links.
+    pub witnesses: Vec<Arc<LogWitness>>,
     /// Counts of this run.
     pub counters: crate::status::Counters,
     /// How the last reload ended, if there was one.
@@ -85,9 +87,11 @@ impl Shared {
         *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 
-    /// The first relay that is connected.
+    /// The first relay that is connected and whose log has kept its promise.
     pub fn uplink(&self) -> Option<&Uplink> {
-        self.uplinks.iter().find(|uplink| uplink.is_connected())
+        let usable =
+            |(uplink, witness): &(&Uplink, &Arc<LogWitness>)| uplink.is_connected() && witness.is_trusted();
+        self.uplinks.iter().zip(&self.witnesses).find(usable).map(|(uplink, _)| uplink)
     }
 
     /// How the DICOM port accepts.
@@ -150,12 +154,15 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     })?;
     let (dispatch, orders) = Dispatch::new();
     let mut links = Vec::new();
-    let mut uplinks = Vec::new();
+    let (mut uplinks, mut witnesses) = (Vec::new(), Vec::new());
     for relay in &settings.relays {
         let config = UplinkConfig::new(relay.address.to_string(), relay.card.clone(), &settings.own.identity);
         let (uplink, events, task) = Uplink::start(config);
+        let (log, own) = (relay.card.log.clone(), Arc::clone(&settings.own.log_key));
+        let witness = Arc::new(LogWitness::open(&settings.outbox.dir, &relay.name, log, own)?);
+        witnesses.push(Arc::clone(&witness));
         uplinks.push(uplink.clone());
-        links.push((relay.name.clone(), uplink, events, task));
+        links.push((relay.name.clone(), uplink, witness, events, task));
     }
     let sessions =
         Sessions::new(Arc::clone(&settings.own.identity), settings.routes.iter().map(|route| route.id));
@@ -175,6 +182,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         strays: Strays::default(),
         relays,
         uplinks,
+        witnesses,
         counters: crate::status::Counters::default(),
         last_reload: Mutex::default(),
     });
@@ -185,11 +193,12 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     sending.spawn("dispatch", dispatch::run(Arc::clone(&shared), orders, sending.token()));
     let mut signing = Tasks::new();
     let identity = Arc::clone(shared.identity());
-    signing.spawn("countersign", countersign::run(identity, to_sign, signing.token()));
+    let countersigning = countersign::run(identity, shared.witnesses.clone(), to_sign, signing.token());
+    signing.spawn("countersign", countersigning);
     answering.spawn("flights", flights::run(Arc::clone(&shared), answering.token()));
     let mut link_tasks = Vec::new();
-    for (place, (name, uplink, events, task)) in links.into_iter().enumerate() {
-        let settling = settle::run(Arc::clone(&shared), (place, name.clone()), uplink, events);
+    for (place, (name, uplink, witness, events, task)) in links.into_iter().enumerate() {
+        let settling = settle::run(Arc::clone(&shared), (place, name.clone()), (uplink, witness), events);
         answering.spawn(format!("settle {name}"), settling);
         link_tasks.push(task);
     }

@@ -21,7 +21,7 @@ use service::{
     own::Own,
     ports,
     receipt::{self, CardFiles},
-    telemetry,
+    telemetry, witness,
 };
 use spool::{Outbox, Queue, State};
 use tokio_util::sync::CancellationToken;
@@ -63,6 +63,9 @@ enum Command {
     Queue(QueueCommand),
     /// Tell the whole life of an instance, series, study, accession number, patient id or delivery.
     Why(WhyArgs),
+    /// Decide about a relay.
+    #[command(subcommand)]
+    Relay(RelayCommand),
     /// List, show and verify receipts.
     #[command(subcommand)]
     Receipt(ReceiptCommand),
@@ -193,6 +196,20 @@ struct WhyArgs {
 }
 
 #[derive(Debug, Subcommand)]
+enum RelayCommand {
+    /// Use a relay again whose log broke its promise. The decision is kept with the reason.
+    Trust {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// The relay's name.
+        name: Name,
+        /// Why, in your words. No patient data.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum ReceiptCommand {
     /// List all receipts.
     List(JsonArgs),
@@ -250,6 +267,7 @@ fn run(command: Command) -> Result<()> {
             Command::Queue(command) => queue_command(command).await,
             Command::Why(args) => why(&args).await,
             Command::Receipt(command) => receipt_command(command).await,
+            Command::Relay(command) => relay_command(&command),
         }
     })
 }
@@ -550,6 +568,16 @@ async fn print_hindrances<'a>(
     }
     for line in hindered::by_relays(load(config)?.config.admin.listen).await {
         println!("{line}");
+    }
+    Ok(())
+}
+
+fn relay_command(RelayCommand::Trust { config, name, reason }: &RelayCommand) -> Result<()> {
+    let loaded = config::load::<Config>(&config.config, config::ENVIRONMENT_PREFIX)?;
+    let dir = loaded.resolve(&loaded.config.outbox.dir);
+    match witness::trust_again(&dir, name, reason, Timestamp::now())? {
+        Some(distrust) => println!("relay {name} is used again; it was not, because {distrust}"),
+        None => println!("relay {name} was not out of use"),
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ mod hindered;
 pub mod init;
 pub mod intake;
 pub mod lanes;
+mod logbook;
 pub mod pipeline;
 pub mod queue;
 pub mod receipts;

@@ -33,6 +33,7 @@ pub fn receipt_json(receipt: &Receipt) -> Value {
         "level": receipt.level,
         "answered_at": receipt.answered_at,
         "stored_at": receipt.stored_at,
+        "logged": receipt.log.is_some(),
     })
 }
 
@@ -50,6 +51,10 @@ pub fn receipt_line(receipt: &Receipt) -> String {
 /// The file that stands alone.
 pub fn file(receipt: &Receipt) -> Result<ReceiptFile> {
     ReceiptFile::from_parts(&receipt.receipt, &receipt.settlement, Some(&receipt.manifest))
+        .and_then(|file| match &receipt.log {
+            Some(proof) => file.with_log_text(proof),
+            None => Ok(file),
+        })
         .context("the stored receipt cannot be read")
 }
 

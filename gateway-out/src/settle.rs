@@ -12,8 +12,13 @@ use ledger::{
     Class, DeferReason, Deferred, Expectation, Manifest, ManifestCore, NackReason, Outcome, Party,
     ReceiptFile, RootCache, Settlement,
 };
+use service::witness::LogWitness;
 use spool::{Deferral, Delivery, DeliveryError, Loss, NewReceipt, Progress, Step};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
 use tracing::{debug, error, info, warn};
 use transport::{Uplink, UplinkEvent};
 use wire::NoticeKind;
@@ -21,7 +26,9 @@ use wire::NoticeKind;
 use crate::{
     app::Shared,
     dispatch::Sealing,
-    flights, relays,
+    flights,
+    logbook::{self, Logbook},
+    relays,
     routes::Route,
     strays::{self, Worth},
     waiting::Verdict,
@@ -34,22 +41,48 @@ const AT_ONCE_MAX: usize = 256;
 pub async fn run(
     shared: Arc<Shared>,
     (place, relay): (usize, Name),
-    uplink: Uplink,
+    (uplink, witness): (Uplink, Arc<LogWitness>),
     mut events: mpsc::Receiver<UplinkEvent>,
 ) -> Result<(), std::io::Error> {
     let cache = Arc::new(Mutex::new(RootCache::default()));
     let mut handling = JoinSet::new();
-    while let Some(event) = events.recv().await {
+    let (mut boot, mut trusted) = (None, witness.is_trusted());
+    let mut logbook = Logbook::new(Arc::clone(&shared), relay.clone(), uplink.clone(), Arc::clone(&witness));
+    let mut turns = interval(logbook::TURN);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            _ = turns.tick() => {
+                logbook.turn().await;
+                // One that is not trusted counts as one that is away: what lies there goes elsewhere, if there is another.
+                if std::mem::replace(&mut trusted, witness.is_trusted()) != trusted {
+                    match boot.filter(|_| trusted) {
+                        Some(boot) => relays::connected(&shared, place, boot).await,
+                        None => relays::disconnected(&shared, place),
+                    }
+                }
+                continue;
+            }
+        };
+        let Some(event) = event else { break };
         while handling.len() >= AT_ONCE_MAX {
             handling.join_next().await;
         }
         while handling.try_join_next().is_some() {}
         match event {
-            UplinkEvent::Connected { boot } => {
+            UplinkEvent::Connected { boot: run } => {
                 info!(%relay, "relay connected");
-                relays::connected(&shared, place, boot).await;
+                boot = Some(run);
+                if trusted {
+                    relays::connected(&shared, place, run).await;
+                }
+                logbook.connected().await;
             }
+            UplinkEvent::LogHead(head) => logbook.head(head).await,
+            UplinkEvent::Logged(logged) => logbook.logged(logged),
             UplinkEvent::Disconnected => {
+                boot = None;
                 warn!(%relay, "relay disconnected; without another one instances wait in the outbox");
                 relays::disconnected(&shared, place);
             }
@@ -68,7 +101,10 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
         UplinkEvent::Settlement { delivery, attempt, .. }
         | UplinkEvent::Notice { delivery, attempt, .. }
         | UplinkEvent::Collected { delivery, attempt } => (*delivery, *attempt),
-        UplinkEvent::Connected { .. } | UplinkEvent::Disconnected => return,
+        UplinkEvent::Connected { .. }
+        | UplinkEvent::Disconnected
+        | UplinkEvent::LogHead(_)
+        | UplinkEvent::Logged(_) => return,
     };
     // Asked before the row: what is not live any more has its row, or will never have one.
     let live = shared.dispatch.is_live(delivery) || shared.waiting.sealing(delivery).is_some();
@@ -190,6 +226,12 @@ impl Answer<'_> {
         {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             settlement.verify_cached(&self.route.receiver.identity, &mut cache)?;
+        }
+        // Where the receiver was shown another log than we, the settlement is good all the same: the relay is not.
+        for witness in &self.shared.witnesses {
+            if let Err(error) = witness.compare(&settlement.proof.heads) {
+                debug!(%error, "the receiver's view of a relay's log");
+            }
         }
         let attempt = settlement.attempt();
         let unknown = matches!(settlement.class(), Class::Nack(reason) if asks_for_new_session(reason));

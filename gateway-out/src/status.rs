@@ -44,8 +44,12 @@ impl Counters {
     }
 }
 
-/// Ready is: the outbox takes instances. A relay that is away makes them wait and is no reason to refuse them.
+/// Ready is: the outbox takes instances, and no relay's log broke its promise. A relay that is away makes them wait and is no reason to refuse them.
 pub fn readiness(shared: &Shared) -> Readiness {
+    let broken = shared.settings.relays.iter().zip(&shared.witnesses);
+    if let Some((relay, distrust)) = broken.filter_map(|(relay, log)| Some((relay, log.distrust()?))).next() {
+        return Readiness::NotReady(format!("relay {} is not used: {distrust}", relay.name));
+    }
     match shared.outbox.health() {
         Ok(()) => Readiness::Ready,
         Err(error) => Readiness::NotReady(error.to_string()),
@@ -54,8 +58,12 @@ pub fn readiness(shared: &Shared) -> Readiness {
 
 /// The JSON of `/status`.
 pub async fn status(shared: &Shared) -> Value {
-    let relays = shared.settings.relays.iter().zip(&shared.uplinks).map(|(relay, uplink)| {
-        json!({ "name": relay.name, "address": relay.address, "connected": uplink.is_connected(), "refused": uplink.refusal() })
+    let links = shared.uplinks.iter().zip(&shared.witnesses);
+    let relays = shared.settings.relays.iter().zip(links).map(|(relay, (uplink, witness))| {
+        json!({
+            "name": relay.name, "address": relay.address, "connected": uplink.is_connected(),
+            "refused": uplink.refusal(), "log": witness.json(),
+        })
     });
     let counters = &shared.counters;
     let last_reload = shared.last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone();

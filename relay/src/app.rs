@@ -3,7 +3,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base::{BootId, DeliveryId, Digest, EpochId, Timestamp, random_bytes};
+use base::{BootId, EpochId, Timestamp, random_bytes};
 use identity::PeerCard;
 use ledger::log::{EntryKind, Salt};
 use serde_json::{Value, json};
@@ -15,18 +15,19 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use transport::{
     ConnectionId, ListenError, RelayConfig, RelayEvent, RelayLink, RelayListener, Timing, TlsIdentity,
 };
+use wire::{RecipientFrame, Role, SenderFrame, ToRecipient, ToSender};
 
 use crate::admission::LiveKeys;
 use crate::http;
-use crate::log::{Log, LogView};
+use crate::log::{HandBackError, HandedBack, Log, LogView, Telling, Witnesses};
 use crate::proofs::LedgerCheck;
 use crate::reload::{self, Read};
 use crate::settings::{Directory, Settings};
-use crate::vault::{Command, Input, Vault};
+use crate::vault::{Command, Input, Record, Vault};
 
 /// Events handled before the other branches of the loop get their turn.
 const EVENTS_PER_TURN: usize = 64;
@@ -100,7 +101,17 @@ pub async fn run(
     let log = Log::new(log_key, EpochId(random_bytes()), log, Instant::now(), Timestamp::now());
     info!(origin = %log.origin(), "log begins");
     let admitted = Admitted { own: card, keys, directory, reload: None };
-    let mut relay = Relay { vault, log, views, links: HashMap::new(), events, asked, reading, admitted };
+    let mut relay = Relay {
+        vault,
+        log,
+        witnesses: Witnesses::default(),
+        links: HashMap::new(),
+        events,
+        asked,
+        views,
+        reading,
+        admitted,
+    };
     tokio::select! {
         () = relay.serve() => warn!("the QUIC listener ended by itself"),
         () = shutdown.cancelled() => {
@@ -121,6 +132,7 @@ pub async fn run(
 struct Relay {
     vault: Vault<LedgerCheck>,
     log: Log,
+    witnesses: Witnesses,
     links: HashMap<ConnectionId, RelayLink>,
     events: mpsc::Receiver<RelayEvent>,
     asked: mpsc::Receiver<oneshot::Sender<Value>>,
@@ -163,7 +175,10 @@ impl Relay {
             () = sleep_until(deadline) => {
                 let now = Instant::now();
                 self.handle(Input::Tick, now);
-                self.log.checkpoint(now, Timestamp::now());
+                if self.log.checkpoint(now, Timestamp::now()).is_some() {
+                    let tellings = self.witnesses.head(&self.log.view());
+                    self.tell(tellings);
+                }
             }
             Some(question) = self.asked.recv() => {
                 let _ = question.send(self.status());
@@ -199,6 +214,8 @@ impl Relay {
         let answer = Ok(
             json!({ "tenants": directory.len() - revoked, "revoked": revoked, "connections_closed": closed }),
         );
+        let keys = self.admitted.keys.keys();
+        self.witnesses.retain(|(peer, role)| keys.admits(peer, *role));
         self.admitted.directory = directory;
         self.admitted.reload = Some(LastReload::now(&answer));
         request.answer(answer);
@@ -224,11 +241,24 @@ impl Relay {
             RelayEvent::Connected { peer, role, link } => {
                 let connection = link.id();
                 self.links.insert(connection, link);
-                Input::Connected { connection, peer, role }
+                self.handle(Input::Connected { connection, peer, role }, now);
+                let tellings = self.witnesses.connected(connection, (peer, role), &self.log.view());
+                self.tell(tellings.into_iter().map(|telling| (connection, role, telling)).collect());
+                return;
             }
             RelayEvent::Disconnected { connection } => {
                 self.handle(Input::Disconnected { connection }, now);
                 self.links.remove(&connection);
+                self.witnesses.disconnected(connection);
+                return;
+            }
+            RelayEvent::FromSender { connection, frame: SenderFrame::Witness { checkpoint } }
+            | RelayEvent::FromRecipient { connection, frame: RecipientFrame::Witness { checkpoint } } => {
+                return self.witnessed(connection, &checkpoint);
+            }
+            RelayEvent::FromSender { connection, frame: SenderFrame::Resubmit { .. } }
+                if !self.witnesses.may_resubmit(connection, now) =>
+            {
                 return;
             }
             RelayEvent::FromSender { connection, frame } => Input::FromSender { connection, frame },
@@ -264,7 +294,7 @@ impl Relay {
             | Command::Finish(connection, _, _)
             | Command::Reset(connection, _)
             | Command::Close(connection, _) => *connection,
-            Command::Log(kind, delivery, digest) => return self.record(*kind, delivery, digest),
+            Command::Log(record) => return self.record(record),
         };
         let Some(link) = self.links.get_mut(&connection) else { return };
         match command {
@@ -281,18 +311,78 @@ impl Relay {
     }
 
     /// Appends to the log. A full one is closed first, and the next begins.
-    fn record(&mut self, kind: EntryKind, delivery: &DeliveryId, digest: &Digest) {
+    fn record(&mut self, record: &Record) {
         let wall = Timestamp::now();
         if self.log.is_full() {
             let last = self.log.roll(EpochId(random_bytes()), Instant::now(), wall);
             let closed = &last.checkpoint().head().origin;
             info!(%closed, size = last.size(), origin = %self.log.origin(), "log full: another epoch begins");
+            let tellings = self.witnesses.epoch_ended(&last);
+            self.tell(tellings);
         }
+        let Record { kind, delivery, attempt, digest, sender, recipient } = record;
         let salt = Salt(random_bytes());
         match kind {
+            // Only what is settled is proved to the gateways.
             EntryKind::Accepted => drop(self.log.accepted(delivery, digest, salt, wall)),
-            EntryKind::Settled => drop(self.log.settled(delivery, digest, salt, wall)),
+            EntryKind::Settled => {
+                let place = self.log.settled(delivery, digest, salt, wall);
+                let peers = [(*sender, Role::Sender), (*recipient, Role::Recipient)];
+                self.witnesses.settled(peers, *delivery, *attempt, place);
+            }
             EntryKind::Linked => {}
+        }
+    }
+
+    /// A gateway says which head of this log, or of an earlier one of ours, it believes.
+    fn witnessed(&mut self, connection: ConnectionId, text: &str) {
+        if text.len() > wire::CHECKPOINT_BYTES_MAX {
+            return;
+        }
+        let Some(peer) = self.witnesses.may_speak(connection) else { return };
+        let keys = self.admitted.keys.keys();
+        let Some(card) = keys.cards().iter().find(|card| card.identity.fingerprint() == peer.0) else {
+            return;
+        };
+        let cosigned = card.log.as_ref().and_then(|key| self.log.cosigned(text, &card.name, key).ok());
+        let size = match cosigned {
+            Some(cosigned) => Some(cosigned.size),
+            // Of an earlier epoch, or with no cosignature that we can verify.
+            None => match self.log.handed_back(text, Timestamp::now()) {
+                Ok(HandedBack::Known(size)) => Some(size),
+                Ok(HandedBack::Linked(entry)) => {
+                    info!(gateway = %card.name, entry, "a head of an earlier epoch was handed back, and linked");
+                    None
+                }
+                Ok(HandedBack::Older) => None,
+                Err(error @ HandBackError::Foreign(_)) => {
+                    error!(gateway = %card.name, %error, "a head of our log that we never signed");
+                    None
+                }
+                Err(error) => {
+                    warn!(gateway = %card.name, %error, "a head was handed back that is none of ours");
+                    None
+                }
+            },
+        };
+        if let Some(size) = size {
+            let tellings = self.witnesses.believed(&peer, size, &self.log.view());
+            self.tell(tellings.into_iter().map(|telling| (connection, peer.1, telling)).collect());
+        }
+    }
+
+    fn tell(&mut self, tellings: Vec<(ConnectionId, Role, Telling)>) {
+        for (connection, role, telling) in tellings {
+            self.execute(match (role, telling) {
+                (Role::Sender, Telling::Head(head)) => Command::ToSender(connection, ToSender::LogHead(head)),
+                (Role::Sender, Telling::Logged(at)) => Command::ToSender(connection, ToSender::Logged(at)),
+                (Role::Recipient, Telling::Head(head)) => {
+                    Command::ToRecipient(connection, ToRecipient::LogHead(head))
+                }
+                (Role::Recipient, Telling::Logged(at)) => {
+                    Command::ToRecipient(connection, ToRecipient::Logged(at))
+                }
+            });
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Appending is cheap; signing is not, so heads are signed in batches: at most one an interval, and only for a log that has grown.
 
 mod view;
+mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use ledger::log::{
 use thiserror::Error;
 
 pub use view::{EntryView, LogView};
+pub use witnesses::{Peer, Telling, Witnesses};
 
 /// Earlier epochs whose last heads are remembered, and linked.
 const PREVIOUS_MAX: usize = 16;
@@ -60,8 +62,8 @@ pub struct Cosigned {
 /// What became of a checkpoint that a gateway handed back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandedBack {
-    /// It is of this epoch and was known.
-    Known,
+    /// It is of this epoch, of this size, and was known.
+    Known(u64),
     /// It is of an earlier epoch and its highest so far: linked by this entry.
     Linked(u64),
     /// It is of an earlier epoch, of which a higher one is known, or of one too many.
@@ -96,6 +98,8 @@ pub struct Log {
     tree: LogTree,
     times: Column<Timestamp>,
     head: Checkpoint,
+    /// The head's text as we signed it: without what gateways add, which has no bound.
+    text: Arc<str>,
     signed: Instant,
     signed_wall: Timestamp,
     cosigners: BTreeMap<Name, Cosigned>,
@@ -117,6 +121,7 @@ impl Log {
             epoch,
             tree,
             times: Column::default(),
+            text: head.to_text().into(),
             head,
             signed: now,
             signed_wall: wall,
@@ -226,7 +231,7 @@ impl Log {
         let head = checkpoint.head();
         if epoch == self.epoch {
             self.check_own(head)?;
-            return Ok(HandedBack::Known);
+            return Ok(HandedBack::Known(head.size));
         }
         if self.closed.contains(&epoch) {
             return Ok(HandedBack::Older);
@@ -263,7 +268,7 @@ impl Log {
         LogView::new(
             self.tree.clone(),
             self.times.clone(),
-            self.head.clone(),
+            (self.epoch, self.head.clone(), self.text.clone()),
             self.signed_wall,
             self.key.public().clone(),
             self.cosigners.clone(),
@@ -288,6 +293,7 @@ impl Log {
 
     fn sign(&mut self, now: Instant, wall: Timestamp) {
         self.head = sign(&self.key, self.epoch, &self.tree, wall);
+        self.text = self.head.to_text().into();
         (self.signed, self.signed_wall) = (now, wall);
     }
 

@@ -34,7 +34,7 @@ use wire::{
     Transfer,
 };
 
-pub use messages::{Command, Input};
+pub use messages::{Command, Input, Record};
 pub use policy::{Limits, Policy, Rates, Tenant};
 pub use status::{Counters, Status, TenantStatus};
 
@@ -255,6 +255,11 @@ impl<C: SettlementCheck> Vault<C> {
                     );
                 }
             }
+            // Of the log, not of custody.
+            SenderFrame::Witness { .. } => {}
+            SenderFrame::Resubmit { recipient, delivery, attempt, settlement } => {
+                self.resubmit(Key { sender, delivery }, recipient, attempt, &settlement);
+            }
             SenderFrame::Abandon { transfer } => {
                 if let Some(key) = self.arriving(connection, transfer) {
                     self.counters.abandoned += 1;
@@ -284,6 +289,8 @@ impl<C: SettlementCheck> Vault<C> {
                 self.settle(recipient, Key { sender, delivery }, answer);
             }
             RecipientFrame::Renew { transfers } => self.renew(recipient, &transfers, now),
+            // Of the log, not of custody.
+            RecipientFrame::Witness { .. } => {}
             RecipientFrame::Release { transfer } => self.release(recipient, transfer, now),
         }
     }
@@ -331,9 +338,27 @@ impl<C: SettlementCheck> Vault<C> {
         debug!(delivery = %key.delivery.short(), %attempt, "settled");
         self.counters.settlements += 1;
         if let (Verdict::Final(receipt), true) = (verdict, news) {
-            self.commands.push(Command::Log(EntryKind::Settled, key.delivery, receipt));
+            self.log_settled(&key, recipient, attempt, receipt);
         }
         self.answer(key, flow, attempt, answers::Kind::Settlement { settlement, record });
+    }
+
+    /// A settlement whose proof never came to its sender is logged again, and changes nothing else.
+    fn resubmit(&mut self, key: Key, recipient: Fingerprint, attempt: Attempt, settlement: &[u8]) {
+        if !self.policy.may_deposit(&key.sender, &recipient) || settlement.len() > wire::SETTLEMENT_BYTES_MAX
+        {
+            return;
+        }
+        if let Some(Verdict::Final(receipt)) = self.check.check(&recipient, key.delivery, attempt, settlement)
+        {
+            self.log_settled(&key, recipient, attempt, receipt);
+        }
+    }
+
+    fn log_settled(&mut self, key: &Key, recipient: Fingerprint, attempt: Attempt, digest: Digest) {
+        let Key { sender, delivery } = *key;
+        let kind = EntryKind::Settled;
+        self.commands.push(Command::Log(Record { kind, delivery, attempt, digest, sender, recipient }));
     }
 
     fn cancel(&mut self, key: Key, attempt: Attempt, recipient: Fingerprint) {

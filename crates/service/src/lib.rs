@@ -20,6 +20,7 @@ mod reload;
 mod tasks;
 pub mod telemetry;
 pub mod text;
+pub mod witness;
 
 pub use backoff::Backoff;
 pub use reload::{LastReload, ReloadRequest, ReloadRequests, Reloaded, Reloads};

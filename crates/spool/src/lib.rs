@@ -18,6 +18,7 @@ mod error;
 mod faults;
 mod inbound;
 mod keys;
+mod log;
 mod outbox;
 mod record;
 mod retry;
@@ -35,6 +36,7 @@ pub use inbound::{
     Answer, Arrival, Inbound, InboundCounts, InboundRow, InboundState, Sent, Signature, UnsignedAnswer,
 };
 pub use keys::{IndexKey, OutboxKey};
+pub use log::NewLogProof;
 pub use outbox::{
     Applied, ChangedContent, Committed, Decision, Deferral, Loss, NewDelivery, NewObject, NewReceipt,
     NewUnspooled, Outbox, OutboxConfig, Placed, Progress, Queue, SealedFacts, Settled, Step,

@@ -371,6 +371,8 @@ pub struct Receipt {
     pub manifest: Vec<u8>,
     /// SHA-256 of the sealed body that the delivery's row names.
     pub body_digest: Digest,
+    /// The proof that the settlement is in the relay's log, once it came: a C2SP tlog-proof.
+    pub log: Option<String>,
 }
 
 /// Who does something by hand, and why. Both go into the audit table.

@@ -99,6 +99,10 @@ pub enum DownlinkEvent {
         /// For a receipt: a `ledger::Manifest`, not verified yet.
         manifest: Option<Vec<u8>>,
     },
+    /// A head of the relay's log.
+    LogHead(wire::LogHead),
+    /// Where a settlement stands in it.
+    Logged(wire::Logged),
     /// A sender's session ended.
     SessionClosed {
         /// Who.
@@ -208,6 +212,12 @@ impl Downlink {
         live.control.send(frame).await.map_err(|_| Unavailable)?;
         live.leases.settled(sender, delivery, attempt);
         Ok(())
+    }
+
+    /// Says which head of the relay's log we believe.
+    pub async fn witness(&self, checkpoint: String) -> Result<(), SendError> {
+        SendError::check("checkpoint", checkpoint.len(), wire::CHECKPOINT_BYTES_MAX)?;
+        self.send(RecipientFrame::Witness { checkpoint }).await
     }
 
     async fn send(&self, frame: RecipientFrame) -> Result<(), SendError> {
@@ -433,6 +443,8 @@ impl Session {
             ToRecipient::Acked { sender, delivery, attempt, manifest } => {
                 DownlinkEvent::Acked { sender, delivery, attempt, manifest: manifest.map(Into::into) }
             }
+            ToRecipient::LogHead(head) => DownlinkEvent::LogHead(head),
+            ToRecipient::Logged(logged) => DownlinkEvent::Logged(logged),
             ToRecipient::SessionClosed { sender, route, bytes } => {
                 DownlinkEvent::SessionClosed { sender, route, bytes: bytes.into() }
             }

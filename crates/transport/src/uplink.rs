@@ -71,6 +71,10 @@ pub enum UplinkEvent {
         /// Why.
         kind: NoticeKind,
     },
+    /// A head of the relay's log.
+    LogHead(wire::LogHead),
+    /// Where a settlement stands in it.
+    Logged(wire::Logged),
     /// The recipient has the whole body. Information only: left out when its owner is slow to take events.
     Collected {
         /// The delivery.
@@ -212,6 +216,24 @@ impl Uplink {
     ) -> Result<(), SendError> {
         SendError::check("session close", bytes.len(), wire::SESSION_CLOSE_BYTES_MAX)?;
         self.send(SenderFrame::SessionClose { recipient, route, bytes: bytes.into() }).await
+    }
+
+    /// Says which head of the relay's log we believe.
+    pub async fn witness(&self, checkpoint: String) -> Result<(), SendError> {
+        SendError::check("checkpoint", checkpoint.len(), wire::CHECKPOINT_BYTES_MAX)?;
+        self.send(SenderFrame::Witness { checkpoint }).await
+    }
+
+    /// Asks for a settlement to be logged again: its proof has not come.
+    pub async fn resubmit(
+        &self,
+        recipient: Fingerprint,
+        (delivery, attempt): (DeliveryId, Attempt),
+        settlement: Vec<u8>,
+    ) -> Result<(), SendError> {
+        SendError::check("settlement", settlement.len(), wire::SETTLEMENT_BYTES_MAX)?;
+        let settlement = settlement.into();
+        self.send(SenderFrame::Resubmit { recipient, delivery, attempt, settlement }).await
     }
 
     async fn send(&self, frame: SenderFrame) -> Result<(), SendError> {
@@ -387,6 +409,8 @@ impl Driver {
                 news.send_modify(|deposit| result = deposit.handle(&frame));
                 result.map(|()| None)
             }
+            ToSender::LogHead(head) => Ok(Some(UplinkEvent::LogHead(head))),
+            ToSender::Logged(logged) => Ok(Some(UplinkEvent::Logged(logged))),
             ToSender::Collected { delivery, attempt } => {
                 Ok(Some(UplinkEvent::Collected { delivery, attempt }))
             }

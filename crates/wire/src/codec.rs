@@ -116,8 +116,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        CloseCode, DeclineCode, Greeting, Hello, NoticeKind, RecipientFrame, RelayState, Role, SenderFrame,
-        ToRecipient, ToSender,
+        CloseCode, DeclineCode, Greeting, Hello, LogHead, Logged, NoticeKind, RecipientFrame, RelayState,
+        Role, SenderFrame, ToRecipient, ToSender,
     };
 
     fn octets() -> impl Strategy<Value = crate::Octets> {
@@ -173,7 +173,38 @@ mod tests {
                 route,
                 bytes
             }),
+            "\\PC{0,40}".prop_map(|checkpoint| SenderFrame::Witness { checkpoint }),
+            (peer(), delivery(), attempt(), octets()).prop_map(
+                |(recipient, delivery, attempt, settlement)| {
+                    SenderFrame::Resubmit { recipient, delivery, attempt, settlement }
+                }
+            ),
         ]
+    }
+
+    fn digests() -> impl Strategy<Value = Vec<Digest>> {
+        proptest::collection::vec(any::<[u8; 32]>().prop_map(Digest), 0..5)
+    }
+
+    fn log_head() -> impl Strategy<Value = LogHead> {
+        ("\\PC{0,40}", any::<u64>(), digests()).prop_map(|(checkpoint, from, consistency)| LogHead {
+            checkpoint,
+            from,
+            consistency,
+        })
+    }
+
+    fn logged() -> impl Strategy<Value = Logged> {
+        (delivery(), attempt(), any::<[u8; 16]>(), any::<(u64, u64)>(), digests()).prop_map(
+            |(delivery, attempt, salt, (index, size), path)| Logged {
+                delivery,
+                attempt,
+                salt,
+                index,
+                size,
+                path,
+            },
+        )
     }
 
     fn to_sender() -> impl Strategy<Value = ToSender> {
@@ -199,6 +230,8 @@ mod tests {
                     ToSender::Settlement { delivery, attempt, settlement, record }
                 }
             ),
+            log_head().prop_map(ToSender::LogHead),
+            logged().prop_map(ToSender::Logged),
         ]
     }
 
@@ -231,6 +264,7 @@ mod tests {
             proptest::collection::vec(any::<u64>(), 0..40)
                 .prop_map(|transfers| RecipientFrame::Renew { transfers }),
             any::<u64>().prop_map(|transfer| RecipientFrame::Release { transfer }),
+            "\\PC{0,40}".prop_map(|checkpoint| RecipientFrame::Witness { checkpoint }),
         ]
     }
 
@@ -267,6 +301,8 @@ mod tests {
                 route,
                 bytes
             }),
+            log_head().prop_map(ToRecipient::LogHead),
+            logged().prop_map(ToRecipient::Logged),
         ]
     }
 

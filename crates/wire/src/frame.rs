@@ -49,6 +49,43 @@ pub enum Greeting {
     },
 }
 
+/// A head of the relay's log, and the proof that it continues an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LogHead {
+    /// A C2SP checkpoint with the two signatures of its log; at most [`crate::CHECKPOINT_BYTES_MAX`].
+    #[n(0)]
+    pub checkpoint: String,
+    /// The size that the proof starts from: that of the last `Witness` of this epoch, else 0.
+    #[n(1)]
+    pub from: u64,
+    /// RFC 6962 consistency proof.
+    #[n(2)]
+    pub consistency: Vec<Digest>,
+}
+
+/// The place of a settlement in the relay's log, in the head of this size that was sent before.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Logged {
+    /// The delivery.
+    #[n(0)]
+    pub delivery: DeliveryId,
+    /// The attempt that was settled.
+    #[n(1)]
+    pub attempt: Attempt,
+    /// Opens the entry.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub salt: [u8; 16],
+    /// Which entry, from 0.
+    #[n(3)]
+    pub index: u64,
+    /// In the tree of so many entries.
+    #[n(4)]
+    pub size: u64,
+    /// RFC 6962 audit path.
+    #[n(5)]
+    pub path: Vec<Digest>,
+}
+
 /// What a sender says to the relay.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum SenderFrame {
@@ -140,6 +177,30 @@ pub enum SenderFrame {
         /// The body.
         #[n(0)]
         transfer: Transfer,
+    },
+    /// The latest head of the relay's log that this gateway believes, as the relay signed it and cosigned by the gateway. Said
+    /// at the beginning and after each new one; the relay proves its next head from there.
+    #[n(6)]
+    Witness {
+        /// A C2SP checkpoint; at most [`crate::CHECKPOINT_BYTES_MAX`].
+        #[n(0)]
+        checkpoint: String,
+    },
+    /// A settlement whose proof has not come: to be logged (again).
+    #[n(7)]
+    Resubmit {
+        /// Who signed it.
+        #[n(0)]
+        recipient: Fingerprint,
+        /// What it settles.
+        #[n(1)]
+        delivery: DeliveryId,
+        /// The attempt that it settles.
+        #[n(2)]
+        attempt: Attempt,
+        /// A `ledger::Settlement`.
+        #[n(3)]
+        settlement: Octets,
     },
 }
 
@@ -238,6 +299,12 @@ pub enum ToSender {
         #[n(3)]
         record: Octets,
     },
+    /// A head of the relay's log. What settles later is in a later one.
+    #[n(8)]
+    LogHead(#[n(0)] LogHead),
+    /// Where the settlement of a delivery of this gateway stands in the log.
+    #[n(9)]
+    Logged(#[n(0)] Logged),
 }
 
 /// What a recipient says to the relay.
@@ -311,6 +378,14 @@ pub enum RecipientFrame {
         /// The lease.
         #[n(0)]
         transfer: Transfer,
+    },
+    /// The latest head of the relay's log that this gateway believes, as the relay signed it and cosigned by the gateway. Said
+    /// at the beginning and after each new one; the relay proves its next head from there.
+    #[n(6)]
+    Witness {
+        /// A C2SP checkpoint; at most [`crate::CHECKPOINT_BYTES_MAX`].
+        #[n(0)]
+        checkpoint: String,
     },
 }
 
@@ -401,4 +476,10 @@ pub enum ToRecipient {
         #[n(2)]
         bytes: Octets,
     },
+    /// A head of the relay's log. What settles later is in a later one.
+    #[n(6)]
+    LogHead(#[n(0)] LogHead),
+    /// Where the settlement of a delivery of this gateway stands in the log.
+    #[n(7)]
+    Logged(#[n(0)] Logged),
 }

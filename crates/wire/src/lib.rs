@@ -17,6 +17,8 @@
 //!    │                        │ ◀──────────── Settlement  │  signed: only this burns the relay's copy
 //!    │ ◀─────────── Settlement│                           │
 //!    │ Ack ─────────────────▶ │Acked ───────────────────▶ │
+//!    │ ◀───── LogHead, Logged │LogHead, Logged ─────────▶ │  the settlement is in the relay's log
+//!    │ Witness ─────────────▶ │ ◀──────────────── Witness │  seen, consistent, cosigned
 //! ```
 //!
 //! One bidirectional stream, opened by the gateway, carries the frames; one unidirectional stream per
@@ -44,7 +46,9 @@ pub use codec::{FrameDecoder, FrameError, encode_frame};
 pub use collect::{Collect, CollectError};
 pub use custody::{Inflow, Outflow};
 pub use deposit::{Deposit, Verdict};
-pub use frame::{Greeting, Hello, Octets, RecipientFrame, SenderFrame, ToRecipient, ToSender, Transfer};
+pub use frame::{
+    Greeting, Hello, LogHead, Logged, Octets, RecipientFrame, SenderFrame, ToRecipient, ToSender, Transfer,
+};
 pub use shares::Shares;
 
 use thiserror::Error;
@@ -64,6 +68,8 @@ pub const BUNDLE_BYTES_MAX: usize = 16 * 1024;
 pub const BUNDLES_PER_FRAME_MAX: usize = 8;
 /// The longest manifest of an acknowledgement: two signatures and a path.
 pub const MANIFEST_BYTES_MAX: usize = 8 * 1024;
+/// The longest checkpoint, with the signatures of the log and of one gateway.
+pub const CHECKPOINT_BYTES_MAX: usize = 16 * 1024;
 /// The longest forwarded session close.
 pub const SESSION_CLOSE_BYTES_MAX: usize = 8 * 1024;
 /// Leases named by one `Renew` frame.

@@ -128,7 +128,7 @@ fn the_highest_head_of_an_earlier_epoch_is_linked_and_a_foreign_one_refused() {
     assert_eq!(log.view().previous().len(), 1);
     log.checkpoint(*START + SECOND, WALL);
     let own = log.head().to_text();
-    assert_eq!(log.handed_back(&own, WALL), Ok(HandedBack::Known));
+    assert_eq!(log.handed_back(&own, WALL), Ok(HandedBack::Known(log.head().head().size)));
 
     let mut twin = self::log(2);
     add(&mut twin, 2);

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use base::{Digest, Name, Timestamp};
+use base::{Digest, EpochId, Name, Timestamp};
 use identity::{LogPublic, SignatureType};
 use ledger::log::{Checkpoint, Column, Entry, LogTree, Tile, TreeHead};
 use serde::Serialize;
@@ -12,8 +13,10 @@ use super::Cosigned;
 pub struct LogView {
     tree: LogTree,
     times: Column<Timestamp>,
+    epoch: EpochId,
     head: Checkpoint,
     signed: Timestamp,
+    text: Arc<str>,
     key: LogPublic,
     cosigners: BTreeMap<Name, Cosigned>,
     previous: Vec<(TreeHead, u64)>,
@@ -40,13 +43,13 @@ impl LogView {
     pub(super) fn new(
         tree: LogTree,
         times: Column<Timestamp>,
-        head: Checkpoint,
+        (epoch, head, text): (EpochId, Checkpoint, Arc<str>),
         signed: Timestamp,
         key: LogPublic,
         cosigners: BTreeMap<Name, Cosigned>,
         previous: Vec<(TreeHead, u64)>,
     ) -> Self {
-        Self { tree, times, head, signed, key, cosigners, previous }
+        Self { tree, times, epoch, head, signed, text, key, cosigners, previous }
     }
 
     /// The signed head.
@@ -57,6 +60,16 @@ impl LogView {
     /// When it was signed, by this relay's clock.
     pub fn signed(&self) -> Timestamp {
         self.signed
+    }
+
+    /// Its text as it was signed, without cosignatures.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Of this epoch.
+    pub fn epoch(&self) -> EpochId {
+        self.epoch
     }
 
     /// Entries below the signed head.

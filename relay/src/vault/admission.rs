@@ -12,7 +12,7 @@ use wire::{CloseCode, DeclineCode, Inflow, RelayState, ToSender, Transfer};
 
 use super::held::Held;
 use super::state::overhead;
-use super::{Blob, Command, End, Flow, Key, Offered, Phase, SettlementCheck, Timer, Vault, answers};
+use super::{Blob, Command, End, Flow, Key, Offered, Phase, Record, SettlementCheck, Timer, Vault, answers};
 
 /// What a body of unknown or large size is granted first.
 const FIRST_GRANT_BYTES: u64 = 256 * 1024;
@@ -189,8 +189,14 @@ impl<C: SettlementCheck> Vault<C> {
         self.memory.charge(&key.sender, window + overhead);
         if let Some(blob) = self.blobs.get_mut(&key) {
             blob.reserved = window;
-            let header = Digest::of(&blob.header);
-            self.commands.push(Command::Log(EntryKind::Accepted, key.delivery, header));
+            self.commands.push(Command::Log(Record {
+                kind: EntryKind::Accepted,
+                delivery: key.delivery,
+                attempt: blob.attempt,
+                digest: Digest::of(&blob.header),
+                sender: key.sender,
+                recipient: blob.flow.recipient,
+            }));
             blob.phase = Phase::Receiving { connection, inflow: Inflow::new(transfer, size) };
             (blob.expires, blob.expiry) = (expires, Some(expires));
         }

@@ -1,4 +1,4 @@
-use base::{DeliveryId, Digest, Fingerprint};
+use base::{Attempt, DeliveryId, Digest, Fingerprint};
 use bytes::Bytes;
 use ledger::log::EntryKind;
 use transport::ConnectionId;
@@ -87,6 +87,23 @@ pub enum Input {
     Tick,
 }
 
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Admitted or settled.
+    pub kind: EntryKind,
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// That of its header or of its receipt.
+    pub digest: Digest,
+    /// Whose.
+    pub sender: Fingerprint,
+    /// For whom.
+    pub recipient: Fingerprint,
+}
+
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
@@ -104,8 +121,8 @@ pub enum Command {
     Finish(ConnectionId, Transfer, Digest),
     /// Reset it.
     Reset(ConnectionId, Transfer),
-    /// Write down that this became of a delivery; the digest is that of its header or of its receipt.
-    Log(EntryKind, DeliveryId, Digest),
+    /// Write down what became of a delivery.
+    Log(Record),
     /// Close a connection.
     Close(ConnectionId, CloseCode),
 }

@@ -197,8 +197,14 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
+    /// The next event that is not about the log.
     pub(crate) async fn next(&mut self) -> UplinkEvent {
-        soon("an uplink event", self.events.recv()).await.unwrap()
+        loop {
+            match soon("an uplink event", self.events.recv()).await.unwrap() {
+                UplinkEvent::LogHead(_) | UplinkEvent::Logged(_) => {}
+                event => return event,
+            }
+        }
     }
 
     /// The next event that is neither `Collected` nor `Disconnected` nor `Connected`.
@@ -244,7 +250,7 @@ impl Recipient {
     pub(crate) async fn next(&mut self) -> DownlinkEvent {
         loop {
             match soon("a downlink event", self.events.recv()).await.unwrap() {
-                DownlinkEvent::PrekeysLow { .. } => {}
+                DownlinkEvent::PrekeysLow { .. } | DownlinkEvent::LogHead(_) | DownlinkEvent::Logged(_) => {}
                 event => return event,
             }
         }

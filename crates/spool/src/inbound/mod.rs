@@ -13,6 +13,7 @@ use crate::{
     InboundError, OpenError, StoreError,
     db::{self, Db, JobError},
     faults::{Faults, Kind},
+    log::{self, NewLogProof, Receipts},
     outbox::IdPrefix,
 };
 
@@ -131,6 +132,12 @@ impl Inbound {
     ) -> Result<(), InboundError> {
         let run = move |connection: &Connection| rows::acked(connection, delivery, attempt, &manifest, now);
         self.change(Kind::InboundAcked, run).await
+    }
+
+    /// Proofs from a relay's log, beside the receipts that they are of.
+    pub async fn logged(&self, proofs: Vec<NewLogProof>) -> Result<(), InboundError> {
+        let run = move |connection: &Connection| Ok(log::store(connection, Receipts::Inbound, &proofs)?);
+        self.change(Kind::Progress, run).await
     }
 
     /// What is known of a delivery: a signed row answers a repeat on its header alone.

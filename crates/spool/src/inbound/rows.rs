@@ -139,6 +139,8 @@ pub struct InboundRow {
     pub settlement: Option<Vec<u8>>,
     /// The sender's countersignature; comes with the acknowledgement.
     pub manifest: Option<Vec<u8>>,
+    /// The proof that the settlement is in the relay's log, once it came: a C2SP tlog-proof.
+    pub log: Option<String>,
     /// When it was first seen.
     pub first_at: Timestamp,
     /// When the destination answered for good.
@@ -159,7 +161,9 @@ pub struct InboundCounts {
 }
 
 const COLUMNS: &str = "SELECT delivery, attempt, object, sender, route, destination, sop_class, data_len, state,
-    maybe_stored, repeats, outcome, status, level, receipt, record, settlement, manifest, first_at, answered_at, id FROM inbound ";
+    maybe_stored, repeats, outcome, status, level, receipt, record, settlement, manifest, first_at, answered_at, inbound.id,
+    l.proof || char(10) || char(10) || c.note FROM inbound LEFT JOIN logged l ON l.inbound_id = inbound.id
+    LEFT JOIN checkpoint c ON c.id = l.checkpoint_id ";
 
 fn inbound(row: &Row<'_>) -> rusqlite::Result<InboundRow> {
     let arrival = Arrival {
@@ -185,6 +189,7 @@ fn inbound(row: &Row<'_>) -> rusqlite::Result<InboundRow> {
         record: row.get(15)?,
         settlement: row.get(16)?,
         manifest: row.get(17)?,
+        log: row.get(21)?,
         first_at: Timestamp(column::number(row, 18)?),
         answered_at: column::time(row, 19)?,
     })
@@ -200,7 +205,7 @@ pub(crate) fn receipts(
     after: u64,
     limit: u32,
 ) -> rusqlite::Result<Vec<(u64, InboundRow)>> {
-    let condition = "WHERE settlement IS NOT NULL AND id > ?1 ORDER BY id LIMIT ?2";
+    let condition = "WHERE settlement IS NOT NULL AND inbound.id > ?1 ORDER BY inbound.id LIMIT ?2";
     let mut statement = connection.prepare_cached(&format!("{COLUMNS}{condition}"))?;
     let read = |row: &Row<'_>| Ok((column::number(row, 20)?, inbound(row)?));
     statement.query_map((length(after), limit), read)?.collect()
@@ -211,7 +216,7 @@ pub(crate) fn find(
     IdPrefix { first, last }: &IdPrefix,
     limit: u32,
 ) -> rusqlite::Result<Vec<InboundRow>> {
-    let condition = "WHERE delivery BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3";
+    let condition = "WHERE delivery BETWEEN ?1 AND ?2 ORDER BY inbound.id DESC LIMIT ?3";
     let mut statement = connection.prepare_cached(&format!("{COLUMNS}{condition}"))?;
     statement.query_map((first, last, limit), inbound)?.collect()
 }
@@ -221,7 +226,7 @@ pub(crate) fn in_state(
     state: InboundState,
     limit: u32,
 ) -> rusqlite::Result<Vec<InboundRow>> {
-    let condition = "WHERE state = ?1 AND state <= 5 ORDER BY id LIMIT ?2";
+    let condition = "WHERE state = ?1 AND state <= 5 ORDER BY inbound.id LIMIT ?2";
     let mut statement = connection.prepare_cached(&format!("{COLUMNS}{condition}"))?;
     statement.query_map((state.code(), limit), inbound)?.collect()
 }
@@ -270,6 +275,7 @@ pub(crate) fn attempt_sent(connection: &Connection, arrival: &Arrival, now: Time
         millis(now),
         length(arrival.data_len),
     ])?;
+    forget_proof(connection, arrival.delivery)?;
     if maybe_stored {
         count(connection, "repeats")?;
     }
@@ -363,7 +369,14 @@ pub(crate) fn answered(connection: &Connection, answer: &Answer, now: Timestamp)
         millis(answer.answered_at),
         millis(now),
     ])?;
+    forget_proof(connection, arrival.delivery)?;
     Ok(count(connection, answer.outcome.as_str())?)
+}
+
+/// A proof of an earlier attempt's receipt is none of this one's.
+fn forget_proof(connection: &Connection, delivery: DeliveryId) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM logged WHERE inbound_id = (SELECT id FROM inbound WHERE delivery = ?1)";
+    connection.prepare_cached(sql)?.execute([delivery.0]).map(drop)
 }
 
 pub(crate) fn unsigned(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<UnsignedAnswer>> {

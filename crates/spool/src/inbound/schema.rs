@@ -30,6 +30,12 @@ CREATE TABLE inbound(
     acked_at INTEGER
 ) STRICT;
 CREATE INDEX inbound_open ON inbound(state, id) WHERE state <= 5;
+CREATE TABLE checkpoint(id INTEGER PRIMARY KEY, note TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE logged(
+    inbound_id INTEGER PRIMARY KEY,
+    checkpoint_id INTEGER NOT NULL REFERENCES checkpoint(id),
+    proof TEXT NOT NULL
+) STRICT;
 CREATE TABLE inbound_tally(state INTEGER PRIMARY KEY, deliveries INTEGER NOT NULL) STRICT;
 CREATE TABLE inbound_total(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO inbound_total VALUES('repeats', 0), ('stored', 0), ('refused', 0);

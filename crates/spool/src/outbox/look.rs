@@ -201,7 +201,8 @@ pub(crate) fn receipts(
     parameters: &[&dyn ToSql],
 ) -> rusqlite::Result<Vec<Receipt>> {
     let sql = "SELECT r.id, d.delivery, r.attempt, r.outcome, r.status, r.level, r.answered_at, r.stored_at,
-        r.receipt, r.settlement, r.manifest, o.body_digest FROM receipt r JOIN delivery d ON d.id = r.delivery_id
+        r.receipt, r.settlement, r.manifest, o.body_digest, l.proof || char(10) || char(10) || c.note FROM receipt r
+        LEFT JOIN logged l ON l.receipt_id = r.id LEFT JOIN checkpoint c ON c.id = l.checkpoint_id JOIN delivery d ON d.id = r.delivery_id
         JOIN object o ON o.id = d.object_id ";
     let read = |row: &rusqlite::Row<'_>| {
         Ok(Receipt {
@@ -216,6 +217,7 @@ pub(crate) fn receipts(
             settlement: row.get(9)?,
             manifest: row.get(10)?,
             body_digest: Digest(row.get(11)?),
+            log: row.get(12)?,
         })
     };
     connection.prepare_cached(&format!("{sql}{condition}"))?.query_map(parameters, read)?.collect()

@@ -26,6 +26,7 @@ use crate::{
     db::{self, Db},
     disk::Disk,
     faults::{Faults, Kind},
+    log::{self, NewLogProof, Receipts},
 };
 
 pub(crate) use look::IdPrefix;
@@ -354,6 +355,12 @@ impl Outbox {
         now: Timestamp,
     ) -> Result<Settled, DeliveryError> {
         self.settle(receipt, now, deliver::settled_stored).await
+    }
+
+    /// Proofs from a relay's log, beside the receipts that they are of. What a power failure takes back is asked for again.
+    pub async fn logged(&self, proofs: Vec<NewLogProof>) -> Result<(), DeliveryError> {
+        let run = move |connection: &Connection| Ok(log::store(connection, Receipts::Outbox, &proofs)?);
+        self.change(Kind::Progress, run).await
     }
 
     /// A verified receipt that says refused: parks the delivery; without a body it ends there.

@@ -130,6 +130,14 @@ impl Queue {
         self.read(move |connection| look::history(connection, delivery)).await
     }
 
+    /// Of the latest receipts, those that no relay has proven to be in its log, the newest first.
+    pub async fn unlogged(&self, limit: u32) -> Result<Vec<Receipt>, StoreError> {
+        let condition =
+            "WHERE r.id > (SELECT coalesce(max(id), 0) FROM receipt) - 10000 AND l.receipt_id IS NULL
+            ORDER BY r.id DESC LIMIT ?1";
+        self.read(move |connection| look::receipts(connection, condition, params![limit])).await
+    }
+
     /// Receipts in the order in which they were stored, behind the sequence `after`.
     pub async fn receipts(&self, after: Option<u64>, limit: u32) -> Result<Vec<Receipt>, StoreError> {
         let after = after.map_or(0, length);

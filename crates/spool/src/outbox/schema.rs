@@ -111,6 +111,13 @@ CREATE TABLE receipt(
     UNIQUE(delivery_id, attempt)
 ) STRICT;
 
+CREATE TABLE checkpoint(id INTEGER PRIMARY KEY, note TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE logged(
+    receipt_id INTEGER PRIMARY KEY,
+    checkpoint_id INTEGER NOT NULL REFERENCES checkpoint(id),
+    proof TEXT NOT NULL
+) STRICT;
+
 CREATE TABLE act(
     id INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,

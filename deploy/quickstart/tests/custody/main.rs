@@ -19,6 +19,8 @@ mod order;
 #[cfg(test)]
 mod patient_data;
 #[cfg(test)]
+mod relay_log;
+#[cfg(test)]
 mod repeats;
 #[cfg(test)]
 mod respond_delivered;

@@ -13,7 +13,7 @@ fn plan(pacs: &Pacs, timeout_ms: u64) -> Plan {
         .out(move |config| config.retry.delivered_timeout = Span(Duration::from_millis(timeout_ms)))
 }
 
-/// Files of sealed bodies: everything below the outbox but the index and what belongs to it.
+/// Files of sealed bodies: everything below the outbox but the index, what belongs to it, and what is known of relays' logs.
 fn bodies(outbox: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(outbox).unwrap() {
@@ -21,7 +21,7 @@ fn bodies(outbox: &Path) -> Vec<String> {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
             found.extend(bodies(&path));
-        } else if !name.contains("index") && !name.contains("lock") {
+        } else if !["index", "lock", "log-of-"].iter().any(|other| name.contains(other)) {
             found.push(path.display().to_string());
         }
     }

@@ -59,6 +59,28 @@ fn each_admitted_body_and_each_final_answer_is_logged_once() {
     assert_eq!(world.logged.len(), 4);
 }
 
+#[test]
+fn what_its_sender_submits_again_is_logged_again_and_does_nothing_else() {
+    let mut world = World::connected(limits());
+    world.deposit(1, 1, 500);
+    world.told();
+    let before = (world.logged.len(), world.status());
+    let mut submit = |recipient: Fingerprint, signer: Fingerprint| {
+        world.sender_says(SenderFrame::Resubmit {
+            recipient,
+            delivery: delivery(1),
+            attempt: Attempt(1),
+            settlement: vec![signer.0[0]; 50].into(),
+        });
+        world.logged.len()
+    };
+    assert_eq!(submit(OTHER, OTHER), before.0, "of one it may not deposit for");
+    assert_eq!(submit(RECIPIENT, OTHER), before.0, "not signed by its recipient");
+    assert_eq!(submit(RECIPIENT, RECIPIENT), before.0 + 1);
+    assert_eq!(world.status(), before.1, "it burns nothing");
+    assert_eq!(world.told(), []);
+}
+
 /// The deposit key is (delivery, attempt): what an offer meets, and what it is told.
 #[test]
 fn an_offer_is_answered_by_what_is_there() {

@@ -13,7 +13,7 @@ use wire::{
     Transfer,
 };
 
-use crate::vault::{Command, Input, Limits, Policy, SettlementCheck, Status, Tenant, Vault, Verdict};
+use crate::vault::{Command, Input, Limits, Policy, Record, SettlementCheck, Status, Tenant, Vault, Verdict};
 
 pub(super) const MIB: u64 = 1024 * 1024;
 pub(super) const SENDER: Fingerprint = Fingerprint([1; 32]);
@@ -384,7 +384,7 @@ impl World {
                 self.heard.extend(self.downloads.remove(&transfer).map(|_| Heard::Reset));
             }
             Command::Close(connection, code) => self.closed.push((connection, code)),
-            Command::Log(kind, delivery, digest) => self.logged.push((kind, delivery, digest)),
+            Command::Log(Record { kind, delivery, digest, .. }) => self.logged.push((kind, delivery, digest)),
             _ => {}
         }
     }
@@ -412,6 +412,7 @@ impl World {
             ToSender::Notice { delivery, attempt, kind } => Told::Notice(delivery.0[0], attempt.0, kind),
             ToSender::Settlement { delivery, attempt, .. } => Told::Settlement(delivery.0[0], attempt.0),
             ToSender::Prekey { bundle, .. } => Told::Prekey(bundle.map(Into::into)),
+            ToSender::LogHead(_) | ToSender::Logged(_) => unreachable!("the vault knows nothing of the log"),
         };
         self.told.push(told);
     }
@@ -451,6 +452,9 @@ impl World {
             }
             ToRecipient::PrekeysLow { left, .. } => Heard::PrekeysLow(left),
             ToRecipient::SessionClosed { .. } => Heard::SessionClosed,
+            ToRecipient::LogHead(_) | ToRecipient::Logged(_) => {
+                unreachable!("the vault knows nothing of the log")
+            }
         };
         self.heard.push(heard);
     }

@@ -284,14 +284,23 @@ impl Bed {
         }
     }
 
+    /// Those of the preferred relay.
+    pub(crate) fn relay_settings(&self) -> relay::Settings {
+        self.settings_of(RELAYS[0])
+    }
+
+    fn settings_of(&self, relay: &str) -> relay::Settings {
+        let file = self.path(format!("{relay}.toml"));
+        let loaded = service::config::load::<relay::Config>(&file, "SLUIS_NOT_SET_").unwrap();
+        relay::Settings::check(&loaded).unwrap()
+    }
+
     pub(crate) async fn start_relay(&mut self) {
         self.start_relay_number(0).await;
     }
 
     pub(crate) async fn start_relay_number(&mut self, number: usize) {
-        let (file, address) = (self.path(format!("{}.toml", RELAYS[number])), self.relay_addresses[number]);
-        let loaded = service::config::load::<relay::Config>(&file, "SLUIS_NOT_SET_").unwrap();
-        let settings = relay::Settings::check(&loaded).unwrap();
+        let (settings, address) = (self.settings_of(RELAYS[number]), self.relay_addresses[number]);
         // One that was stopped a moment ago lets go of its port a moment later.
         let mut bound = None;
         until("the relay's port", async || {
@@ -403,6 +412,11 @@ impl Bed {
                 .all(|number| (status["relays"][number]["connected"] == true) == numbers.contains(&number))
         })
         .await;
+    }
+
+    /// gateway-out's `/status`.
+    pub(crate) async fn status_out(&self) -> serde_json::Value {
+        service::admin::fetch_status(self.admin_out).await.unwrap()
     }
 
     /// gateway-in's `/status`.
