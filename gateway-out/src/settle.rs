@@ -148,7 +148,7 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
     }
 }
 
-/// An answer for a delivery without a row: see [`strays`](crate::strays).
+/// An answer for a delivery without a row: see [`strays`].
 async fn stray(shared: &Shared, uplink: &Uplink, event: &UplinkEvent) {
     let (delivery, attempt, worth) = match event {
         UplinkEvent::Settlement { delivery, attempt, settlement, .. } => {
