@@ -3,7 +3,7 @@
 //! What it does not do: no disk, no clock, no random source, no decision about when a head is signed (the relay's
 //! `log` does that) or what follows from a misbehaving log (the gateways do that).
 //!
-//! Read first: [`LogTree`], [`Checkpoint`], [`judge`].
+//! Read first: [`LogTree`], [`Checkpoint`], [`judge()`].
 
 mod checkpoint;
 mod column;
