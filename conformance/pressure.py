@@ -108,7 +108,9 @@ def measure(make, directory: Path, handshakes: int = 200, slices: int = 100) -> 
         for one in (good, stalled, greedy):
             one.await_connected("gateway-in")
             one.await_connected("gateway-out")
-        # Nobody collects for the greedy one any more: what it deposits stays as long as it may.
+        # Nobody collects for the greedy one any more: what it deposits stays as long as it may. Its session has to be open
+        # by then: without a prekey nothing is addressed.
+        rate(greedy, lost, generate.study(directory / "g", 1, seed=39, side=64))
         greedy["gateway-in"].kill()
         rate(good, lively, generate.study(directory / "w", 10, seed=40, side=256))
         alone = rate(good, lively, generate.study(directory / "a", slices, seed=41, side=256))
