@@ -8,18 +8,41 @@ from pathlib import Path
 
 import pytest
 
-from harness import generate
+from harness import binaries, generate
 from harness.destinations import Absent, choose
 from harness.part10 import Instance
+from harness.peers import UnknownPeer, chosen
+from harness.report import Report, versions
 from harness.stack import Stack
 
 SLOW = os.environ.get("CONFORMANCE_SLOW") == "1"
-PEER = os.environ.get("PEER")
 _stacks_of = pytest.StashKey[list[Stack]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        chosen()
+    except UnknownPeer as unknown:
+        raise pytest.UsageError(str(unknown)) from None
+    if not hasattr(config, "workerinput") and not config.option.collectonly:
+        words = " ".join(config.invocation_params.args) or "everything"
+        peers = os.environ.get("PEER")
+        config.pluginmanager.register(Report(binaries.target() / "conformance-report.md", f"{words}{f', PEER={peers}' if peers else ''}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def what_was_tested(record_testsuite_property: Callable[[str, object], None]) -> None:
+    """Which build against which peers, in the JUnit file."""
+    for name, text in [*binaries.describe(), ("sources", binaries.tree())]:
+        record_testsuite_property(name, text)
+    for name, text in versions().items():
+        record_testsuite_property(f"peer {name}", text)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if title := item.get_closest_marker("check"):
+            item.user_properties += [("check", title.args[0]), ("peer", item.callspec.params["one"].name)]
         if "slow" in item.keywords and not SLOW:
             item.add_marker(pytest.mark.skip(reason="slow: set CONFORMANCE_SLOW=1 (conformance/big.py shows the same)"))
         if "root" in item.keywords and os.geteuid() != 0:
@@ -30,7 +53,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     report = yield
     if report.failed:
-        for stack in item.stash.get(_stacks_of, []):
+        shared = [item.funcargs["hub"].stack] if "hub" in item.funcargs else []
+        for stack in item.stash.get(_stacks_of, []) + shared:
             report.sections.append((f"logs of {stack.directory.name}", stack.logs()))
     return report
 
@@ -58,8 +82,9 @@ def peer(tmp_path: Path) -> Iterator[Callable[..., object]]:
     started = []
 
     def start(name: str, any_peer: bool = False, **options):
-        if any_peer and PEER:
-            name = PEER
+        named = [one.name for one in chosen()] if os.environ.get("PEER") else []
+        if any_peer and len(named) == 1:
+            [name] = named
         try:
             destination = choose(name, tmp_path, **options)
         except Absent as absent:

@@ -25,6 +25,8 @@ logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 _config.UNRESTRICTED_STORAGE_SERVICE = True
 # A file changed less than this ago may still be growing.
 WRITING_SECONDS = 0.2
+# After this a file that is not what was sent will not become so.
+WRITTEN_SECONDS = 20
 NON_PATIENT_CLASSES = sorted(set(_NON_PATIENT_OBJECT_CLASSES.values()))
 
 
@@ -160,19 +162,24 @@ class PynetdicomScp:
             event.assoc.abort()
             return 0x0110
         if isinstance(answer, int) and (answer == 0 or answer >> 12 == 0xB):
+            if self._keep:
+                part10.write(self._keep / f"{name}.dcm", str(request.AffectedSOPClassUID), name, syntax, bytes(view))
             with self._lock:
                 self.stored[name].append((syntax, digest))
                 self.originators[name] = (
                     request.MoveOriginatorApplicationEntityTitle,
                     request.MoveOriginatorMessageID,
                 )
-            if self._keep:
-                part10.write(self._keep / f"{name}.dcm", str(request.AffectedSOPClassUID), name, syntax, bytes(view))
         return answer
 
     def arrived(self) -> dict[str, tuple[str, str]]:
         with self._lock:
             return {name: copies[-1] for name, copies in self.stored.items()}
+
+    def files(self) -> dict[str, part10.Instance]:
+        """What has arrived, by SOP Instance UID, where `keep` was given."""
+        assert self._keep, "this receiver keeps no files"
+        return {one.sop_instance: one for one in part10.find(self._keep)}
 
     def logs(self) -> str:
         return f"pynetdicom {self.port}: {len(self.stored)} instances stored"
@@ -183,13 +190,14 @@ class Orthanc:
 
     name = "orthanc"
 
-    def __init__(self, directory: Path, ae: str = "ORTHANC") -> None:
+    def __init__(self, directory: Path, ae: str = "ORTHANC", **settings: object) -> None:
+        """`settings`: more of orthanc.json."""
         self.ae = ae
         self.port, self._http = free_ports(2), 0
         self._http = self.port + 1
         root = directory / f"orthanc-{self.port}"
         root.mkdir(parents=True)
-        settings = {
+        document = {
             "Name": "conformance",
             "StorageDirectory": str(root / "db"),
             "IndexDirectory": str(root / "db"),
@@ -204,9 +212,10 @@ class Orthanc:
             "StorageCompression": False,
             "OverwriteInstances": True,
             "Plugins": [],
+            **settings,
         }
         file = root / "orthanc.json"
-        file.write_text(json.dumps(settings))
+        file.write_text(json.dumps(document))
         self.process = Daemon(
             f"Orthanc {self.port}", [program("Orthanc"), file], root / "orthanc.log", self._ready, {"TCP_NODELAY": "1"}
         )
@@ -218,6 +227,16 @@ class Orthanc:
     def _get(self, path: str) -> bytes:
         with urllib.request.urlopen(f"http://{HOST}:{self._http}{path}", timeout=120) as answer:
             return answer.read()
+
+    def get(self, path: str) -> dict:
+        return json.loads(self._get(path))
+
+    def post(self, path: str, content: bytes | dict) -> dict:
+        """A file, or a request as JSON."""
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        request = urllib.request.Request(f"http://{HOST}:{self._http}{path}", data, method="POST")
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.load(answer)
 
     def _ready(self) -> bool:
         try:
@@ -237,16 +256,20 @@ class Orthanc:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def arrived(self) -> dict[str, tuple[str, str]]:
+    def files(self) -> dict[str, part10.Instance]:
+        """What has arrived, by SOP Instance UID."""
         found = {}
         for identifier in json.loads(self._get("/instances")):
-            copy = self.process.log.parent / "fetched.dcm"
+            copy = self.process.log.parent / f"{identifier}.dcm"
             with urllib.request.urlopen(f"http://{HOST}:{self._http}/instances/{identifier}/file", timeout=300) as answer:
                 with copy.open("wb") as file:
                     shutil.copyfileobj(answer, file, 1 << 20)
             instance = part10.read(copy)
-            found[instance.sop_instance] = (instance.transfer_syntax, instance.digest())
+            found[instance.sop_instance] = instance
         return found
+
+    def arrived(self) -> dict[str, tuple[str, str]]:
+        return {name: (one.transfer_syntax, one.digest()) for name, one in self.files().items()}
 
     def logs(self) -> str:
         return f"{self.process.name}:\n{tail(self.process.log)}"
@@ -255,7 +278,7 @@ class Orthanc:
 def wait_for_arrivals(destination, instances: list[part10.Instance], seconds: float, logs: Callable[[], str]) -> None:
     """Waits until every instance has arrived, and fails unless each data set is byte-identical in the same syntax.
 
-    A difference may be an instance that is still being written: it counts when it stays for some seconds.
+    A difference may be an instance that is still being written: it counts when it stays.
     """
     wanted = {one.sop_instance for one in instances}
     wait_until(
@@ -263,12 +286,11 @@ def wait_for_arrivals(destination, instances: list[part10.Instance], seconds: fl
         lambda: wanted <= destination.arrived().keys(),
         seconds,
         lambda: f"{len(wanted - destination.arrived().keys())} are missing\n{destination.logs()}\n{logs()}",
-        pause=0.3,
+        pause=0.1,
     )
-    for _ in range(5):
-        if not differences(destination, instances):
-            return
-        time.sleep(0.5)
+    deadline = time.monotonic() + WRITTEN_SECONDS
+    while differences(destination, instances) and time.monotonic() < deadline:
+        time.sleep(WRITING_SECONDS)
     compare(destination, instances)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import urllib.error
 import urllib.request
@@ -13,23 +12,12 @@ from pathlib import Path
 
 import tomlkit
 
+from .binaries import TOP, binary
 from .part10 import Instance
 from .processes import HOST, Daemon, free_ports, run, tail, wait_until
 
-TOP = Path(__file__).resolve().parents[2]
 ROLES = ("relay", "gateway-in", "gateway-out")
 AE = "SLUIS"
-
-
-def binary(name: str) -> Path:
-    """A release binary; `CONFORMANCE_BIN` names another directory."""
-    directory = os.environ.get("CONFORMANCE_BIN") or Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target") / "release"
-    path = Path(directory) / name
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing: cargo build --release -p gateway-out -p relay -p gateway-in -p quickstart -p fixtures"
-        )
-    return path
 
 
 class Stack:
