@@ -175,6 +175,7 @@ impl Relay {
                 &tenants,
             ),
             policy: Policy { limits, tenants },
+            log_dir: None,
             directory: Vec::new(),
             source: None,
         };

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use base::{BootId, EpochId, Timestamp, random_bytes};
 use identity::PeerCard;
-use ledger::log::{EntryKind, Salt};
 use serde_json::{Value, json};
 use service::Tasks;
 use service::admin::{Admin, Readiness};
@@ -15,7 +14,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use transport::{
     ConnectionId, ListenError, RelayConfig, RelayEvent, RelayLink, RelayListener, Timing, TlsIdentity,
 };
@@ -23,11 +22,12 @@ use wire::{RecipientFrame, Role, SenderFrame, ToRecipient, ToSender};
 
 use crate::admission::LiveKeys;
 use crate::http;
-use crate::log::{HandBackError, HandedBack, Log, LogView, Telling, Witnesses};
+use crate::log::{LogDir, LogDirError, LogView, Telling};
+use crate::logbook::{Logbook, Tell, Writer};
 use crate::proofs::LedgerCheck;
 use crate::reload::{self, Read};
 use crate::settings::{Directory, Settings};
-use crate::vault::{Command, Input, Record, Vault};
+use crate::vault::{Command, Input, Vault};
 
 /// Events handled before the other branches of the loop get their turn.
 const EVENTS_PER_TURN: usize = 64;
@@ -51,6 +51,9 @@ pub enum RunError {
     /// QUIC cannot be served.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The log directory.
+    #[error(transparent)]
+    LogDir(#[from] LogDirError),
     /// A socket cannot be used.
     #[error("socket")]
     Socket(#[from] std::io::Error),
@@ -62,8 +65,18 @@ pub async fn run(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let Settings { own: Own { identity, log_key, card }, log, policy, keys, directory, source, .. } =
-        settings;
+    let Settings {
+        own: Own { identity, log_key, card }, log, log_dir, policy, keys, directory, source, ..
+    } = settings;
+    // Before anybody is served: where it cannot go on, there is no relay.
+    let found = match log_dir {
+        Some(dir) => {
+            let (key, epoch) = (log_key.clone(), EpochId(random_bytes()));
+            let open = move || LogDir::open(&dir, &key, epoch, Timestamp::now());
+            Some(tokio::task::spawn_blocking(open).await.map_err(std::io::Error::other)??)
+        }
+        None => None,
+    };
     let keys = LiveKeys::new(keys);
     let boot = BootId(random_bytes());
     let config = RelayConfig {
@@ -98,20 +111,12 @@ pub async fn run(
     tasks.spawn("admin", admin.serve(listeners.admin, token));
 
     let vault = Vault::new(policy, LedgerCheck::new(keys.clone()), Instant::now());
-    let log = Log::new(log_key, EpochId(random_bytes()), log, Instant::now(), Timestamp::now());
-    info!(origin = %log.origin(), "log begins");
-    let admitted = Admitted { own: card, keys, directory, reload: None };
-    let mut relay = Relay {
-        vault,
-        log,
-        witnesses: Witnesses::default(),
-        links: HashMap::new(),
-        events,
-        asked,
-        views,
-        reading,
-        admitted,
+    let log = match found {
+        Some((dir, found)) => Logbook::restored(log_key, log, found, Writer::start(dir, &mut tasks)),
+        None => Logbook::in_memory(log_key, log),
     };
+    let admitted = Admitted { own: card, keys, directory, reload: None };
+    let mut relay = Relay { vault, log, links: HashMap::new(), events, asked, views, reading, admitted };
     tokio::select! {
         () = relay.serve() => warn!("the QUIC listener ended by itself"),
         () = shutdown.cancelled() => {
@@ -120,6 +125,7 @@ pub async fn run(
             let _ = tokio::time::timeout(DRAIN, relay.serve_until_quiet()).await;
         }
     }
+    let _ = tokio::time::timeout(DRAIN, relay.log.finish()).await;
     let left = relay.vault.status();
     drop(relay);
     listener.stop().await;
@@ -131,8 +137,7 @@ pub async fn run(
 /// The loop around the vault, and its owner.
 struct Relay {
     vault: Vault<LedgerCheck>,
-    log: Log,
-    witnesses: Witnesses,
+    log: Logbook,
     links: HashMap<ConnectionId, RelayLink>,
     events: mpsc::Receiver<RelayEvent>,
     asked: mpsc::Receiver<oneshot::Sender<Value>>,
@@ -175,10 +180,12 @@ impl Relay {
             () = sleep_until(deadline) => {
                 let now = Instant::now();
                 self.handle(Input::Tick, now);
-                if self.log.checkpoint(now, Timestamp::now()).is_some() {
-                    let tellings = self.witnesses.head(&self.log.view());
-                    self.tell(tellings);
-                }
+                let tells = self.log.turn(now);
+                self.tell(tells);
+            }
+            kept = self.log.kept() => {
+                let tells = self.log.take(kept, Instant::now());
+                self.tell(tells);
             }
             Some(question) = self.asked.recv() => {
                 let _ = question.send(self.status());
@@ -215,7 +222,7 @@ impl Relay {
             json!({ "tenants": directory.len() - revoked, "revoked": revoked, "connections_closed": closed }),
         );
         let keys = self.admitted.keys.keys();
-        self.witnesses.retain(|(peer, role)| keys.admits(peer, *role));
+        self.log.retain(|(peer, role)| keys.admits(peer, *role));
         self.admitted.directory = directory;
         self.admitted.reload = Some(LastReload::now(&answer));
         request.answer(answer);
@@ -226,12 +233,11 @@ impl Relay {
         if let Value::Object(map) = &mut status {
             map.insert("admission".to_owned(), json!(self.admitted.directory));
             let reload = self.admitted.reload.as_ref().map(LastReload::json);
-            let alarms = alarms(&self.admitted.keys, &self.admitted.own, Timestamp::now());
+            let mut alarms = alarms(&self.admitted.keys, &self.admitted.own, Timestamp::now());
+            alarms.extend(self.log.alarms());
             map.insert("alarms".to_owned(), json!(alarms));
             map.insert("last_reload".to_owned(), json!(reload));
-            let head = self.log.head().head();
-            let log = json!({ "origin": head.origin.as_str(), "size": head.size, "root": head.root, "entries": self.log.size() });
-            map.insert("log".to_owned(), log);
+            map.insert("log".to_owned(), self.log.json());
         }
         status
     }
@@ -242,14 +248,14 @@ impl Relay {
                 let connection = link.id();
                 self.links.insert(connection, link);
                 self.handle(Input::Connected { connection, peer, role }, now);
-                let tellings = self.witnesses.connected(connection, (peer, role), &self.log.view());
-                self.tell(tellings.into_iter().map(|telling| (connection, role, telling)).collect());
+                let tells = self.log.connected(connection, (peer, role));
+                self.tell(tells);
                 return;
             }
             RelayEvent::Disconnected { connection } => {
                 self.handle(Input::Disconnected { connection }, now);
                 self.links.remove(&connection);
-                self.witnesses.disconnected(connection);
+                self.log.disconnected(connection);
                 return;
             }
             RelayEvent::FromSender { connection, frame: SenderFrame::Witness { checkpoint } }
@@ -257,7 +263,7 @@ impl Relay {
                 return self.witnessed(connection, &checkpoint);
             }
             RelayEvent::FromSender { connection, frame: SenderFrame::Resubmit { .. } }
-                if !self.witnesses.may_resubmit(connection, now) =>
+                if !self.log.may_resubmit(connection, now) =>
             {
                 return;
             }
@@ -294,7 +300,13 @@ impl Relay {
             | Command::Finish(connection, _, _)
             | Command::Reset(connection, _)
             | Command::Close(connection, _) => *connection,
-            Command::Log(record) => return self.record(record),
+            Command::Log(_) => {
+                if let Command::Log(record) = command {
+                    let tells = self.log.record(record, Instant::now());
+                    self.tell(tells);
+                }
+                return;
+            }
         };
         let Some(link) = self.links.get_mut(&connection) else { return };
         match command {
@@ -310,69 +322,15 @@ impl Relay {
         }
     }
 
-    /// Appends to the log. A full one is closed first, and the next begins.
-    fn record(&mut self, record: &Record) {
-        let wall = Timestamp::now();
-        if self.log.is_full() {
-            let last = self.log.roll(EpochId(random_bytes()), Instant::now(), wall);
-            let closed = &last.checkpoint().head().origin;
-            info!(%closed, size = last.size(), origin = %self.log.origin(), "log full: another epoch begins");
-            let tellings = self.witnesses.epoch_ended(&last);
-            self.tell(tellings);
-        }
-        let Record { kind, delivery, attempt, digest, sender, recipient } = record;
-        let salt = Salt(random_bytes());
-        match kind {
-            // Only what is settled is proved to the gateways.
-            EntryKind::Accepted => drop(self.log.accepted(delivery, digest, salt, wall)),
-            EntryKind::Settled => {
-                let place = self.log.settled(delivery, digest, salt, wall);
-                let peers = [(*sender, Role::Sender), (*recipient, Role::Recipient)];
-                self.witnesses.settled(peers, *delivery, *attempt, place);
-            }
-            EntryKind::Linked => {}
-        }
-    }
-
     /// A gateway says which head of this log, or of an earlier one of ours, it believes.
     fn witnessed(&mut self, connection: ConnectionId, text: &str) {
-        if text.len() > wire::CHECKPOINT_BYTES_MAX {
-            return;
-        }
-        let Some(peer) = self.witnesses.may_speak(connection) else { return };
         let keys = self.admitted.keys.keys();
-        let Some(card) = keys.cards().iter().find(|card| card.identity.fingerprint() == peer.0) else {
-            return;
-        };
-        let cosigned = card.log.as_ref().and_then(|key| self.log.cosigned(text, &card.name, key).ok());
-        let size = match cosigned {
-            Some(cosigned) => Some(cosigned.size),
-            // Of an earlier epoch, or with no cosignature that we can verify.
-            None => match self.log.handed_back(text, Timestamp::now()) {
-                Ok(HandedBack::Known(size)) => Some(size),
-                Ok(HandedBack::Linked(entry)) => {
-                    info!(gateway = %card.name, entry, "a head of an earlier epoch was handed back, and linked");
-                    None
-                }
-                Ok(HandedBack::Older) => None,
-                Err(error @ HandBackError::Foreign(_)) => {
-                    error!(gateway = %card.name, %error, "a head of our log that we never signed");
-                    None
-                }
-                Err(error) => {
-                    warn!(gateway = %card.name, %error, "a head was handed back that is none of ours");
-                    None
-                }
-            },
-        };
-        if let Some(size) = size {
-            let tellings = self.witnesses.believed(&peer, size, &self.log.view());
-            self.tell(tellings.into_iter().map(|telling| (connection, peer.1, telling)).collect());
-        }
+        let tells = self.log.witnessed(connection, text, keys.cards());
+        self.tell(tells);
     }
 
-    fn tell(&mut self, tellings: Vec<(ConnectionId, Role, Telling)>) {
-        for (connection, role, telling) in tellings {
+    fn tell(&mut self, tells: Vec<Tell>) {
+        for (connection, role, telling) in tells {
             self.execute(match (role, telling) {
                 (Role::Sender, Telling::Head(head)) => Command::ToSender(connection, ToSender::LogHead(head)),
                 (Role::Sender, Telling::Logged(at)) => Command::ToSender(connection, ToSender::Logged(at)),

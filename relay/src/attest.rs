@@ -120,6 +120,17 @@ fn facts(process: &Report, kernel: &Facts) -> Vec<Check> {
             shown(&kernel.build),
         ),
     ];
+    if !process.writable.is_empty() {
+        let foreign: Vec<_> = kernel.regular_files.iter().filter(|file| is_no_log_file(file)).collect();
+        let open = match foreign.as_slice() {
+            [] => format!(
+                "entries and lock; a size limit of 0 would stop them (it is {}), Landlock is the bound",
+                shown(size)
+            ),
+            _ => list(foreign.iter()),
+        };
+        facts.push(fact("bytes go to the log's own files only", Some(foreign.is_empty()), open));
+    }
     if process.writable.is_empty() {
         facts.push(fact(
             "no byte goes to a regular file",
@@ -133,6 +144,14 @@ fn facts(process: &Report, kernel: &Facts) -> Vec<Check> {
 fn is_written_elsewhere(file: &str, process: &Report) -> bool {
     let Some(path) = file.strip_prefix("w ") else { return false };
     !process.writable.iter().any(|folder| Path::new(path).starts_with(folder))
+}
+
+/// Names that the log directory has.
+fn is_no_log_file(file: &str) -> bool {
+    let Some(path) = file.strip_prefix("w ") else { return false };
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    let ours = ["lock", "entries-", "linked-", "checkpoint", ".linked-", ".checkpoint"];
+    !ours.iter().any(|ours| name.starts_with(ours))
 }
 
 /// The process says by what, the kernel whether it is so now.
@@ -253,8 +272,14 @@ mod tests {
         let (mut report, mut kernel) = (report(), kernel());
         report.writable = vec!["/var/log/relay".into()];
         kernel.file_bytes_max = Some("unlimited".to_owned());
-        kernel.regular_files.push("w /var/log/relay/leaves".to_owned());
+        kernel.regular_files.push("w /var/log/relay/entries-ab".to_owned());
         assert!(holds(&report, Some(&kernel)));
+        let limit =
+            checks(&report, Some(&kernel)).into_iter().find(|check| check.promise.starts_with("bytes go to"));
+        assert!(limit.unwrap().value.contains("it is unlimited"), "what does not hold is said");
+        let mut other = kernel.clone();
+        other.regular_files.push("w /var/log/relay/body".to_owned());
+        assert!(!holds(&report, Some(&other)), "beneath it, but none of the log's");
         kernel.regular_files.push("w /var/log/relays".to_owned());
         assert!(!holds(&report, Some(&kernel)));
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use base::{Name, Timestamp};
 use clap::{Parser, Subcommand};
-use identity::{IdentityKey, fingerprint_text, fingerprint_words};
+use identity::{IdentityKey, LogKey, fingerprint_text, fingerprint_words};
 use sandbox::Plan;
 use service::config::{ENVIRONMENT_PREFIX, Loaded, load};
 use service::exit::UsageError;
@@ -24,6 +24,7 @@ use crate::app::{Listeners, run};
 use crate::attest::attest_command;
 use crate::config::Config;
 use crate::init::{self, Options};
+use crate::log::LogDir;
 use crate::settings::Settings;
 use crate::vault::Status;
 
@@ -188,8 +189,12 @@ fn run_command(path: &Path, no_sandbox: bool) -> Result<()> {
     let admin =
         ports::listen(settings.admin).with_context(|| format!("cannot listen on {}", settings.admin))?;
     let workers = ports::workers();
+    if let Some(dir) = &settings.log_dir {
+        files::make_folder(dir)
+            .with_context(|| format!("cannot make the log directory {}", dir.display()))?;
+    }
     match no_sandbox {
-        false => sandbox::lock_down(&plan(&loaded))?,
+        false => sandbox::lock_down(&plan(&loaded, settings.log_dir.clone()))?,
         true => sandbox::unlocked(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
@@ -210,12 +215,12 @@ fn run_command(path: &Path, no_sandbox: bool) -> Result<()> {
     })
 }
 
-/// Configuration, cards and keys can be read again; nothing can be written.
-fn plan(loaded: &Loaded<Config>) -> Plan {
+/// Configuration, cards and keys can be read again; nothing can be written but the log, where it has a directory.
+fn plan(loaded: &Loaded<Config>, log: Option<PathBuf>) -> Plan {
     let config = &loaded.config;
     let cards = config.tenants.iter().map(|tenant| loaded.resolve(&tenant.card));
     let files: Vec<_> = cards.chain(config.identity.files().map(|file| loaded.resolve(file))).collect();
-    Plan::memory_only(config.sandbox.swap, None)
+    Plan::memory_only(config.sandbox.swap, log)
         .reading(loaded.dir())
         .reading_beside(files.iter().map(PathBuf::as_path))
 }
@@ -270,6 +275,9 @@ fn check_command(path: &Path) -> Result<()> {
     for line in settings.own.lines(Timestamp::now()) {
         println!("{line}");
     }
+    if let Some(dir) = &settings.log_dir {
+        println!("{}", describe_log(dir, &settings.own.log_key)?);
+    }
     let tenants = &settings.policy.tenants;
     for (fingerprint, tenant) in tenants {
         let names: Vec<_> = tenant
@@ -288,6 +296,23 @@ fn check_command(path: &Path) -> Result<()> {
         println!("nobody may deposit: add [[tenant]] tables, one of them with deposit_for");
     }
     Ok(())
+}
+
+/// What the log directory holds, verified; the relay may be running.
+fn describe_log(dir: &Path, key: &LogKey) -> Result<String> {
+    let found = if dir.exists() { LogDir::inspect(dir, key)? } else { None };
+    let Some(found) = found else {
+        return Ok(format!("log directory {}: empty; the next start begins a log there", dir.display()));
+    };
+    let head = found.head.head();
+    let behind = found.part.tree.size() - head.size;
+    Ok(format!(
+        "log directory {}: {}, {} entries under the head signed {}, {behind} behind it",
+        dir.display(),
+        head.origin,
+        head.size,
+        service::text::utc(found.signed)
+    ))
 }
 
 fn status_command(path: &Path, json: bool) -> Result<()> {

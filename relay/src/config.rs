@@ -82,11 +82,14 @@ pub struct TransparencyTable {
     /// Entries of one epoch, two for each instance. Default 4,194,304. Each costs about 45 bytes of memory, beside
     /// `memory.budget`. A full epoch is closed and another begins, which the gateways are told.
     pub entries_max: u64,
+    /// A folder of its own, where the log is kept over restarts: salted digests and times, 48 bytes an entry, nothing else. It is made
+    /// when it is not there. Default: none; each start begins another log, and the relay may write no file at all.
+    pub dir: Option<PathBuf>,
 }
 
 impl Default for TransparencyTable {
     fn default() -> Self {
-        Self { interval: Span::from_millis(500), entries_max: 4 * 1024 * 1024 }
+        Self { interval: Span::from_millis(500), entries_max: 4 * 1024 * 1024, dir: None }
     }
 }
 

@@ -53,7 +53,7 @@ pub fn config_text(options: &Options) -> String {
     let Options { listen, admin, keys, card, tenants } = options;
     let [identity, log] = OwnKeys::file_names(ROLE);
     let mut text = format!(
-        "# Sluis relay: holds sealed bodies in memory between two gateways; it cannot open them and writes nothing.\n\
+        "# Sluis relay: holds sealed bodies in memory between two gateways; it cannot open them and writes none.\n\
          # Relative paths start at this file's folder. `relay check --config FILE` says what is missing.\n\
          \n[identity]\nkey = {:?}\nlog_key = {:?}\ncard = {:?}\n\
          \n# Gateways connect here (UDP).\n[quic]\nlisten = \"{listen}\"\n\
@@ -63,8 +63,9 @@ pub fn config_text(options: &Options) -> String {
          \n# Status, and the page of the log: http://{admin}/. It asks for no password: leave it on a loopback address.\n\
          [admin]\nlisten = \"{admin}\"\n\
          \n# The log of what was accepted and settled: salted digests in memory, 45 bytes each. interval: the shortest time\n\
-         # between two signed heads. entries_max: of one epoch, two for each instance; then another begins.\n\
-         # [transparency]\n# interval = \"500ms\"\n# entries_max = 4194304\n\
+         # between two signed heads. entries_max: of one epoch, two for each instance; then another begins. dir: a folder of its\n\
+         # own, where the log goes on over restarts; without one each start begins another log, and no file is written at all.\n\
+         # [transparency]\n# interval = \"500ms\"\n# entries_max = 4194304\n# dir = \"log\"\n\
          \n# Where memory could be swapped out, the relay does not start. \"accept\" starts it and says so.\n\
          # [sandbox]\n# swap = \"refuse\"\n",
         keys.join(identity).display().to_string(),

@@ -2,8 +2,8 @@
 //! and burns each one on its recipient's signed settlement.
 //!
 //! What it does not do: it opens nothing (it links no DICOM and no decryption), and `run` writes nothing to
-//! disk: configuration, cards and identity are read, everything else is in memory and may be lost at any
-//! moment, since the sender's outbox owns the data.
+//! disk but hashes to the log directory, where one is configured: configuration, cards and identity are read, everything
+//! else is in memory and may be lost at any moment, since the sender's outbox owns the data.
 //!
 //! Read first: [`vault::Vault`] (the custody rules, a pure value), [`run`] (the loop around it), [`Config`].
 
@@ -16,6 +16,7 @@ mod config;
 mod http;
 pub mod init;
 pub mod log;
+mod logbook;
 mod pages;
 mod proofs;
 mod reload;

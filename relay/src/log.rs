@@ -1,27 +1,32 @@
 //! The relay's append-only log, as a value: what was accepted and what was settled, in an order that cannot be changed
 //! afterwards. `crates/ledger/FORMAT.md` has the bytes.
 //!
-//! It holds salted digests and times, nothing else. Each start is an epoch of its own, with an origin of its own; the
-//! heads of earlier epochs that gateways hand back become entries of the new one, so that the epochs hang together by
-//! what others remember. A full epoch is closed with a last head and followed by the next.
+//! It holds salted digests and times, nothing else. Without a log directory each start is an epoch of its own, with an
+//! origin of its own; the heads of earlier epochs that gateways hand back become entries of the new one, so that the epochs
+//! hang together by what others remember. With one ([`LogDir`]) an epoch goes on over restarts. A full epoch is closed
+//! with a last head and followed by the next.
 //!
-//! Appending is cheap; signing is not, so heads are signed in batches: at most one an interval, and only for a log that has grown.
+//! Appending is cheap; signing is not, so heads are signed in batches: at most one an interval, and only for a log that has
+//! grown. What wants to be signed is a value ([`ToSign`]), so that it can be made durable elsewhere before it is.
 
+mod directory;
+mod signing;
 mod view;
 mod witnesses;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::{DeliveryId, Digest, EpochId, Name, Timestamp};
 use identity::{LogKey, LogPublic, NoteName};
 use ledger::log::{
-    Checkpoint, CheckpointError, Column, CosignError, Entry, EntryKind, LogTree, Salt, TreeHead, origin,
-    parse_origin,
+    Checkpoint, CheckpointError, Column, CosignError, Entry, EntryKind, LogTree, Salt, TreeHead, parse_origin,
 };
 use thiserror::Error;
 
+pub use directory::{Found, LogDir, LogDirError};
+pub use signing::{Part, Signed, ToSign};
 pub use view::{EntryView, LogView};
 pub use witnesses::{Peer, Telling, Witnesses};
 
@@ -105,15 +110,20 @@ pub struct Log {
     cosigners: BTreeMap<Name, Cosigned>,
     /// The highest known head of each earlier epoch, with the entry that links it.
     previous: BTreeMap<EpochId, (TreeHead, u64)>,
-    /// Epochs of this process that are closed: no head of them is news.
+    /// Epochs of this process or directory that are closed: no head of them is news.
     closed: BTreeSet<EpochId>,
+    /// Links of this epoch whose heads were forgotten with the process that made them.
+    old_links: HashSet<Digest>,
+    /// Something was given away to be signed, and is not back.
+    signing: bool,
 }
 
 impl Log {
     /// An empty log; its head is signed at once, so that there is always one.
     pub fn new(key: Arc<LogKey>, epoch: EpochId, limits: LogLimits, now: Instant, wall: Timestamp) -> Self {
-        let (name, tree) = (key.name().clone(), LogTree::new());
-        let head = sign(&key, epoch, &tree, wall);
+        let part = Part { epoch, ..Part::default() };
+        let head = part.sign(&key, wall);
+        let (name, tree) = (key.name().clone(), part.tree);
         Self {
             name,
             key,
@@ -128,6 +138,38 @@ impl Log {
             cosigners: BTreeMap::new(),
             previous: BTreeMap::new(),
             closed: BTreeSet::new(),
+            old_links: HashSet::new(),
+            signing: false,
+        }
+    }
+
+    /// A log that goes on where its directory ends.
+    pub fn restored(key: Arc<LogKey>, limits: LogLimits, found: Found, now: Instant) -> Self {
+        let Found { part: Part { epoch, tree, times, linked }, head, closed, signed, .. } = found;
+        let known: HashSet<u64> = linked.iter().map(|(_, index)| *index).collect();
+        let links = (0..tree.size()).filter(|index| !known.contains(index));
+        let entries = links.filter_map(|index| Entry::from_bytes(&tree.entry(index)?));
+        let old_links = entries.filter(|entry| entry.kind == EntryKind::Linked).map(|entry| entry.commitment);
+        let previous = linked.into_iter().filter_map(|(head, index)| {
+            let (_, epoch) = parse_origin(&head.origin).ok()?;
+            Some((epoch, (head, index)))
+        });
+        Self {
+            name: key.name().clone(),
+            key,
+            limits,
+            epoch,
+            old_links: old_links.collect(),
+            tree,
+            times,
+            text: head.to_text().into(),
+            head,
+            signed: now,
+            signed_wall: signed,
+            cosigners: BTreeMap::new(),
+            previous: previous.collect(),
+            closed,
+            signing: false,
         }
     }
 
@@ -158,36 +200,85 @@ impl Log {
         self.tree.size() >= self.limits.entries_max
     }
 
-    /// Closes the epoch with a last head, and begins another that links it. Gives that last head: whoever waits for a
-    /// proof of this epoch gets it now.
-    pub fn roll(&mut self, epoch: EpochId, now: Instant, wall: Timestamp) -> LogView {
-        self.sign(now, wall);
-        let last = self.view();
-        self.closed.insert(self.epoch);
-        self.epoch = epoch;
-        (self.tree, self.times) = (LogTree::new(), Column::default());
-        self.cosigners.clear();
-        let previous = std::mem::take(&mut self.previous);
-        let heads = previous.into_values().map(|(head, _)| head).chain([last.checkpoint().head().clone()]);
-        for head in heads.collect::<Vec<_>>() {
-            self.link(head, wall);
-        }
-        self.sign(now, wall);
-        last
-    }
-
-    /// When [`Log::checkpoint`] will sign; none as long as nothing is new.
+    /// When [`Log::due`] will give something; none as long as nothing is new, or something is being signed.
     pub fn deadline(&self) -> Option<Instant> {
-        (self.tree.size() > self.head.head().size).then(|| self.signed + self.limits.interval)
+        let grown = !self.signing && self.tree.size() > self.head.head().size;
+        grown.then(|| self.signed + self.limits.interval)
     }
 
-    /// Signs a head if the log has grown and the interval is over; gives it if so.
-    pub fn checkpoint(&mut self, now: Instant, wall: Timestamp) -> Option<&Checkpoint> {
+    /// What is to be signed now: all of the log, if it has grown and the interval is over. Nothing else is due until
+    /// [`Log::signed`] or [`Log::not_signed`] says what became of it.
+    pub fn due(&mut self, now: Instant, wall: Timestamp) -> Option<ToSign> {
         if self.deadline().is_none_or(|due| due > now) {
             return None;
         }
-        self.sign(now, wall);
+        self.signing = true;
+        Some(ToSign { wall, part: self.part(), next: None })
+    }
+
+    /// Closes the epoch with a last head, and begins another that links it. None while something is being signed.
+    pub fn end_epoch(&mut self, epoch: EpochId, wall: Timestamp) -> Option<ToSign> {
+        if self.signing {
+            return None;
+        }
+        self.signing = true;
+        let part = self.part();
+        let mut next = Part { epoch, ..Part::default() };
+        // The oldest are linked by what is linked here.
+        let mut earlier: Vec<_> = self.previous.values().cloned().collect();
+        earlier.sort_by_key(|(_, index)| *index);
+        let too_many = (earlier.len() + 1).saturating_sub(PREVIOUS_MAX);
+        let earlier = earlier.into_iter().skip(too_many).map(|(head, _)| head);
+        for head in earlier.chain([part.head(&self.name)]) {
+            next.link(head, wall);
+        }
+        Some(ToSign { wall, part, next: Some(next) })
+    }
+
+    /// Takes what was signed. Gives the last view of the epoch, if that has ended: whoever waits for a proof of it gets it
+    /// now.
+    pub fn signed(&mut self, signed: Signed, now: Instant) -> Option<LogView> {
+        self.signing = false;
+        let Signed { wall, head, next } = signed;
+        self.show(head, now, wall);
+        let (next, head) = next?;
+        let last = self.view();
+        self.closed.insert(self.epoch);
+        self.previous.clear();
+        for (head, index) in &next.linked {
+            if let Ok((_, epoch)) = parse_origin(&head.origin) {
+                self.previous.insert(epoch, (head.clone(), *index));
+            }
+        }
+        (self.epoch, self.tree, self.times) = (next.epoch, next.tree, next.times);
+        self.cosigners.clear();
+        self.old_links.clear();
+        self.show(head, now, wall);
+        Some(last)
+    }
+
+    /// It could not be signed; it is due again.
+    pub fn not_signed(&mut self) {
+        self.signing = false;
+    }
+
+    /// Signs what was given, where nothing has to be durable first.
+    pub fn sign(&self, job: ToSign) -> Signed {
+        job.sign(&self.key)
+    }
+
+    /// Signs a head at once if one is due; gives it if so. Not for a log with a directory, where entries are made durable
+    /// first.
+    pub fn checkpoint(&mut self, now: Instant, wall: Timestamp) -> Option<&Checkpoint> {
+        let signed = self.due(now, wall)?.sign(&self.key);
+        self.signed(signed, now);
         Some(&self.head)
+    }
+
+    /// As [`Log::end_epoch`], signed at once.
+    pub fn roll(&mut self, epoch: EpochId, now: Instant, wall: Timestamp) -> Option<LogView> {
+        let signed = self.end_epoch(epoch, wall)?.sign(&self.key);
+        self.signed(signed, now)
     }
 
     /// The last signed head. Entries after it are not proved yet.
@@ -238,7 +329,7 @@ impl Log {
         }
         let known = self.previous.get(&epoch);
         let higher = known.map_or(self.previous.len() < PREVIOUS_MAX, |(known, _)| head.size > known.size);
-        if !higher || self.is_full() {
+        if !higher || self.is_full() || self.old_links.contains(&Entry::linked(head).commitment) {
             return Ok(HandedBack::Older);
         }
         Ok(HandedBack::Linked(self.link(head.clone(), wall)))
@@ -291,10 +382,14 @@ impl Log {
         index
     }
 
-    fn sign(&mut self, now: Instant, wall: Timestamp) {
-        self.head = sign(&self.key, self.epoch, &self.tree, wall);
-        self.text = self.head.to_text().into();
-        (self.signed, self.signed_wall) = (now, wall);
+    fn part(&self) -> Part {
+        let linked = self.previous.values().cloned().collect();
+        Part { epoch: self.epoch, tree: self.tree.clone(), times: self.times.clone(), linked }
+    }
+
+    fn show(&mut self, head: Checkpoint, now: Instant, wall: Timestamp) {
+        self.text = head.to_text().into();
+        (self.head, self.signed, self.signed_wall) = (head, now, wall);
     }
 
     fn own_checkpoint(&self, text: &str) -> Result<(EpochId, Checkpoint), HandBackError> {
@@ -312,11 +407,6 @@ impl Log {
             Err(HandBackError::Foreign(head.size))
         }
     }
-}
-
-fn sign(key: &LogKey, epoch: EpochId, tree: &LogTree, wall: Timestamp) -> Checkpoint {
-    let head = TreeHead { origin: origin(key.name(), epoch), size: tree.size(), root: tree.root() };
-    Checkpoint::sign(head, key, wall.0 / 1000)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base::{Fingerprint, Name, Timestamp};
@@ -35,6 +35,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Pace and size of the log.
     pub log: LogLimits,
+    /// Where the log is kept over restarts, if it is.
+    pub log_dir: Option<PathBuf>,
     /// Who may do what.
     pub policy: Policy,
     /// The pinned gateways' keys.
@@ -124,6 +126,7 @@ impl Settings {
         Ok(Self {
             own,
             log: log_limits(loaded, &config.transparency)?,
+            log_dir: log_dir(loaded)?,
             quic: config.quic.listen,
             admin: config.admin.listen,
             policy,
@@ -161,7 +164,7 @@ fn pairs(
 }
 
 fn log_limits(loaded: &Loaded<Config>, table: &TransparencyTable) -> Result<LogLimits, ConfigError> {
-    let TransparencyTable { interval, entries_max } = table;
+    let TransparencyTable { interval, entries_max, .. } = table;
     if !(LOG_INTERVAL_MIN..=LOG_INTERVAL_MAX).contains(&interval.duration()) {
         return Err(
             loaded.error("transparency.interval", "give 50ms to 1h: nothing is proved before the next head")
@@ -172,6 +175,31 @@ fn log_limits(loaded: &Loaded<Config>, table: &TransparencyTable) -> Result<LogL
             .error("transparency.entries_max", "give at least 1000: each new epoch alarms the gateways"));
     }
     Ok(LogLimits { interval: interval.duration(), entries_max: *entries_max })
+}
+
+/// The relay may write there: nothing that it reads, or was started from, lies in it.
+fn log_dir(loaded: &Loaded<Config>) -> Result<Option<PathBuf>, ConfigError> {
+    let config = &loaded.config;
+    let Some(dir) = config.transparency.dir.as_deref().map(|dir| loaded.resolve(dir)) else {
+        return Ok(None);
+    };
+    let refuse = |reason: String| Err(loaded.error("transparency.dir", reason));
+    let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+    let Ok(place) = whole(&dir) else { return refuse(format!("{} is no path", dir.display())) };
+    if dir.exists() && !dir.is_dir() {
+        return refuse(format!("{} is not a folder", dir.display()));
+    }
+    let cards = config.tenants.iter().map(|tenant| loaded.resolve(&tenant.card));
+    let files = cards.chain(config.identity.files().map(|file| loaded.resolve(file)));
+    for file in files.chain([loaded.path().to_owned()]) {
+        if whole(&file).is_ok_and(|file| file.starts_with(&place)) {
+            return refuse(format!(
+                "the relay may write there, and {} lies in it: give the log a folder of its own",
+                file.display()
+            ));
+        }
+    }
+    Ok(Some(dir))
 }
 
 fn limits(loaded: &Loaded<Config>, memory: &MemoryTable) -> Result<Limits, ConfigError> {

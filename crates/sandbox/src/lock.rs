@@ -60,7 +60,8 @@ pub fn lock_down(plan: &Plan) -> Result<&'static Report, LockError> {
         return Err(LockError::Threads(threads));
     }
     let output = Output::both();
-    if plan.files == Files::Never {
+    // A process that lives in memory writes its lines to no file, wherever it may write.
+    if matches!(plan.memory, Memory::Resident(_)) {
         output::no_regular_file(output)?;
     }
     // /proc and the program's file are out of reach afterwards.

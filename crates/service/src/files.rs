@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Who may read a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,27 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Removes what writers that were killed left behind: files of a name that only a draft has, untouched for so long.
+pub fn remove_drafts(folder: &Path, untouched: Duration) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if is_draft(&entry.file_name().to_string_lossy()) && entry.file_type()?.is_file() {
+            let age =
+                entry.metadata().and_then(|meta| meta.modified()).map(|at| at.elapsed().unwrap_or_default());
+            if age.is_ok_and(|age| age >= untouched) {
+                remove(&entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// See [`write_beside`].
+fn is_draft(name: &str) -> bool {
+    let suffix = name.strip_prefix('.').and_then(|rest| rest.rsplit_once('.')).map(|(_, suffix)| suffix);
+    suffix.is_some_and(|suffix| suffix.len() == 32 && base::ObjectId::from_hex(suffix).is_ok())
 }
 
 /// Gives a file another name in the same folder, durably; one that has it already is replaced.
@@ -172,6 +194,22 @@ mod tests {
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn drafts_of_killed_writers_are_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let draft = write_beside(&dir.path().join("tenant-a.toml"), b"half", Readable::Everybody).unwrap();
+        let others = [".hidden", "plain.toml", ".a.toml.swp", ".a.0123456789abcdef"];
+        for name in others {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        remove_drafts(dir.path(), Duration::from_secs(3600)).unwrap();
+        assert!(draft.exists(), "its writer may be at work");
+        remove_drafts(dir.path(), Duration::ZERO).unwrap();
+        assert!(!draft.exists());
+        assert!(others.iter().all(|name| dir.path().join(name).exists()));
+        assert!(remove_drafts(&dir.path().join("absent"), Duration::ZERO).is_err());
     }
 
     #[test]

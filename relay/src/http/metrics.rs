@@ -29,6 +29,17 @@ pub(super) fn render(view: &LogView, status: &Value) -> String {
     }
     family(&mut text, "log_size", "gauge", "Entries of the log below its signed head.", view.size());
     family(&mut text, "log_unsigned", "gauge", "Entries after it.", view.unsigned());
+    let log = |name: &str| status.get("log").and_then(|log| log.get(name));
+    let failing = log("failing").and_then(Value::as_bool).unwrap_or(false);
+    family(
+        &mut text,
+        "log_failing",
+        "gauge",
+        "1 while the log directory takes nothing: no head is signed.",
+        failing.into(),
+    );
+    let skipped = number(log("skipped"));
+    family(&mut text, "log_skipped_total", "counter", "Entries that found no place in the log.", skipped);
     let signed = view.signed().0 / 1000;
     family(
         &mut text,

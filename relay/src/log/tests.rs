@@ -98,7 +98,7 @@ fn a_full_epoch_is_closed_by_a_last_head_that_the_next_one_links() {
     let mut log = log(1);
     add(&mut log, 100);
     assert!(log.is_full());
-    let last = log.roll(EpochId([2; 16]), *START + SECOND / 4, WALL);
+    let last = log.roll(EpochId([2; 16]), *START + SECOND / 4, WALL).unwrap();
     assert_eq!((last.size(), last.unsigned()), (100, 0));
     assert_eq!(last.prove_inclusion(99, 100).unwrap().len(), 4);
     assert!(!log.is_full());
@@ -169,4 +169,22 @@ fn cosignatures_are_kept_with_the_head_they_are_for() {
     let mut elsewhere = self::log(9).head().clone();
     elsewhere.cosign(&gateway, 9);
     assert!(log.cosigned(&elsewhere.to_text(), &name("clinic-in"), gateway.public()).is_err());
+}
+
+#[test]
+fn what_is_being_signed_is_given_once_and_again_only_where_it_failed() {
+    let mut log = log(1);
+    add(&mut log, 3);
+    let later = *START + SECOND * 2;
+    let given = log.due(later, WALL).unwrap();
+    assert_eq!((log.deadline(), log.due(later, WALL).is_none()), (None, true));
+    assert!(log.end_epoch(EpochId([2; 16]), WALL).is_none());
+    add(&mut log, 2);
+    log.not_signed();
+    assert_eq!(log.head().head().size, 0, "nothing was signed");
+    drop(given);
+    let given = log.due(later, WALL).unwrap();
+    add(&mut log, 4);
+    assert!(log.signed(given.sign(&key("relay-1", 1)), later).is_none());
+    assert_eq!((log.head().head().size, log.size(), log.view().unsigned()), (5, 9, 4));
 }

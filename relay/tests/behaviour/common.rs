@@ -109,6 +109,7 @@ impl Bed {
             admin: self.admin,
             keys: relay::Keys::new(&cards, &tenants),
             policy: Policy { limits: self.limits.clone(), tenants },
+            log_dir: None,
             directory: Vec::new(),
             source: None,
         };

@@ -150,6 +150,13 @@ impl Checkpoint {
         self.note.to_text()
     }
 
+    /// When its log signed it, in seconds since 1970: what its ML-DSA-44 signature names.
+    pub fn time_s(&self, log: &LogPublic) -> Option<u64> {
+        let origin = &self.head.origin;
+        let key_id = log.key_id(SignatureType::MlDsa44Cosignature, origin);
+        self.note.signature(origin, key_id)?.first_chunk().map(|time| u64::from_be_bytes(*time))
+    }
+
     /// Adds both cosignatures of a gateway that has found it consistent with what it saw before.
     pub fn cosign(&mut self, key: &LogKey, time_s: u64) {
         let name = NoteName::from(key.name());

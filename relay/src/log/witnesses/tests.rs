@@ -125,7 +125,7 @@ fn what_an_epoch_cannot_prove_when_it_ends_is_not_proved_by_the_next() {
     let empty = bed.log.head().head().clone();
     bed.connect();
     bed.settle(1);
-    let last = bed.log.roll(EpochId([2; 16]), bed.now, WALL);
+    let last = bed.log.roll(EpochId([2; 16]), bed.now, WALL).unwrap();
     let told = only(bed.witnesses.epoch_ended(&last));
     assert_eq!(bed.checked(&empty, &told).1, [1], "its last head proves all");
 
@@ -135,7 +135,7 @@ fn what_an_epoch_cannot_prove_when_it_ends_is_not_proved_by_the_next() {
     assert_eq!((shown.from, logged.delivery), (0, DeliveryId([2; 32])), "another log, from its beginning");
 
     bed.settle(3);
-    let last = bed.log.roll(EpochId([3; 16]), bed.now, WALL);
+    let last = bed.log.roll(EpochId([3; 16]), bed.now, WALL).unwrap();
     assert_eq!(bed.witnesses.epoch_ended(&last), [], "the head before is not answered");
     bed.settle(4);
     let told = only(bed.sign());
