@@ -15,6 +15,8 @@ from harness.peers import UnknownPeer, chosen
 from harness.report import Report, versions
 from harness.stack import Stack
 
+pytest_plugins = ["harness.proofs"]
+
 SLOW = os.environ.get("CONFORMANCE_SLOW") == "1"
 _stacks_of = pytest.StashKey[list[Stack]]()
 

@@ -102,6 +102,7 @@ def test_a_second_process_on_the_same_state_refuses_to_start(make_stack, few, ro
 
 
 @pytest.mark.parametrize("ending", ["close", "abort", "mismatch", "truncated"])
+@pytest.mark.proves("in/failure/incomplete")
 def test_a_large_instance_that_is_not_accepted_never_ends_at_the_destination(make_stack, tmp_path, few, ending):
     """It streams through while it arrives; the last fragment does not leave before every check has passed."""
     large = generate.large(tmp_path / "large.dcm", 40 << 20, seed=61)

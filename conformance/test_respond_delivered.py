@@ -44,6 +44,7 @@ def test_success_means_the_destination_has_it(make_stack, tmp_path, few):
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0xC123, 0xB000, 0x0122])
+@pytest.mark.proves("out/answer/passed-on")
 def test_the_destinations_status_is_passed_on(make_stack, tmp_path, few, status):
     odd = few[1].sop_instance
     with PynetdicomScp(behave=lambda name, _seen: status if name == odd else 0) as destination:

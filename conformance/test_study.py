@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from harness import generate, senders
 from harness.destinations import wait_for_arrivals
 from harness.stack import one_receipt_each
@@ -19,6 +21,7 @@ def test_a_study_from_storescu(make_stack, peer, ct_study):
         one_receipt_each(stack, ct_study)
 
 
+@pytest.mark.proves("out/storage/level", "out/storage/coercion", "out/storage/signatures", "out/storage/transcoding", "out/storage/move-originator")
 def test_a_study_from_pynetdicom(make_stack, peer, ct_study):
     destination = peer("pynetdicom", any_peer=True)
     with make_stack(to=destination.address, suite="A") as stack:

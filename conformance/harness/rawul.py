@@ -262,8 +262,11 @@ class Acceptor:
     `behave(sop_instance, times_seen)` says what to do with each C-STORE; `frozen` stops reading while it is set.
     """
 
-    def __init__(self, ae: str = "RAWSCP", behave: Callable[[str, int], Behaviour] | None = None, port: int = 0) -> None:
+    def __init__(
+        self, ae: str = "RAWSCP", behave: Callable[[str, int], Behaviour] | None = None, port: int = 0, max_pdu: int = 131072
+    ) -> None:
         self.ae = ae
+        self._max_pdu = max_pdu
         self._behave = behave or (lambda _uid, _seen: Behaviour())
         self._lock = threading.Lock()
         self.arrivals: list[Arrival] = []
@@ -272,6 +275,17 @@ class Acceptor:
         """Bytes received of data sets that never ended."""
         self.proposed: list[list[tuple[str, list[str]]]] = []
         self.calling: list[str] = []
+        self.requests: list[bytes] = []
+        """Bodies of the A-ASSOCIATE-RQ PDUs."""
+        self.rejections: list[tuple[int, int, int] | None] = []
+        """Result, source and reason for the next associations, one each; None accepts one."""
+        self.refused_classes: set[str] = set()
+        """SOP classes whose contexts are rejected."""
+        self.echoes: list[float] = []
+        self.releases: list[float] = []
+        self.open_most = 0
+        """Associations at one time."""
+        self.longest_pdu = 0
         self.bytes_received = 0
         self.thawed = threading.Event()
         self.thawed.set()
@@ -320,6 +334,7 @@ class Acceptor:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._links.add(link)
+            self.open_most = max(self.open_most, len(self._links))
         try:
             conversation = _Conversation(self, link, *self._associate(link))
             try:
@@ -339,6 +354,12 @@ class Acceptor:
         kind, body = receive_pdu(link)
         if kind != 1:
             raise Closed("no A-ASSOCIATE-RQ")
+        with self._lock:
+            self.requests.append(body)
+            rejection = self.rejections.pop(0) if self.rejections else None
+        if rejection:
+            link.sendall(_pdu(3, bytes([0, *rejection])))
+            raise Closed("rejected")
         answers, offered = b"", []
         chosen: dict[int, str] = {}
         for item, value in _items(body[68:]):
@@ -349,13 +370,14 @@ class Acceptor:
             syntaxes = [text.decode().rstrip("\0 ") for code, text in inner if code == 0x40]
             offered.append((abstract, syntaxes))
             chosen[value[0]] = syntaxes[0]
-            answers += _item(0x21, struct.pack(">BBBB", value[0], 0, 0, 0) + _item(0x40, syntaxes[0].encode()))
+            result = 3 if abstract in self.refused_classes else 0
+            answers += _item(0x21, struct.pack(">BBBB", value[0], 0, result, 0) + _item(0x40, syntaxes[0].encode()))
         with self._lock:
             self.proposed.append(offered)
             calling = body[20:36].decode().strip()
             self.calling.append(calling)
         answer = struct.pack(">HH", 1, 0) + body[4:68] + _item(0x10, APPLICATION_CONTEXT) + answers
-        link.sendall(_pdu(2, answer + _user_information(131072)))
+        link.sendall(_pdu(2, answer + _user_information(self._max_pdu)))
         return chosen, calling
 
 
@@ -379,10 +401,12 @@ class _Conversation:
             self._owner.thawed.wait()
             kind, body = receive_pdu(self._link)
             if kind == 5:
+                self._owner.releases.append(time.monotonic())
                 self._link.sendall(_pdu(6, bytes(4)))
                 return
             if kind != 4:
                 return
+            self._owner.longest_pdu = max(self._owner.longest_pdu, len(body))
             at = 0
             while at < len(body):
                 length, context, control = struct.unpack_from(">IBB", body, at)
@@ -399,6 +423,7 @@ class _Conversation:
             self._fields, self._command = parse_command(bytes(self._command)), bytearray()
             self._hash, self.received = hashlib.sha256(), 0
             if struct.unpack("<H", self._fields[0x0100])[0] == 0x0030:
+                self._owner.echoes.append(time.monotonic())
                 self._respond(context, 0x8030, 0)
                 return True
             uid = self._uid()

@@ -16,12 +16,13 @@ use service::{
     telemetry, witness,
 };
 use spool::Inbound;
+use statement::command::ConformanceArgs;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     app,
     config::{Config, Settings, Target},
-    init, receipts,
+    conformance, init, receipts,
 };
 
 /// Collects sealed instances, opens them, hands them to a destination, signs receipts.
@@ -51,6 +52,8 @@ enum Command {
     /// List, show and verify receipts.
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    /// Write the DICOM Conformance Statement, or compare it with that of a far end.
+    Conformance(ConformanceArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -167,6 +170,7 @@ fn run(command: Command) -> Result<()> {
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
             Command::Receipt(command) => receipt_command(command).await,
             Command::Relay(command) => relay_command(&command),
+            Command::Conformance(args) => conformance::command(&args),
         }
     })
 }

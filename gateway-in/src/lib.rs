@@ -12,6 +12,7 @@ pub mod body;
 mod cli;
 pub mod collect;
 pub mod config;
+pub mod conformance;
 pub mod destination;
 pub mod forward;
 pub mod inbox;

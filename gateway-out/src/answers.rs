@@ -35,11 +35,9 @@ pub enum Cause {
     ChangedContent,
     /// `respond = "delivered"`: no answer from the far side in time, or it asked us to wait.
     NotDelivered,
-    /// Something of ours failed; the log has the line.
-    Internal,
 }
 
-/// One row: cause, status, comment.
+/// One row: cause, status, comment, and the cause in words.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerRow {
     /// What happened.
@@ -48,26 +46,31 @@ pub struct AnswerRow {
     pub status: Status,
     /// Error Comment (0000,0902).
     pub comment: Option<&'static str>,
+    /// What leads to it, for the Conformance Statement.
+    pub when: &'static str,
 }
 
-const fn row(cause: Cause, status: u16, comment: &'static str) -> AnswerRow {
-    AnswerRow { cause, status: Status(status), comment: Some(comment) }
+const fn row(cause: Cause, status: u16, comment: &'static str, when: &'static str) -> AnswerRow {
+    AnswerRow { cause, status: Status(status), comment: Some(comment), when }
 }
 
 /// Our own statuses (PS3.4 Table B.2-1; C001 and above are ours in the "cannot understand" range).
+#[rustfmt::skip]
 pub const ANSWER_TABLE: &[AnswerRow] = &[
-    AnswerRow { cause: Cause::Accepted, status: Status::SUCCESS, comment: None },
-    row(Cause::OutboxFull, 0xA700, "outbox full"),
-    row(Cause::OutboxFailed, 0xA700, "outbox failed"),
-    row(Cause::NotDelivered, 0xA700, "not delivered in time"),
-    row(Cause::ClassMismatch, 0xA900, "SOP class of data set and command differ"),
-    row(Cause::InstanceMismatch, 0xA900, "SOP instance of data set and command differ"),
-    row(Cause::Unreadable, 0xC000, "data set cannot be read"),
-    row(Cause::Truncated, 0xC001, "data set is truncated"),
-    row(Cause::Missing, 0xC002, "no data set"),
-    row(Cause::ChangedContent, 0xC003, "known SOP instance with other content"),
-    row(Cause::Internal, 0x0110, "internal error"),
+    AnswerRow { cause: Cause::Accepted, status: Status::SUCCESS, comment: None, when: "the sealed instance is on disk, or (`respond = \"delivered\"`) the destination has answered so" },
+    row(Cause::OutboxFull, 0xA700, "outbox full", "the outbox or its disk has reached its limit"),
+    row(Cause::OutboxFailed, 0xA700, "outbox failed", "the disk of the outbox fails; an operator has to look"),
+    row(Cause::NotDelivered, 0xA700, "not delivered in time", "`respond = \"delivered\"`: the destination did not answer in time, or asked to wait"),
+    row(Cause::ClassMismatch, 0xA900, "SOP class of data set and command differ", "SOP Class UID (0008,0016) is absent or not that of the command"),
+    row(Cause::InstanceMismatch, 0xA900, "SOP instance of data set and command differ", "SOP Instance UID (0008,0018) is absent or not that of the command"),
+    row(Cause::Unreadable, 0xC000, "data set cannot be read", "the data set is not encoded as its transfer syntax says"),
+    row(Cause::Truncated, 0xC001, "data set is truncated", "the data set ends within an element"),
+    row(Cause::Missing, 0xC002, "no data set", "the command announces no data set, or an empty one came"),
+    row(Cause::ChangedContent, 0xC003, "known SOP instance with other content", "`changed_content = \"refuse\"`: an instance with this UID was accepted before, with another data set"),
 ];
+
+/// The answer to an operation that is not offered (PS3.7 §C.5).
+pub const NOT_OFFERED: Status = Status::UNRECOGNISED_OPERATION;
 
 impl From<Cause> for Answer {
     fn from(cause: Cause) -> Self {

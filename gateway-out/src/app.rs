@@ -96,16 +96,7 @@ impl Shared {
 
     /// How the DICOM port accepts.
     pub fn acceptor(&self) -> dimse::AcceptorConfig {
-        let dicom = &self.settings.dicom;
-        dimse::AcceptorConfig {
-            max_pdu: dicom.max_pdu,
-            timers: dimse::Timers {
-                handshake: dicom.handshake_timeout.0,
-                idle: dicom.idle_timeout.0,
-                progress: dicom.progress_timeout.0,
-            },
-            ..dimse::AcceptorConfig::default()
-        }
+        self.settings.dicom.acceptor()
     }
 
     /// The profile digest of a route without pseudonymization.

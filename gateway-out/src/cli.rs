@@ -24,12 +24,13 @@ use service::{
     telemetry, witness,
 };
 use spool::{Outbox, Queue, State};
+use statement::command::ConformanceArgs;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{self, Listeners},
     config::Config,
-    hindered, init, queue, receipts, rotate,
+    conformance, hindered, init, queue, receipts, rotate,
     send::{self, Target},
     settings::Settings,
     status,
@@ -69,6 +70,8 @@ enum Command {
     /// List, show and verify receipts.
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    /// Write the DICOM Conformance Statement, or compare it with that of a far end.
+    Conformance(ConformanceArgs),
 }
 
 #[derive(Debug, Args)]
@@ -268,6 +271,7 @@ fn run(command: Command) -> Result<()> {
             Command::Why(args) => why(&args).await,
             Command::Receipt(command) => receipt_command(command).await,
             Command::Relay(command) => relay_command(&command),
+            Command::Conformance(args) => conformance::command(&args),
         }
     })
 }

@@ -92,6 +92,21 @@ pub struct DicomTable {
     pub progress_timeout: Span,
 }
 
+impl DicomTable {
+    /// As `dimse` needs it.
+    pub fn acceptor(&self) -> dimse::AcceptorConfig {
+        dimse::AcceptorConfig {
+            max_pdu: self.max_pdu,
+            timers: dimse::Timers {
+                handshake: self.handshake_timeout.0,
+                idle: self.idle_timeout.0,
+                progress: self.progress_timeout.0,
+            },
+            ..dimse::AcceptorConfig::default()
+        }
+    }
+}
+
 /// `[retry]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

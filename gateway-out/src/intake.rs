@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use dimse::{Admission, Association, AssociationError, Incoming, Proposal, RejectReason, Verdict};
+use dimse::{Admission, Association, AssociationError, Incoming, Proposal, Verdict};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -19,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::{
+    answers,
     app::Shared,
     pipeline,
+    rejections::TurnedAway,
     routes::{Refusal, Route},
 };
 
@@ -144,19 +146,16 @@ impl Admission for Door<'_> {
                 let nearest =
                     self.shared.settings.routes.nearest(called).filter(|_| refusal == Refusal::Called);
                 warn!(%calling, %called, did_you_mean = nearest.as_ref().map(tracing::field::display), "association rejected: {refusal}");
-                return Verdict::Reject(match refusal {
-                    Refusal::Called => RejectReason::CalledAeTitleNotRecognized,
-                    Refusal::Calling | Refusal::Source => RejectReason::CallingAeTitleNotRecognized,
-                });
+                return Verdict::Reject(TurnedAway::from(refusal).reason());
             }
         };
         if !self.open {
             warn!(%calling, %called, "association rejected: associations_max or associations_per_peer_max is reached");
-            return Verdict::Reject(RejectReason::LocalLimitExceeded);
+            return Verdict::Reject(TurnedAway::Crowded.reason());
         }
         if let Err(error) = self.room() {
             warn!(%calling, %called, %error, "association rejected: the outbox takes nothing more");
-            return Verdict::Reject(RejectReason::LocalLimitExceeded);
+            return Verdict::Reject(TurnedAway::OutboxFull.reason());
         }
         *self.route.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&route));
         let policy = dimse::StoragePolicy {
@@ -249,7 +248,7 @@ impl Served<'_> {
                 Incoming::Store(request) => self.store(&request).await?,
                 Incoming::Other(request) => {
                     debug!(field = request.command_field, "operation that is not offered");
-                    self.association.respond_other(&request, base::Status::UNRECOGNISED_OPERATION).await?;
+                    self.association.respond_other(&request, answers::NOT_OFFERED).await?;
                 }
                 Incoming::Released => return Ok(End::Released),
             }

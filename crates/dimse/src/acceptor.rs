@@ -24,6 +24,7 @@ use crate::{
     limits::{MAX_PDU_DEFAULT, MAX_PDU_MAX, MAX_PDU_MIN},
     link::{Link, Outgoing, Patience, Socket},
     message::{Assembler, ContextIds, Event},
+    refusals::UnusableStore,
     sop_class::VERIFICATION,
     tls::{TlsAcceptor, TlsFailure},
     user_information::{AsyncWindow, UserIdentity},
@@ -422,12 +423,9 @@ impl Association {
         let (sop_class, sop_instance) = match (sop_class, sop_instance) {
             (Some(sop_class), Some(sop_instance)) if is_storage => (sop_class, sop_instance),
             (Some(_), None) if is_storage => {
-                return Ok(unusable(message_id, command, INVALID_SOP_INSTANCE, "no valid SOP instance UID"));
+                return Ok(unusable(message_id, command, UnusableStore::SopInstance));
             }
-            _ => {
-                let status = Status::SOP_CLASS_NOT_SUPPORTED;
-                return Ok(unusable(message_id, command, status, "SOP class is not of this context"));
-            }
+            _ => return Ok(unusable(message_id, command, UnusableStore::SopClass)),
         };
         let meta = InstanceMeta {
             sop_class,
@@ -448,9 +446,6 @@ impl Association {
     }
 }
 
-/// Refused: invalid SOP instance (PS3.7 §C.4.7).
-const INVALID_SOP_INSTANCE: Status = Status(0x0117);
-
 enum Received {
     Event(Event),
     Released,
@@ -466,16 +461,16 @@ enum Reading {
     },
 }
 
-fn unusable(message_id: u16, command: &CommandSet, status: Status, why: &'static str) -> Reading {
+fn unusable(message_id: u16, command: &CommandSet, why: UnusableStore) -> Reading {
     let response = CommandWriter::new()
         .raw(element::AFFECTED_SOP_CLASS, command.value(element::AFFECTED_SOP_CLASS))
         .us(element::COMMAND_FIELD, field::C_STORE_RQ | field::RESPONSE)
         .us(element::MESSAGE_ID_RESPONDED_TO, message_id)
         .data_set(false)
-        .us(element::STATUS, status.0)
-        .comment(Some(why))
+        .us(element::STATUS, why.status().0)
+        .comment(Some(why.comment()))
         .raw(element::AFFECTED_SOP_INSTANCE, command.value(element::AFFECTED_SOP_INSTANCE));
-    Reading::Unusable { response: response.finish(), why }
+    Reading::Unusable { response: response.finish(), why: why.comment() }
 }
 
 /// Both elements, or nothing: half an originator is none.

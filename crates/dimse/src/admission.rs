@@ -254,9 +254,10 @@ impl Rejection {
     }
 }
 
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match (self.source, self.reason) {
+impl Rejection {
+    /// The standard's words for source and reason.
+    pub fn meaning(self) -> &'static str {
+        match (self.source, self.reason) {
             (1, 2) => "application context name not supported",
             (1, 3) => "calling AE title not recognized",
             (1, 7) => "called AE title not recognized",
@@ -264,9 +265,14 @@ impl fmt::Display for Rejection {
             (3, 1) => "temporary congestion",
             (3, 2) => "local limit exceeded",
             _ => "no reason given",
-        };
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { result, source, reason } = self;
-        write!(f, "{text} (result {result}, source {source}, reason {reason})")
+        write!(f, "{} (result {result}, source {source}, reason {reason})", self.meaning())
     }
 }
 

@@ -21,13 +21,14 @@ use crate::{
     framing::{PDU_HEADER_BYTES, pdu_type},
     limits::ASSOCIATE_BYTES_MAX,
     message::ContextIds,
+    refusals::UnreadableRequest,
     transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN,
     user_information::{self, AsyncWindow, ExtendedNegotiation, UserInformation},
     violation::AbortReason,
 };
 
 /// DICOM Application Context Name (PS3.7 §A.2.1).
-const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
+pub const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
 const PROTOCOL_VERSION: u16 = 1;
 /// Fixed fields of A-ASSOCIATE-RQ and -AC in front of the items.
 const FIXED_BYTES: usize = 68;
@@ -50,6 +51,12 @@ pub(crate) enum RequestError {
     Violation(Violation),
 }
 
+impl From<UnreadableRequest> for RequestError {
+    fn from(unreadable: UnreadableRequest) -> Self {
+        Self::Reject(unreadable.reason())
+    }
+}
+
 impl From<Violation> for RequestError {
     fn from(violation: Violation) -> Self {
         Self::Violation(violation)
@@ -61,22 +68,22 @@ impl Request {
         // Only bit 0 counts (PS3.8 §9.3.2). Judged first: another version may have another layout.
         let version = body.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes));
         if version.is_some_and(|version| version & PROTOCOL_VERSION == 0) {
-            return Err(RequestError::Reject(RejectReason::ProtocolVersionNotSupported));
+            return Err(UnreadableRequest::ProtocolVersion.into());
         }
         let rq = match read(pdu_type::ASSOCIATE_RQ, body) {
             Ok(Pdu::AssociationRQ(rq)) => rq,
             Err(ReadError::MissingApplicationContextName { .. }) => {
-                return Err(RequestError::Reject(RejectReason::ApplicationContextNotSupported));
+                return Err(UnreadableRequest::ApplicationContext.into());
             }
             Ok(_) | Err(_) => return Err(Violation::Associate("items of the A-ASSOCIATE-RQ").into()),
         };
         if rq.application_context_name.trim_end_matches(['\0', ' ']) != APPLICATION_CONTEXT {
-            return Err(RequestError::Reject(RejectReason::ApplicationContextNotSupported));
+            return Err(UnreadableRequest::ApplicationContext.into());
         }
         let called = AeTitle::parse(rq.called_ae_title.trim_end_matches('\0'))
-            .map_err(|_| RequestError::Reject(RejectReason::CalledAeTitleNotRecognized))?;
+            .map_err(|_| UnreadableRequest::CalledTitle)?;
         let calling = AeTitle::parse(rq.calling_ae_title.trim_end_matches('\0'))
-            .map_err(|_| RequestError::Reject(RejectReason::CallingAeTitleNotRecognized))?;
+            .map_err(|_| UnreadableRequest::CallingTitle)?;
         let user = UserInformation::read(rq.user_variables)?;
         let (contexts, answers) = contexts(&rq.presentation_contexts);
         let proposal = Proposal {

@@ -46,6 +46,7 @@ mod link;
 pub mod message;
 mod mirror;
 mod normalized;
+mod refusals;
 mod requestor;
 mod sop_class;
 mod statuses;
@@ -67,6 +68,7 @@ pub use admission::{
     ContextResult, Implementation, Proposal, ProposedContext, RejectReason, Rejection, RoleSelection,
     StoragePolicy, Terms, Verdict,
 };
+pub use associate::APPLICATION_CONTEXT;
 pub use failure::{
     AcceptError, AssociationError, ConnectError, EchoError, NormalizedError, StoreError, TimedOut,
 };
@@ -75,6 +77,7 @@ pub use normalized::{
     ActionRequest, EventReport, EventReportRequest, Normalized, NormalizedResponse, STORAGE_COMMITMENT,
     STORAGE_COMMITMENT_INSTANCE, commitment_reporter_role,
 };
+pub use refusals::{CONTEXT_REJECTIONS, UnreadableRequest, UnusableStore};
 pub use requestor::{Requestor, RequestorConfig, StoreResponse};
 pub use sop_class::{NOT_STORAGE_SOP_CLASSES, STORAGE_SOP_CLASSES, SopClass, SopClassKind, VERIFICATION};
 pub use statuses::{FailureReason, Retry, STATUSES, Service, StatusRow, retry, status_row};

@@ -105,6 +105,35 @@ impl Violation {
 }
 
 impl AbortReason {
+    /// Every reason, for tables and tests.
+    pub const ALL: [Self; 4] =
+        [Self::NotSpecified, Self::UnrecognizedPdu, Self::UnexpectedPdu, Self::InvalidPduParameter];
+
+    /// The standard's words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::NotSpecified => "reason-not-specified",
+            Self::UnrecognizedPdu => "unrecognized-PDU",
+            Self::UnexpectedPdu => "unexpected-PDU",
+            Self::InvalidPduParameter => "invalid-PDU-parameter value",
+        }
+    }
+
+    /// What leads to it: [`Violation::abort_reason`] in words, and time-outs.
+    pub fn when(self) -> &'static str {
+        match self {
+            Self::NotSpecified => "a time-out: handshake, idle association, or progress within a message",
+            Self::UnrecognizedPdu => "a PDU type that does not exist, as where the peer does not speak DICOM",
+            Self::UnexpectedPdu => {
+                "a PDU, command or data set out of its turn; a release in the middle of a message"
+            }
+            Self::InvalidPduParameter => {
+                "a PDU, PDV or command set that is longer than allowed or cannot be read; a PDV for a context that \
+                 was not accepted"
+            }
+        }
+    }
+
     /// The code of the reason field.
     pub fn code(self) -> u8 {
         match self {

@@ -16,6 +16,7 @@ pub(crate) const ROWS: &[(&str, u8)] = &[
     ("transport", 3),
     ("service", 3),
     ("spool", 3),
+    ("statement", 3),
     ("testkit", 3),
     ("gateway-out", 4),
     ("relay", 4),
@@ -81,6 +82,7 @@ pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("zeroizing-alloc", "relay"),
     ("figment", "service"),
     ("axum", "service"),
+    ("maud", "statement"),
 ];
 
 /// Who uses an owned dependency besides its owner, and why that is right.

@@ -134,6 +134,18 @@ pub enum NotAnswered {
     Folder,
 }
 
+impl NotAnswered {
+    /// One of each kind, for tables and tests.
+    pub const KINDS: [Self; 6] = [
+        Self::Unreachable,
+        Self::RejectedPermanent { source_code: 1, reason: 3 },
+        Self::RejectedTransient { source_code: 3, reason: 2 },
+        Self::Interrupted,
+        Self::Unknown,
+        Self::Folder,
+    ];
+}
+
 /// A running destination.
 #[derive(Debug)]
 pub struct Destination {
