@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use transport::{Uplink, UplinkConfig};
 
 use crate::{
+    commitment::{self, Commitments},
     countersign::{self, Countersign},
     dispatch::{self, Dispatch},
     flights::{self, Flights},
@@ -51,6 +52,8 @@ pub struct Shared {
     pub sessions: Sessions,
     /// Signs what was sent, once its receipt is here.
     pub countersign: Countersign,
+    /// Requests for storage commitment.
+    pub commitment: Commitments,
     /// PACS that wait for a destination's answer (`respond = "delivered"`).
     pub waiting: Waiting,
     /// Answers for deliveries that the outbox does not know.
@@ -101,7 +104,7 @@ impl Shared {
 
     /// The profile digest of a route without pseudonymization.
     pub fn no_profile() -> Digest {
-        Digest::of(b"")
+        spool::SealedFacts::no_profile()
     }
 }
 
@@ -169,6 +172,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         memory: Memory::default(),
         sessions,
         countersign,
+        commitment: Commitments::default(),
         waiting: Waiting::default(),
         strays: Strays::default(),
         relays,
@@ -182,6 +186,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let (mut accepting, mut sending, mut answering) = (Tasks::new(), Tasks::new(), Tasks::new());
     accepting.spawn("intake", intake::run(Arc::clone(&shared), listeners.dicom, accepting.token()));
     sending.spawn("dispatch", dispatch::run(Arc::clone(&shared), orders, sending.token()));
+    sending.spawn("commitment", commitment::run(Arc::clone(&shared), sending.token()));
     let mut signing = Tasks::new();
     let identity = Arc::clone(shared.identity());
     let countersigning = countersign::run(identity, shared.witnesses.clone(), to_sign, signing.token());

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{self, Listeners},
+    commitment::show,
     config::Config,
     conformance, hindered, init, queue, receipts, rotate,
     send::{self, Target},
@@ -64,6 +65,9 @@ enum Command {
     Queue(QueueCommand),
     /// Tell the whole life of an instance, series, study, accession number, patient id or delivery.
     Why(WhyArgs),
+    /// List requests for storage commitment, and act on those that need an operator.
+    #[command(subcommand)]
+    Commitments(CommitmentsCommand),
     /// Decide about a relay.
     #[command(subcommand)]
     Relay(RelayCommand),
@@ -213,6 +217,41 @@ enum RelayCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum CommitmentsCommand {
+    /// List transactions that have not ended.
+    Ls {
+        #[command(flatten)]
+        args: JsonArgs,
+        /// Those that have ended, too.
+        #[arg(long)]
+        all: bool,
+        /// The most that are listed.
+        #[arg(long, default_value_t = show::LIST_MAX)]
+        limit: u32,
+    },
+    /// Report a decided transaction again now.
+    Retry {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its id, or the first eight digits or more.
+        id: String,
+        /// Why; goes into the audit table.
+        #[arg(long, default_value = "retry")]
+        reason: String,
+    },
+    /// Give a transaction up: the peer is told nothing more of it.
+    Drop {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its id, or the first eight digits or more.
+        id: String,
+        /// Why; goes into the audit table.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum ReceiptCommand {
     /// List all receipts.
     List(JsonArgs),
@@ -272,6 +311,7 @@ fn run(command: Command) -> Result<()> {
             Command::Receipt(command) => receipt_command(command).await,
             Command::Relay(command) => relay_command(&command),
             Command::Conformance(args) => conformance::command(&args),
+            Command::Commitments(command) => commitments_command(command).await,
         }
     })
 }
@@ -381,6 +421,12 @@ fn check(arg: &ConfigArg) -> Result<()> {
             route.respond,
             fingerprint_text(&route.receiver.identity.fingerprint())
         );
+    }
+    for peer in settings.commitment.iter() {
+        println!("{}", show::peer_line(&peer));
+        if let Some(warning) = peer.warning() {
+            println!("warning: {warning}");
+        }
     }
     Ok(())
 }
@@ -556,7 +602,11 @@ async fn why(why: &WhyArgs) -> Result<()> {
         }
         print_hindrances(&why.args.config, lives.iter().map(|(row, ..)| row)).await?;
     }
-    if lives.is_empty() {
+    let named = show::named(&queue, &why.id).await?;
+    if !why.args.json {
+        named.iter().for_each(|one| println!("{}", show::named_line(one)));
+    }
+    if lives.is_empty() && named.is_empty() {
         bail!("this gateway has never accepted anything under that id");
     }
     Ok(())
@@ -572,6 +622,35 @@ async fn print_hindrances<'a>(
     }
     for line in hindered::by_relays(load(config)?.config.admin.listen).await {
         println!("{line}");
+    }
+    Ok(())
+}
+
+async fn commitments_command(command: CommitmentsCommand) -> Result<()> {
+    let now = Timestamp::now();
+    match command {
+        CommitmentsCommand::Ls { args, all, limit } => {
+            let rows = open_queue(&args.config)?.commitments(!all, limit).await?;
+            if args.json {
+                let rows = rows.iter().map(|row| show::commitment_json(row, now)).collect::<Vec<_>>();
+                println!("{}", serde_json::to_string_pretty(&rows)?);
+            } else {
+                rows.iter().for_each(|row| println!("{}", show::commitment_line(row, now)));
+                println!("{} transactions", rows.len());
+            }
+        }
+        CommitmentsCommand::Retry { config, id, reason } => {
+            let queue = open_queue(&config)?;
+            let row = show::one(&queue, &id).await?;
+            queue.commitment_retry(row.id, queue::operator(&reason)?, now).await?;
+            println!("{}  is reported now", row.id);
+        }
+        CommitmentsCommand::Drop { config, id, reason } => {
+            let queue = open_queue(&config)?;
+            let row = show::one(&queue, &id).await?;
+            queue.commitment_drop(row.id, queue::operator(&reason)?, now).await?;
+            println!("{}  dropped", row.id);
+        }
     }
     Ok(())
 }

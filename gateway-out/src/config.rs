@@ -15,6 +15,8 @@ use service::{
     telemetry::LogConfig,
 };
 
+use crate::commitment::CommitmentTable;
+
 /// `gateway-out.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +39,9 @@ pub struct Config {
     /// One AE title each.
     #[serde(rename = "route", default)]
     pub routes: Vec<RouteTable>,
+    /// Who may ask for storage commitment.
+    #[serde(rename = "commitment", default)]
+    pub commitments: Vec<CommitmentTable>,
     /// Health and status over HTTP.
     pub admin: AdminTable,
     /// Log lines.

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use dimse::{Admission, Association, AssociationError, Incoming, Proposal, Verdict};
+use dimse::{
+    Admission, Association, AssociationError, Incoming, Normalized, OtherRequest, Proposal, Verdict,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -21,6 +23,7 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 use crate::{
     answers,
     app::Shared,
+    commitment::{self, Desk},
     pipeline,
     rejections::TurnedAway,
     routes::{Refusal, Route},
@@ -162,7 +165,9 @@ impl Admission for Door<'_> {
             private_sop_classes: route.private_sop_classes,
             prefer: route.prefer.clone(),
         };
-        Verdict::Accept(policy.decide(proposal).into())
+        let mut contexts = policy.decide(proposal);
+        self.shared.settings.commitment.offer(proposal, &mut contexts);
+        Verdict::Accept(contexts.into())
     }
 }
 
@@ -203,7 +208,8 @@ async fn serve(
     let Some(route) = route else { return };
     shared.counters.association();
     info!(calling = %association.calling(), called = %association.called(), "association opened");
-    let mut served = Served { shared: &shared, route: &route, association, instances: 0, refused: 0 };
+    let desk = shared.commitment.desk();
+    let mut served = Served { shared: &shared, route: &route, association, desk, instances: 0, refused: 0 };
     let end = served.run(&stop).await;
     let (instances, refused) = (served.instances, served.refused);
     match end {
@@ -222,6 +228,8 @@ struct Served<'a> {
     shared: &'a Arc<Shared>,
     route: &'a Arc<Route>,
     association: Association,
+    /// Commitment reports that go back here.
+    desk: Desk,
     instances: u64,
     refused: u64,
 }
@@ -239,6 +247,10 @@ impl Served<'_> {
             let incoming = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(End::Stopping),
+                report = self.desk.next() => {
+                    self.desk.send(&mut self.association, report).await?;
+                    continue;
+                }
                 incoming = self.association.receive() => incoming?,
             };
             match incoming {
@@ -246,11 +258,24 @@ impl Served<'_> {
                     self.association.respond_echo(&request, base::Status::SUCCESS).await?
                 }
                 Incoming::Store(request) => self.store(&request).await?,
-                Incoming::Other(request) => {
-                    debug!(field = request.command_field, "operation that is not offered");
-                    self.association.respond_other(&request, answers::NOT_OFFERED).await?;
-                }
+                Incoming::Other(request) => self.other(&request).await?,
                 Incoming::Released => return Ok(End::Released),
+            }
+        }
+    }
+
+    async fn other(&mut self, request: &OtherRequest) -> Result<(), AssociationError> {
+        match request.normalized() {
+            Some(Normalized::Action(action)) => {
+                commitment::ask::action(self.shared, &mut self.association, &action, &mut self.desk).await
+            }
+            Some(Normalized::Response(response)) => {
+                self.desk.answered(&response);
+                Ok(())
+            }
+            Some(Normalized::EventReport(_)) | None => {
+                debug!(field = request.command_field, "operation that is not offered");
+                self.association.respond_other(request, answers::NOT_OFFERED).await
             }
         }
     }

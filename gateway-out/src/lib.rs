@@ -9,6 +9,7 @@
 pub mod answers;
 pub mod app;
 mod cli;
+pub mod commitment;
 pub mod config;
 pub mod conformance;
 pub mod countersign;

@@ -1,4 +1,4 @@
-//! Peers, relays and routes are read again while gateway-out runs: all of it is taken over at once, or nothing.
+//! Peers, relays, routes and commitment peers are read again while gateway-out runs: all of it is taken over at once, or nothing.
 
 use base::RouteId;
 use serde_json::{Value, json};
@@ -34,9 +34,10 @@ fn reload(shared: &Shared, relays: &mut Vec<Relay>, fixed: Option<&Value>) -> Re
     let (loaded, settings) = read(shared).map_err(|error| error.to_string())?;
     if Some(&fixed_part(&loaded)) != fixed {
         warn!(
-            "only peers, relays and routes are taken over; the other changes take effect at the next start"
+            "only peers, relays, routes and commitment are taken over; the other changes take effect at the next start"
         );
     }
+    shared.settings.commitment.exchange(&settings.commitment);
     let over = shared.settings.routes.exchange(&settings.routes);
     over.iter().for_each(|route: &RouteId| shared.sessions.forget(*route));
     let changed = retarget(shared, relays, &settings.relays);
@@ -72,7 +73,7 @@ fn retarget(shared: &Shared, relays: &mut Vec<Relay>, now: &[Relay]) -> usize {
 fn fixed_part(loaded: &Loaded<Config>) -> Value {
     let mut value = serde_json::to_value(&loaded.config).unwrap_or_default();
     if let Value::Object(tables) = &mut value {
-        for table in ["peer", "relay", "route"] {
+        for table in ["peer", "relay", "route", "commitment"] {
             tables.remove(table);
         }
     }

@@ -13,6 +13,7 @@ use service::{
 };
 
 use crate::{
+    commitment,
     config::{Config, DicomTable, RetryTable, RouteTable},
     routes::{Route, Routes},
 };
@@ -32,6 +33,8 @@ pub struct Settings {
     pub relays: Vec<Relay>,
     /// One AE title each.
     pub routes: Routes,
+    /// Who may ask for storage commitment.
+    pub commitment: commitment::Peers,
     /// Admin listener.
     pub admin: SocketAddr,
     /// Log lines.
@@ -77,6 +80,7 @@ impl Config {
             retry: config.retry.clone(),
             relays: load_relays(loaded, &config.relays)?,
             routes: Routes::new(check_routes(loaded, &peers)?),
+            commitment: commitment::Peers::check(loaded)?,
             admin: config.admin.listen,
             log: config.log.clone(),
             source: loaded.path().to_owned(),

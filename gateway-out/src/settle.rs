@@ -353,6 +353,7 @@ impl Answer<'_> {
                 );
             }
         }
+        self.shared.commitment.changed();
         self.shared.flights.land(self.row.delivery);
         self.shared.waiting.answer(self.row.delivery, Verdict::Answered(said.status));
         Ok(manifest)

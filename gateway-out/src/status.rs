@@ -77,6 +77,7 @@ pub async fn status(shared: &Shared) -> Value {
         "last_reload": last_reload.as_ref().map(service::LastReload::json),
         "relays": relays.collect::<Vec<_>>(),
         "queue": queue(&shared.outbox, Timestamp::now()).await,
+        "commitment": crate::commitment::show::counts(&shared.outbox, Timestamp::now()).await,
         "since_start": {
             "associations": counters.associations.load(Ordering::Relaxed),
             "associations_rejected": counters.rejected.load(Ordering::Relaxed),

@@ -101,6 +101,10 @@ fixed_bytes!(
     EpochId, 16
 );
 fixed_bytes!(
+    /// One request for storage commitment, from the N-ACTION to the answered N-EVENT-REPORT.
+    CommitmentId, 16
+);
+fixed_bytes!(
     /// SHA-256.
     Digest, 32
 );
@@ -112,6 +116,13 @@ fixed_bytes!(
     /// (sender peer, object, route, destination): what queue, relay, ledger, receipt and `why` speak of.
     DeliveryId, 32
 );
+
+impl CommitmentId {
+    /// The first eight hexadecimal digits, for a log line or a screen.
+    pub fn short(&self) -> String {
+        hex::encode(self.0.first_chunk::<4>().unwrap_or(&[0; 4]))
+    }
+}
 
 impl ObjectId {
     /// The first eight hexadecimal digits, for a log line or a screen.

@@ -18,8 +18,8 @@ mod uid;
 
 pub use ae_title::{AeTitle, AeTitleError};
 pub use id::{
-    Attempt, BootId, DeliveryId, Digest, EpochId, Fingerprint, Hasher, HexError, ObjectId, PrekeyId, RouteId,
-    SessionId, random_bytes,
+    Attempt, BootId, CommitmentId, DeliveryId, Digest, EpochId, Fingerprint, Hasher, HexError, ObjectId,
+    PrekeyId, RouteId, SessionId, random_bytes,
 };
 pub use meta::{InstanceMeta, MoveOriginator, Priority};
 pub use name::{Name, NameError};

@@ -2,10 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use base::{DeliveryId, ObjectId};
+use base::{AeTitle, CommitmentId, DeliveryId, ObjectId};
 use thiserror::Error;
 
-use crate::State;
+use crate::{CommitmentState, State};
 
 /// The store as a whole cannot do what was asked.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
@@ -184,6 +184,46 @@ pub enum DeliveryError {
         /// What can be done instead.
         remedy: &'static str,
     },
+    /// The store cannot.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a transaction of Storage Commitment was not taken, or did not change.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum CommitmentError {
+    /// The peer has an open transaction under that Transaction UID, for other instances.
+    #[error("the Transaction UID is in use for other instances (transaction {})", .0.short())]
+    InUse(CommitmentId),
+    /// `open_max` transactions of the peer have not ended.
+    #[error(
+        "open_max = {open_max} transactions of {peer} are open; report them, drop them or raise the limit"
+    )]
+    TooManyOpen {
+        /// The peer.
+        peer: AeTitle,
+        /// The limit.
+        open_max: u32,
+    },
+    /// The reserve of the file system is for receipts.
+    #[error("less than the reserve of the outbox is free; free some space")]
+    NoRoom,
+    /// No such row.
+    #[error("no commitment transaction {0}")]
+    Unknown(CommitmentId),
+    /// Its state does not allow it.
+    #[error("commitment transaction {} is {state}; {remedy}", commitment.short())]
+    NotNow {
+        /// Which one.
+        commitment: CommitmentId,
+        /// The state it is in.
+        state: CommitmentState,
+        /// What can be done instead.
+        remedy: &'static str,
+    },
+    /// Its record does not open.
+    #[error("the record of commitment transaction {} does not open; the index is damaged", .0.short())]
+    Sealed(CommitmentId),
     /// The store cannot.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -31,6 +31,10 @@ pub(crate) enum Kind {
     Change,
     /// How far a deposit is: nothing that custody rests on.
     Progress,
+    /// A transaction of Storage Commitment: asked, or decided.
+    Commitment,
+    /// A transaction of Storage Commitment has ended: its record is erased.
+    CommitmentEnded,
     /// gateway-in: attempt row.
     InboundAttempt,
     /// gateway-in: status row.

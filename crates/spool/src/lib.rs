@@ -12,6 +12,7 @@
 //! (receiving) and `outbox/deliver.rs` (receipts); the rules for repeats are in `outbox/place.rs`.
 
 mod body;
+mod commitment;
 mod db;
 mod disk;
 mod error;
@@ -27,10 +28,14 @@ mod row;
 mod tests;
 
 pub use body::{BodyFile, BodyReader};
+pub use commitment::{
+    Asked, Commitment, CommitmentCounts, CommitmentReport, CommitmentState, Cursors, Decided, Means, Named,
+    NewCommitment, SopReference, Verdict, Watched,
+};
 pub use disk::Usage;
 pub use error::{
-    AppendError, BeginError, BodyError, CommitError, DeliveryError, InboundError, KeyFileError, OpenError,
-    StoreError,
+    AppendError, BeginError, BodyError, CommitError, CommitmentError, DeliveryError, InboundError,
+    KeyFileError, OpenError, StoreError,
 };
 pub use inbound::{
     Answer, Arrival, Inbound, InboundCounts, InboundRow, InboundState, Sent, Signature, UnsignedAnswer,

@@ -122,6 +122,8 @@ impl InstanceRecord {
                 .map(|text| identifier(key, Identifier::Accession, text.reveal())),
             patient: self.patient_id.as_ref().map(|text| identifier(key, Identifier::Patient, text.reveal())),
             content: self.content_hash(key),
+            calling: title(key, &self.meta.calling),
+            called: title(key, &self.meta.called),
         }
     }
 
@@ -148,6 +150,8 @@ pub(crate) struct Hashes {
     pub(crate) accession: Option<[u8; 16]>,
     pub(crate) patient: Option<[u8; 16]>,
     pub(crate) content: [u8; 32],
+    pub(crate) calling: [u8; 16],
+    pub(crate) called: [u8; 16],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -157,6 +161,13 @@ pub(crate) enum Identifier {
     Series,
     Accession,
     Patient,
+    Title,
+    Transaction,
+}
+
+/// The keyed hash of an AE title.
+pub(crate) fn title(key: &IndexKey, title: &AeTitle) -> [u8; 16] {
+    identifier(key, Identifier::Title, title.as_str())
 }
 
 /// The keyed hash of an identifier: 128 bits, its own domain per attribute, padding removed as DICOM
@@ -168,6 +179,8 @@ pub(crate) fn identifier(key: &IndexKey, kind: Identifier, text: &str) -> [u8; 1
         Identifier::Series => b"sluis/1 index series",
         Identifier::Accession => b"sluis/1 index accession",
         Identifier::Patient => b"sluis/1 index patient",
+        Identifier::Title => b"sluis/1 index AE title",
+        Identifier::Transaction => b"sluis/1 index transaction",
     };
     let whole = key.hash(domain, &[text.trim_matches([' ', '\0']).as_bytes()]);
     let mut half = [0u8; 16];

@@ -113,7 +113,8 @@ impl Writer {
         });
         // A send fails only when the thread is gone; the dropped request then answers its caller.
         if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(Job { kind, erases: matches!(kind, Kind::Receipt | Kind::InboundAcked), run });
+            let erases = matches!(kind, Kind::Receipt | Kind::CommitmentEnded | Kind::InboundAcked);
+            let _ = jobs.send(Job { kind, erases, run });
         }
     }
 

@@ -12,6 +12,7 @@ mod purge;
 mod queue;
 mod recover;
 mod schema;
+mod sent;
 mod shared;
 mod types;
 
@@ -29,6 +30,7 @@ use crate::{
     log::{self, NewLogProof, Receipts},
 };
 
+pub(crate) use load::state as load_state;
 pub(crate) use look::IdPrefix;
 pub use queue::Queue;
 pub use types::{
@@ -39,7 +41,9 @@ pub use types::{
 use deliver::Pace;
 use intake::Intake;
 use purge::Purger;
-use shared::{Context, Inner, KeyRing};
+use shared::KeyRing;
+
+pub(crate) use shared::{Context, Inner, audit};
 
 const BODIES_DIR: &str = "objects";
 

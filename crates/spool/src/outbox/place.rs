@@ -14,6 +14,7 @@ use crate::{
     },
     outbox::{
         load::{self, NewEvent},
+        sent,
         types::{
             ChangedContent, Committed, Decision, NewDelivery, OutboxConfig, Placed, SealedFacts,
             UnspooledDecision,
@@ -72,13 +73,15 @@ pub(crate) fn place(
     }
     let joined = |verdict: &Verdict| matches!(verdict.decision, Decision::Joined { .. });
     let object_id = if verdicts.iter().all(joined) { None } else { Some(insert_object(connection, new)?) };
+    let mut carriers = Vec::with_capacity(verdicts.len());
     for (delivery, verdict) in new.deliveries.iter().zip(&verdicts) {
-        match (verdict.decision, object_id) {
+        carriers.push(match (verdict.decision, object_id) {
             (Decision::Joined { delivery: carrier, .. }, _) => join(connection, carrier, now)?,
             (_, Some(object_id)) => insert_delivery(connection, new, object_id, delivery, *verdict, now)?,
             (_, None) => return Err(JobError::Own(CommitError::Object(new.object))),
-        }
+        });
     }
+    sent::note(connection, &new.hashes, &carriers)?;
     let placed = new.deliveries.iter().zip(&verdicts);
     let placed =
         placed.map(|(one, verdict)| Placed { delivery: one.delivery, decision: verdict.decision }).collect();
@@ -234,7 +237,7 @@ fn insert_delivery(
     delivery: &NewDelivery,
     verdict: Verdict,
     now: Timestamp,
-) -> Result<(), JobError<CommitError>> {
+) -> Result<i64, JobError<CommitError>> {
     let (state, reason) = match verdict.decision {
         Decision::HeldLoop { .. } => (State::Held, Some(LOOP_REASON)),
         Decision::After { .. } => (State::WaitingForEarlier, None),
@@ -274,12 +277,10 @@ fn insert_delivery(
         State::WaitingForEarlier => Some(EventKind::Waiting),
         _ => running.then_some(EventKind::Attempt),
     };
-    match detail {
-        Some(kind) => {
-            Ok(NewEvent { at: now, kind, attempt, status: None, detail: reason }.write(connection, id)?)
-        }
-        None => Ok(()),
+    if let Some(kind) = detail {
+        NewEvent { at: now, kind, attempt, status: None, detail: reason }.write(connection, id)?;
     }
+    Ok(id)
 }
 
 fn way_id(connection: &Connection, delivery: &NewDelivery) -> rusqlite::Result<i64> {
@@ -293,17 +294,17 @@ fn way_id(connection: &Connection, delivery: &NewDelivery) -> rusqlite::Result<i
     }
 }
 
-fn join(connection: &Connection, carrier: DeliveryId, now: Timestamp) -> rusqlite::Result<()> {
+fn join(connection: &Connection, carrier: DeliveryId, now: Timestamp) -> rusqlite::Result<i64> {
     let sql = "UPDATE delivery SET joined = joined + 1, changed_at = ?2 WHERE delivery = ?1
         RETURNING id, attempt, joined";
     let mut statement = connection.prepare_cached(sql)?;
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, base::Attempt(row.get(1)?), row.get::<_, u32>(2)?));
     let (id, attempt, joined) = statement.query_row((carrier.0, millis(now)), read)?;
     // A sender that repeats itself all day is counted, and does not fill the history.
-    if joined > HISTORY_JOINED {
-        return Ok(());
+    if joined <= HISTORY_JOINED {
+        NewEvent::plain(now, EventKind::Joined, attempt).write(connection, id)?;
     }
-    NewEvent::plain(now, EventKind::Joined, attempt).write(connection, id)
+    Ok(id)
 }
 
 fn known(error: rusqlite::Error, object: ObjectId) -> JobError<CommitError> {
@@ -337,7 +338,8 @@ pub(crate) fn place_unspooled(
         _ => verdict.changed_content,
     };
     let object_id = insert_object(connection, new)?;
-    insert_delivery(connection, new, object_id, delivery, verdict, now)?;
+    let id = insert_delivery(connection, new, object_id, delivery, verdict, now)?;
+    sent::note(connection, &new.hashes, &[id])?;
     Ok(UnspooledDecision::New { changed_content })
 }
 

@@ -9,7 +9,8 @@ use crate::{IndexKey, OpenError, OutboxKey, db};
 /// Bytes in clear are ids, digests of sealed bytes, sizes, times, class, route and state; everything that
 /// leads to a patient is a keyed hash or sealed. `wrapped_key` and `record` are NULL once nothing is owed.
 /// `tally` is kept by triggers, so that a page with counts costs the same at ten and at ten million rows.
-pub(crate) const STEPS: &[&str] = &["
+pub(crate) const STEPS: &[&str] = &[
+    "
 CREATE TABLE setting(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE way(
@@ -145,7 +146,64 @@ CREATE TRIGGER delivery_recounted AFTER UPDATE OF state ON delivery WHEN old.sta
     INSERT INTO tally SELECT new.way_id, new.state, 1, sealed_len FROM object WHERE id = new.object_id
     ON CONFLICT DO UPDATE SET deliveries = deliveries + 1, bytes = bytes + excluded.bytes;
 END;
-"];
+",
+    COMMITMENT,
+];
+
+/// Who sent what, and who asked whether it is safe. `sent` has a row for each delivery that carries a C-STORE: its
+/// source, and which C-STORE of that source (`sending`, growing). AE titles are keyed hashes but for the peer's, which
+/// stands in the configuration. Of a transaction that has ended the hashes and verdicts stay, and `record` is NULL.
+const COMMITMENT: &str = "
+CREATE TABLE source(
+    id INTEGER PRIMARY KEY,
+    calling BLOB NOT NULL,
+    called BLOB NOT NULL,
+    UNIQUE(calling, called)
+) STRICT;
+
+CREATE TABLE sent(
+    id INTEGER PRIMARY KEY,
+    delivery_id INTEGER NOT NULL REFERENCES delivery(id),
+    source_id INTEGER NOT NULL REFERENCES source(id),
+    sending INTEGER NOT NULL
+) STRICT;
+CREATE INDEX sent_delivery ON sent(delivery_id);
+
+CREATE TABLE commitment(
+    id INTEGER PRIMARY KEY,
+    commitment BLOB NOT NULL UNIQUE,
+    peer TEXT NOT NULL,
+    transaction_hash BLOB NOT NULL,
+    request_hash BLOB NOT NULL,
+    callers BLOB NOT NULL,
+    called BLOB NOT NULL,
+    means INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    instances INTEGER NOT NULL,
+    failed INTEGER NOT NULL DEFAULT 0,
+    asked_at INTEGER NOT NULL,
+    arrival_until INTEGER NOT NULL,
+    deadline INTEGER NOT NULL,
+    decided_at INTEGER,
+    ended_at INTEGER,
+    tries INTEGER NOT NULL DEFAULT 0,
+    next_at INTEGER,
+    reason TEXT,
+    record BLOB,
+    UNIQUE(peer, transaction_hash)
+) STRICT;
+CREATE INDEX commitment_open ON commitment(id) WHERE ended_at IS NULL;
+
+CREATE TABLE commitment_instance(
+    commitment_id INTEGER NOT NULL REFERENCES commitment(id),
+    number INTEGER NOT NULL,
+    instance_hash BLOB NOT NULL,
+    sop_class TEXT NOT NULL,
+    verdict INTEGER,
+    PRIMARY KEY(commitment_id, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX commitment_instance_hash ON commitment_instance(instance_hash);
+";
 
 const OUTBOX_CHECK: &str = "outbox key check";
 const INDEX_CHECK: &str = "index key check";

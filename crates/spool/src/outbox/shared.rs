@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::{
     BodyError, IndexKey, Operator, OutboxConfig, OutboxKey, StoreError,
     body::Bodies,
+    commitment,
     db::{Db, JobError, column::millis},
     faults::Kind,
     outbox::{
@@ -160,5 +161,6 @@ fn rewrap(connection: &Connection, old: &OutboxKey, new: &OutboxKey) -> Result<u
         update.execute((id, wrapped, new.seal_record(object, &record).map_err(sealed)?))?;
         count += 1;
     }
+    commitment::rewrap(connection, old, new)?;
     Ok(count)
 }

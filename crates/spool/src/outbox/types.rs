@@ -57,6 +57,13 @@ pub struct SealedFacts {
     pub data_len: u64,
 }
 
+impl SealedFacts {
+    /// The profile digest of what is passed on as it came.
+    pub fn no_profile() -> Digest {
+        Digest::of(b"")
+    }
+}
+
 /// One way that a new object shall take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewDelivery {

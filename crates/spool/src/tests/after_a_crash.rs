@@ -59,6 +59,16 @@ const INBOUND: [(Kind, bool); 8] = [
     (Kind::InboundAcked, true),
 ];
 
+/// Of a transaction: asked, decided, reported; and where it stands after the crash.
+pub(crate) const COMMITMENT: [(Kind, bool, u32, Option<CommitmentState>); 6] = [
+    (Kind::Commitment, false, 1, None),
+    (Kind::Commitment, true, 1, Some(CommitmentState::Open)),
+    (Kind::Commitment, false, 2, Some(CommitmentState::Open)),
+    (Kind::Commitment, true, 2, Some(CommitmentState::Reporting)),
+    (Kind::CommitmentEnded, false, 1, Some(CommitmentState::Reporting)),
+    (Kind::CommitmentEnded, true, 1, Some(CommitmentState::Reported)),
+];
+
 /// Two objects: one that is acknowledged before the crash point is armed, one that runs into it.
 fn samples() -> (Sample, Sample) {
     (Sample::new(1, 1, 1), Sample::new(2, 2, 1).along(&[1, 2]))
@@ -143,6 +153,37 @@ async fn the_ledger_knows_what_it_does_not_know() {
             assert_eq!(ledger.counts().await.unwrap().repeats, 1);
         }
     }
+}
+
+#[tokio::test]
+async fn a_commitment_is_asked_decided_and_reported_or_not_at_all() {
+    for (number, (kind, after, passage, want)) in COMMITMENT.into_iter().enumerate() {
+        let place = Place::new();
+        run_child(&place.dir, "commitment", number);
+        let outbox = place.open_at(at(50));
+        let found = outbox.commitments(false, 10).await.unwrap().pop();
+        assert_eq!(found.as_ref().map(|one| one.state), want, "{kind:?} {after} {passage}");
+        // The peer, which may have been told nothing, asks again; then everything goes its way.
+        let asked = outbox.commitment_asked(commitment::new(1, &[1]), at(50)).await.unwrap();
+        let decided = outbox.commitment_decide(asked.id(), at(51)).await.unwrap();
+        assert!(!matches!(decided, Decided::NotYet(_)), "{kind:?} {after} {passage}");
+        let report = outbox.commitment_report(asked.id()).await.unwrap();
+        assert_eq!((report.committed.len(), report.failed.len()), (1, 0));
+        outbox.commitment_reported(asked.id(), at(52)).await.unwrap();
+    }
+}
+
+async fn child_commitment(place: Place, number: usize) {
+    let outbox = place.open();
+    let sample = Sample::new(1, 1, 1).cut_through();
+    sample.commit(&outbox, T0).await;
+    outbox.settled_stored(sample.receipt(1, 0), T0).await.unwrap();
+    let (kind, after, passage, _) = COMMITMENT[number];
+    place.faults.arm(Point::Commit(kind), after, passage, Action::Abort);
+    let id = outbox.commitment_asked(commitment::new(1, &[1]), T0).await.unwrap().id();
+    outbox.commitment_decide(id, T0).await.unwrap();
+    outbox.commitment_report(id).await.unwrap();
+    outbox.commitment_reported(id, T0).await.unwrap();
 }
 
 #[tokio::test]
@@ -235,6 +276,7 @@ fn child() {
     match scenario.as_str() {
         "intake" => runtime.block_on(child_intake(Place::at(dir), number, log)),
         "receipt" => runtime.block_on(child_receipt(Place::at(dir), number)),
+        "commitment" => runtime.block_on(child_commitment(Place::at(dir), number)),
         "inbound" => runtime.block_on(child_inbound(&dir, number)),
         "load" => runtime.block_on(child_load(Place::at(dir), log)),
         other => panic!("{other}"),

@@ -1,6 +1,7 @@
 //! What the crate promises, one file per behaviour. The helpers are below.
 
 mod after_a_crash;
+mod commitment;
 mod disk_full;
 mod inbound_ledger;
 mod keys_and_start;
@@ -157,7 +158,7 @@ impl Sample {
         SealedFacts {
             suite: 2,
             commitment: [9; 32],
-            profile: Digest([0; 32]),
+            profile: SealedFacts::no_profile(),
             body_digest: Digest::of(&body),
             sealed_len: body.len() as u64,
             data_len: body.len() as u64 - 100,
