@@ -59,7 +59,8 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
     let mut witnesses = Vec::new();
     for relay in &settings.relays {
         let (log, own) = (relay.card.log.clone(), Arc::clone(&settings.own.log_key));
-        witnesses.push(Arc::new(LogWitness::open(&settings.ledger_dir, &relay.name, log, own)?));
+        let witness = LogWitness::open(&settings.ledger_dir, &relay.name, log, own)?;
+        witnesses.push(Arc::new(witness.with_silence(settings.transparency.silent_after.duration())));
     }
     let signer =
         Signer::start(Arc::clone(&settings.own.identity), witnesses.clone(), inbound.clone(), &mut signing);
@@ -88,6 +89,7 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
             queues: route_queues.queues(),
             acks: acks.clone(),
             witness,
+            resubmit_after: settings.transparency.resubmit_after.duration(),
         };
         collecting.spawn(format!("relay {}", relay.name), link.run(events, collecting.token()));
         links.push(task);
@@ -191,6 +193,7 @@ impl Status {
             .iter()
             .zip(&self.witnesses)
             .map(|((name, link), witness)| json!({ "name": name, "connected": link.is_connected(), "refused": link.refusal() , "log": witness.json() }));
+        let silent = self.witnesses.iter().filter_map(|witness| witness.alarm());
         let destinations = self.inbox.all_destinations().map(|destination| {
             json!({
                 "name": destination.settings.name,
@@ -202,7 +205,7 @@ impl Status {
             "version": env!("CARGO_PKG_VERSION"),
             "name": self.settings.own.identity.name(),
             "fingerprint": identity::fingerprint_text(&self.settings.own.identity.fingerprint()),
-            "alarms": self.alarms(Timestamp::now()),
+            "alarms": self.alarms(Timestamp::now()).into_iter().chain(silent).collect::<Vec<_>>(),
             "last_reload": self.last.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(LastReload::json),
             "relays": relays.collect::<Vec<_>>(),
             "destinations": destinations.collect::<Vec<_>>(),

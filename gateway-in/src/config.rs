@@ -8,6 +8,7 @@ use envelope::Suite;
 use identity::PeerCard;
 use serde::{Deserialize, Serialize};
 use service::{
+    TransparencyTable,
     config::{ByteSize, ConfigError, Loaded, Span},
     own::{IdentityTable, Own},
     peers::{AdminTable, PeerTable, Relay, RelayTable, load_peers, load_relays},
@@ -39,6 +40,9 @@ pub struct Config {
     /// Which sender reaches which destination.
     #[serde(rename = "route", default)]
     pub routes: Vec<RouteTable>,
+    /// What is expected of the relays' logs.
+    #[serde(default)]
+    pub transparency: TransparencyTable,
     /// Health and status over HTTP.
     pub admin: AdminTable,
     /// Log lines.
@@ -204,6 +208,8 @@ pub struct Settings {
     pub collect: CollectTable,
     /// Relays with their pinned cards.
     pub relays: Vec<Relay>,
+    /// What is expected of their logs.
+    pub transparency: TransparencyTable,
     /// Routes by id.
     pub routes: HashMap<RouteId, Arc<Route>>,
     /// Destinations by name.
@@ -298,11 +304,13 @@ impl Config {
             }
         }
         check_collect(loaded, destinations.len())?;
+        config.transparency.check(loaded)?;
         Ok(Settings {
             own: Own::load(loaded, &config.identity)?,
             ledger_dir: loaded.resolve(&config.ledger.dir),
             collect: config.collect.clone(),
             relays: load_relays(loaded, &config.relays)?,
+            transparency: config.transparency,
             routes: check_routes(loaded, &peers, &destinations)?,
             destinations,
             admin: config.admin.listen,

@@ -76,6 +76,8 @@ pub struct Link {
     pub acks: Acks,
     /// What is believed of its log.
     pub witness: Arc<LogWitness>,
+    /// How long a receipt waits for its proof before it is submitted again.
+    pub resubmit_after: Duration,
 }
 
 impl Link {
@@ -88,8 +90,9 @@ impl Link {
         let mut refresh = Instant::now() + REFRESH;
         let mut health = self.inbox.health_changes();
         let mut closed = self.inbox.closed_routes();
-        let (inbound, witness) = (self.inbox.inbound.clone(), Arc::clone(&self.witness));
-        let mut logbook = Logbook::new(inbound, self.name.clone(), self.downlink.clone(), witness);
+        let (inbox, witness) = (Arc::clone(&self.inbox), Arc::clone(&self.witness));
+        let mut logbook =
+            Logbook::new(inbox, self.name.clone(), self.downlink.clone(), witness, self.resubmit_after);
         let mut turns = interval(logbook::TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trusted = self.witness.is_trusted();
@@ -147,7 +150,11 @@ impl Link {
             // The log's.
             DownlinkEvent::LogHead(_) | DownlinkEvent::Logged(_) => {}
             DownlinkEvent::Disconnected => warn!(relay = %self.name, "relay disconnected"),
-            DownlinkEvent::Offered(offer) => self.offered(offer),
+            DownlinkEvent::Offered(offer) => {
+                // What is offered was admitted, and that is logged.
+                self.witness.active();
+                self.offered(offer);
+            }
             DownlinkEvent::PrekeysLow { route, left } => {
                 debug!(%route, left, "prekeys are low");
                 if let Some(route) = self.inbox.route(route) {

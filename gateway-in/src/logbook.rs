@@ -1,33 +1,55 @@
-//! What a relay's log says: heads are witnessed, proofs stored beside the receipts that they are of.
+//! What a relay's log says: heads are witnessed, proofs stored beside the receipts that they are of, and what has no proof is
+//! submitted again.
 
 use std::{sync::Arc, time::Duration};
 
 use base::{Name, Timestamp};
-use ledger::{Disbelief, Receipt};
+use ledger::{Class, Disbelief, Receipt, Settlement};
 use service::witness::{LogWitness, NotBelieved, Proof, Proofs};
-use spool::{Inbound, NewLogProof};
+use spool::NewLogProof;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 use transport::Downlink;
 
-/// Proofs are stored this often.
+use crate::inbox::Inbox;
+
+/// Proofs are stored, and receipts without one looked for, this often.
 pub(crate) const TURN: Duration = Duration::from_secs(1);
+/// Settlements submitted again at one look.
+const RESUBMITTED_MAX: u32 = 256;
+/// The sender asks, too, and one answer is for both: it has this much more time.
+const SENDER_FIRST: u32 = 2;
 
 /// The log of one relay.
 pub(crate) struct Logbook {
-    inbound: Inbound,
+    inbox: Arc<Inbox>,
     relay: Name,
     downlink: Downlink,
     witness: Arc<LogWitness>,
     proofs: Proofs,
+    patience: Duration,
+    looked: Instant,
 }
 
 impl Logbook {
-    pub(crate) fn new(inbound: Inbound, relay: Name, downlink: Downlink, witness: Arc<LogWitness>) -> Self {
-        Self { inbound, relay, downlink, witness, proofs: Proofs::default() }
+    pub(crate) fn new(
+        inbox: Arc<Inbox>,
+        relay: Name,
+        downlink: Downlink,
+        witness: Arc<LogWitness>,
+        resubmit_after: Duration,
+    ) -> Self {
+        let patience = resubmit_after * SENDER_FIRST;
+        Self { inbox, relay, downlink, witness, proofs: Proofs::default(), patience, looked: Instant::now() }
     }
 
     /// Hands back the latest head that we believe: the relay has to go on from there.
     pub(crate) async fn connected(&mut self) {
+        self.witness.connected();
+        self.hand_back().await;
+    }
+
+    async fn hand_back(&self) {
         if let Some(checkpoint) = self.witness.checkpoint() {
             // Without a connection it is said with the next one.
             let _ = self.downlink.witness(checkpoint).await;
@@ -43,7 +65,7 @@ impl Logbook {
                 self.proofs.head(&believed, &shown);
                 let _ = self.downlink.witness(believed.to_text()).await;
             }
-            Err(NotBelieved::Disbelief(Disbelief::OtherBase { .. })) => self.connected().await,
+            Err(NotBelieved::Disbelief(Disbelief::OtherBase { .. })) => self.hand_back().await,
             // That it is not used was said when it began.
             Err(NotBelieved::Disbelief(Disbelief::Distrusted(_))) if known => {}
             Err(error) => warn!(relay = %self.relay, %error, "a head of the relay's log is not believed"),
@@ -69,17 +91,52 @@ impl Logbook {
             }
         }
         if !good.is_empty()
-            && let Err(error) = self.inbound.logged(good).await
+            && let Err(error) = self.inbox.inbound.logged(good).await
         {
-            warn!(%error, "proofs could not be stored");
+            warn!(%error, "proofs could not be stored; they are asked for again");
+        }
+        if self.downlink.is_connected() {
+            self.witness.warn_of_silence();
+        }
+        if self.looked.elapsed() >= self.patience {
+            self.looked = Instant::now();
+            self.resubmit().await;
         }
     }
 
     async fn check(&self, proof: &Proof) -> anyhow::Result<Option<NewLogProof>> {
         let (delivery, attempt) = (proof.logged.delivery, proof.logged.attempt);
-        let row = self.inbound.lookup(delivery).await?.filter(|row| row.arrival.attempt == attempt);
+        let row = self.inbox.inbound.lookup(delivery).await?.filter(|row| row.arrival.attempt == attempt);
         let Some(receipt) = row.and_then(|row| row.receipt) else { return Ok(None) };
         let (head, checkpoint) = proof.texts(&Receipt::decode(&receipt)?)?;
         Ok(Some(NewLogProof { delivery, attempt, proof: head, checkpoint }))
+    }
+
+    /// Settlements without a proof, also those of an epoch that ended before it proved them: the relay was killed, or we
+    /// were away for too long.
+    async fn resubmit(&self) {
+        if !self.downlink.is_connected() || self.witness.head().is_none() || !self.witness.is_trusted() {
+            return;
+        }
+        let now = Timestamp::now();
+        let unlogged = match self.inbox.inbound.unlogged(RESUBMITTED_MAX).await {
+            Ok(unlogged) => unlogged,
+            Err(error) => return warn!(%error, "settled ledger cannot be read"),
+        };
+        for row in unlogged {
+            let waited = row.answered_at.is_some_and(|at| now.since(at) > self.patience);
+            let (Some(settlement), Some(route), true) =
+                (row.settlement, self.inbox.route(row.arrival.route), waited)
+            else {
+                continue;
+            };
+            let is_final =
+                Settlement::decode(&settlement).is_ok_and(|it| matches!(it.class(), Class::Final(_)));
+            let (sender, what) =
+                (route.sender.identity.fingerprint(), (row.arrival.delivery, row.arrival.attempt));
+            if is_final && self.downlink.resubmit(sender, what, settlement).await.is_err() {
+                return;
+            }
+        }
     }
 }

@@ -153,7 +153,8 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         let config = UplinkConfig::new(relay.address.to_string(), relay.card.clone(), &settings.own.identity);
         let (uplink, events, task) = Uplink::start(config);
         let (log, own) = (relay.card.log.clone(), Arc::clone(&settings.own.log_key));
-        let witness = Arc::new(LogWitness::open(&settings.outbox.dir, &relay.name, log, own)?);
+        let witness = LogWitness::open(&settings.outbox.dir, &relay.name, log, own)?;
+        let witness = Arc::new(witness.with_silence(settings.transparency.silent_after.duration()));
         witnesses.push(Arc::clone(&witness));
         uplinks.push(uplink.clone());
         links.push((relay.name.clone(), uplink, witness, events, task));

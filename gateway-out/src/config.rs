@@ -9,6 +9,7 @@ use envelope::{Padding, Suite};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use service::{
+    TransparencyTable,
     config::{ByteSize, Span},
     own::IdentityTable,
     peers::{AdminTable, PeerTable, RelayTable},
@@ -42,6 +43,9 @@ pub struct Config {
     /// Who may ask for storage commitment.
     #[serde(rename = "commitment", default)]
     pub commitments: Vec<CommitmentTable>,
+    /// What is expected of the relays' logs.
+    #[serde(default)]
+    pub transparency: TransparencyTable,
     /// Health and status over HTTP.
     pub admin: AdminTable,
     /// Log lines.

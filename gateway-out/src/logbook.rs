@@ -7,6 +7,7 @@ use base::{Name, Timestamp};
 use ledger::{Class, Disbelief, Receipt, Settlement};
 use service::witness::{LogWitness, NotBelieved, Proof, Proofs};
 use spool::NewLogProof;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 use transport::Uplink;
 
@@ -14,10 +15,6 @@ use crate::app::Shared;
 
 /// Proofs are stored, and receipts without one looked for, this often.
 pub(crate) const TURN: Duration = Duration::from_secs(1);
-/// Turns between two looks for receipts without a proof.
-const LOOK_EVERY: u32 = 60;
-/// A receipt may wait so long for its proof before its settlement is submitted again.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Settlements submitted again at one look.
 const RESUBMITTED_MAX: u32 = 256;
 
@@ -28,17 +25,24 @@ pub(crate) struct Logbook {
     uplink: Uplink,
     witness: Arc<LogWitness>,
     proofs: Proofs,
-    turns: u32,
+    /// A receipt may wait so long for its proof before its settlement is submitted again.
+    patience: Duration,
+    looked: Instant,
 }
 
 impl Logbook {
     pub(crate) fn new(shared: Arc<Shared>, relay: Name, uplink: Uplink, witness: Arc<LogWitness>) -> Self {
-        Self { shared, relay, uplink, witness, proofs: Proofs::default(), turns: 0 }
+        let patience = shared.settings.transparency.resubmit_after.duration();
+        Self { shared, relay, uplink, witness, proofs: Proofs::default(), patience, looked: Instant::now() }
     }
 
     /// Hands back the latest head that we believe: the relay has to go on from there.
     pub(crate) async fn connected(&mut self) {
-        self.turns = 0;
+        self.witness.connected();
+        self.hand_back().await;
+    }
+
+    async fn hand_back(&self) {
         if let Some(checkpoint) = self.witness.checkpoint() {
             // Without a connection it is said with the next one.
             let _ = self.uplink.witness(checkpoint).await;
@@ -54,7 +58,7 @@ impl Logbook {
                 self.proofs.head(&believed, &shown);
                 let _ = self.uplink.witness(believed.to_text()).await;
             }
-            Err(NotBelieved::Disbelief(Disbelief::OtherBase { .. })) => self.connected().await,
+            Err(NotBelieved::Disbelief(Disbelief::OtherBase { .. })) => self.hand_back().await,
             // That it is not used was said when it began.
             Err(NotBelieved::Disbelief(Disbelief::Distrusted(_))) if known => {}
             Err(error) => warn!(relay = %self.relay, %error, "a head of the relay's log is not believed"),
@@ -85,8 +89,11 @@ impl Logbook {
         {
             warn!(%error, "proofs could not be stored; they are asked for again");
         }
-        self.turns += 1;
-        if self.turns.is_multiple_of(LOOK_EVERY) {
+        if self.uplink.is_connected() {
+            self.witness.warn_of_silence();
+        }
+        if self.looked.elapsed() >= self.patience {
+            self.looked = Instant::now();
             self.resubmit().await;
         }
     }
@@ -111,7 +118,7 @@ impl Logbook {
             Ok(unlogged) => unlogged,
             Err(error) => return warn!(%error, "outbox cannot be read"),
         };
-        for receipt in unlogged.into_iter().filter(|receipt| now.since(receipt.stored_at) > PATIENCE) {
+        for receipt in unlogged.into_iter().filter(|receipt| now.since(receipt.stored_at) > self.patience) {
             let is_final =
                 Settlement::decode(&receipt.settlement).is_ok_and(|it| matches!(it.class(), Class::Final(_)));
             let said = Receipt::decode(&receipt.receipt);

@@ -6,6 +6,7 @@ use base::{AeTitle, AeTitleError};
 use envelope::Padding;
 use identity::PeerCard;
 use service::{
+    TransparencyTable,
     config::{ConfigError, Loaded},
     own::Own,
     peers::{Relay, load_peers, load_relays},
@@ -31,6 +32,8 @@ pub struct Settings {
     pub retry: RetryTable,
     /// Relays, the preferred one first.
     pub relays: Vec<Relay>,
+    /// What is expected of their logs.
+    pub transparency: TransparencyTable,
     /// One AE title each.
     pub routes: Routes,
     /// Who may ask for storage commitment.
@@ -65,6 +68,7 @@ impl Config {
     pub fn check(loaded: &Loaded<Self>) -> Result<Settings, ConfigError> {
         let config = &loaded.config;
         let peers = load_peers(loaded, &config.peers)?;
+        config.transparency.check(loaded)?;
         match config.dicom.max_pdu {
             0 | 4096..=1_048_576 => {}
             other => {
@@ -79,6 +83,7 @@ impl Config {
             dicom: config.dicom.clone(),
             retry: config.retry.clone(),
             relays: load_relays(loaded, &config.relays)?,
+            transparency: config.transparency,
             routes: Routes::new(check_routes(loaded, &peers)?),
             commitment: commitment::Peers::check(loaded)?,
             admin: config.admin.listen,

@@ -87,6 +87,10 @@ pub async fn run(
                 relays::disconnected(&shared, place);
             }
             event => {
+                if matches!(event, UplinkEvent::Collected { .. } | UplinkEvent::Settlement { .. }) {
+                    // What was collected was admitted, and that is logged.
+                    witness.active();
+                }
                 let (shared, uplink, cache) = (Arc::clone(&shared), uplink.clone(), Arc::clone(&cache));
                 handling.spawn(async move { handle(&shared, &uplink, &cache, event).await });
             }

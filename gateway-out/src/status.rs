@@ -65,6 +65,7 @@ pub async fn status(shared: &Shared) -> Value {
             "refused": uplink.refusal(), "log": witness.json(),
         })
     });
+    let silent = shared.witnesses.iter().filter_map(|witness| witness.alarm());
     let counters = &shared.counters;
     let last_reload = shared.last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
     json!({
@@ -73,7 +74,7 @@ pub async fn status(shared: &Shared) -> Value {
         "name": shared.identity().name(),
         "fingerprint": identity::fingerprint_text(&shared.identity().fingerprint()),
         "dicom": shared.settings.dicom.listen,
-        "alarms": shared.alarms(Timestamp::now()),
+        "alarms": shared.alarms(Timestamp::now()).into_iter().chain(silent).collect::<Vec<_>>(),
         "last_reload": last_reload.as_ref().map(service::LastReload::json),
         "relays": relays.collect::<Vec<_>>(),
         "queue": queue(&shared.outbox, Timestamp::now()).await,

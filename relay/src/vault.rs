@@ -291,6 +291,9 @@ impl<C: SettlementCheck> Vault<C> {
             RecipientFrame::Renew { transfers } => self.renew(recipient, &transfers, now),
             // Of the log, not of custody.
             RecipientFrame::Witness { .. } => {}
+            RecipientFrame::Resubmit { sender, delivery, attempt, settlement } => {
+                self.resubmit(Key { sender, delivery }, recipient, attempt, &settlement);
+            }
             RecipientFrame::Release { transfer } => self.release(recipient, transfer, now),
         }
     }
@@ -343,7 +346,7 @@ impl<C: SettlementCheck> Vault<C> {
         self.answer(key, flow, attempt, answers::Kind::Settlement { settlement, record });
     }
 
-    /// A settlement whose proof never came to its sender is logged again, and changes nothing else.
+    /// A settlement whose proof never came to one of its gateways is logged again, and changes nothing else.
     fn resubmit(&mut self, key: Key, recipient: Fingerprint, attempt: Attempt, settlement: &[u8]) {
         if !self.policy.may_deposit(&key.sender, &recipient) || settlement.len() > wire::SETTLEMENT_BYTES_MAX
         {

@@ -17,6 +17,7 @@ pub mod peers;
 pub mod ports;
 pub mod receipt;
 mod reload;
+mod silence;
 mod tasks;
 pub mod telemetry;
 pub mod text;
@@ -24,4 +25,5 @@ pub mod witness;
 
 pub use backoff::Backoff;
 pub use reload::{LastReload, ReloadRequest, ReloadRequests, Reloaded, Reloads};
+pub use silence::TransparencyTable;
 pub use tasks::{Drained, End, Ended, Tasks, shutdown_signal};

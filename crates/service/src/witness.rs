@@ -3,7 +3,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use base::{Name, Timestamp};
 use identity::{LogKey, LogPublic};
@@ -15,6 +16,7 @@ use thiserror::Error;
 use tracing::{error, info, warn};
 
 use crate::files::{self, Readable};
+use crate::silence::{Silence, TransparencyTable};
 
 /// Acts of operators that a file remembers.
 const ACTS_MAX: usize = 64;
@@ -29,6 +31,7 @@ pub struct LogWitness {
     path: PathBuf,
     // Never held across an await.
     kept: Mutex<Kept>,
+    silence: Mutex<Silence>,
 }
 
 /// The content of the file.
@@ -116,11 +119,55 @@ impl LogWitness {
         let path = path_of(dir, relay);
         let new = || Kept { witness: Witness::new(relay.clone()), checkpoint: None, acts: Vec::new() };
         let kept = Mutex::new(read(&path)?.unwrap_or_else(new));
-        let witness = Self { relay: relay.clone(), log, own, path, kept };
+        let silence = Mutex::new(Silence::new(TransparencyTable::default().silent_after.duration()));
+        let witness = Self { relay: relay.clone(), log, own, path, kept, silence };
         if let Some(distrust) = witness.distrust() {
             error!(%relay, %distrust, "this relay is not used; `relay trust NAME --reason TEXT` says otherwise");
         }
         Ok(witness)
+    }
+
+    /// With another limit for its silence than the default.
+    #[must_use]
+    pub fn with_silence(mut self, after: Duration) -> Self {
+        self.silence = Mutex::new(Silence::new(after));
+        self
+    }
+
+    /// Something was deposited or settled at the relay: its log has to grow.
+    pub fn active(&self) {
+        self.silence().active(Instant::now(), Timestamp::now());
+    }
+
+    /// The relay is connected (again).
+    pub fn connected(&self) {
+        self.silence().connected(Instant::now());
+    }
+
+    /// Since when the relay's log is silent although it had something to say.
+    pub fn silent_since(&self) -> Option<Timestamp> {
+        self.silence().since(Instant::now())
+    }
+
+    /// Says once that the log is silent, if it is. To be called now and then while the relay is connected.
+    pub fn warn_of_silence(&self) {
+        let begins = self.silence().begins(Instant::now());
+        if let Some(since) = begins {
+            warn!(relay = %self.relay, since = crate::text::utc(since), "the relay takes and gives instances and shows no new head of its log; instances are carried on, their receipts get no place in a log");
+        }
+    }
+
+    /// The same as a sentence for `status`.
+    pub fn alarm(&self) -> Option<String> {
+        let since = crate::text::utc(self.silent_since()?);
+        Some(format!(
+            "relay {} shows no new head of its log since {since}, although it takes and gives instances",
+            self.relay
+        ))
+    }
+
+    fn silence(&self) -> MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the relay is not used, if it is not. While it is not, the file is looked at: an operator may have decided.
@@ -163,15 +210,22 @@ impl LogWitness {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = kept.witness.observe(head, shown.from, &shown.consistency);
         self.breach(&kept, seen.as_ref().err())?;
-        match seen? {
+        let seen = seen?;
+        match seen {
             Seen::Same => return Ok(checkpoint),
+            Seen::First | Seen::NewEpoch { .. } | Seen::Grown if self.silence().head() => {
+                info!(relay = %self.relay, "the relay shows heads of its log again");
+            }
+            _ => {}
+        }
+        match seen {
+            Seen::Same | Seen::Grown => {}
             Seen::First => {
                 info!(relay = %self.relay, log = %checkpoint.head().origin, "first head of the relay's log")
             }
             Seen::NewEpoch { ended } => {
                 warn!(relay = %self.relay, log = %checkpoint.head().origin, %ended, "the relay began another log; what it logged before is proven by what was kept only");
             }
-            Seen::Grown => {}
         }
         checkpoint.cosign(&self.own, now.0 / 1000);
         kept.checkpoint = Some(checkpoint.to_text());
@@ -206,6 +260,7 @@ impl LogWitness {
         json!({
             "head": kept.witness.head().map(|head| json!({ "origin": head.origin, "size": head.size, "root": head.root })),
             "distrust": distrust,
+            "silent_since": self.silent_since().map(crate::text::utc),
         })
     }
 }

@@ -220,6 +220,18 @@ impl Downlink {
         self.send(RecipientFrame::Witness { checkpoint }).await
     }
 
+    /// Asks for a settlement of ours to be logged again: its proof has not come.
+    pub async fn resubmit(
+        &self,
+        sender: Fingerprint,
+        (delivery, attempt): (DeliveryId, Attempt),
+        settlement: Vec<u8>,
+    ) -> Result<(), SendError> {
+        SendError::check("settlement", settlement.len(), wire::SETTLEMENT_BYTES_MAX)?;
+        let settlement = settlement.into();
+        self.send(RecipientFrame::Resubmit { sender, delivery, attempt, settlement }).await
+    }
+
     async fn send(&self, frame: RecipientFrame) -> Result<(), SendError> {
         self.live()?.control.send(frame).await.map_err(|_| Unavailable.into())
     }

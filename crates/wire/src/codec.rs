@@ -265,6 +265,9 @@ mod tests {
                 .prop_map(|transfers| RecipientFrame::Renew { transfers }),
             any::<u64>().prop_map(|transfer| RecipientFrame::Release { transfer }),
             "\\PC{0,40}".prop_map(|checkpoint| RecipientFrame::Witness { checkpoint }),
+            (peer(), delivery(), attempt(), octets()).prop_map(|(sender, delivery, attempt, settlement)| {
+                RecipientFrame::Resubmit { sender, delivery, attempt, settlement }
+            }),
         ]
     }
 

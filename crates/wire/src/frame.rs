@@ -387,6 +387,22 @@ pub enum RecipientFrame {
         #[n(0)]
         checkpoint: String,
     },
+    /// A settlement of ours whose proof has not come: to be logged (again). Nobody is told of it.
+    #[n(7)]
+    Resubmit {
+        /// Who deposited what it settles.
+        #[n(0)]
+        sender: Fingerprint,
+        /// What it settles.
+        #[n(1)]
+        delivery: DeliveryId,
+        /// The attempt that it settles.
+        #[n(2)]
+        attempt: Attempt,
+        /// A `ledger::Settlement`.
+        #[n(3)]
+        settlement: Octets,
+    },
 }
 
 /// What the relay says to a recipient.

@@ -19,6 +19,7 @@
 //!    │ Ack ─────────────────▶ │Acked ───────────────────▶ │
 //!    │ ◀───── LogHead, Logged │LogHead, Logged ─────────▶ │  the settlement is in the relay's log
 //!    │ Witness ─────────────▶ │ ◀──────────────── Witness │  seen, consistent, cosigned
+//!    │ Resubmit ────────────▶ │ ◀─────────────── Resubmit │  a settlement whose place was not proved
 //! ```
 //!
 //! One bidirectional stream, opened by the gateway, carries the frames; one unidirectional stream per

@@ -164,6 +164,11 @@ impl Inbound {
             .await
     }
 
+    /// Of the latest deliveries, those with a signed receipt that no relay has proven to be in its log, the newest first.
+    pub async fn unlogged(&self, limit: u32) -> Result<Vec<InboundRow>, StoreError> {
+        self.shared.db.reader.call(move |connection| rows::unlogged(connection, limit)).await
+    }
+
     /// Deliveries with a signed receipt and their sequence, oldest first, behind the sequence `after`.
     pub async fn receipts(&self, after: u64, limit: u32) -> Result<Vec<(u64, InboundRow)>, StoreError> {
         self.shared.db.reader.call(move |connection| rows::receipts(connection, after, limit)).await

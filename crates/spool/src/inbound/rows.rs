@@ -221,6 +221,13 @@ pub(crate) fn find(
     statement.query_map((first, last, limit), inbound)?.collect()
 }
 
+pub(crate) fn unlogged(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<InboundRow>> {
+    let condition = "WHERE settlement IS NOT NULL AND l.inbound_id IS NULL
+        AND inbound.id > (SELECT coalesce(max(id), 0) FROM inbound) - 10000 ORDER BY inbound.id DESC LIMIT ?1";
+    let mut statement = connection.prepare_cached(&format!("{COLUMNS}{condition}"))?;
+    statement.query_map([limit], inbound)?.collect()
+}
+
 pub(crate) fn in_state(
     connection: &Connection,
     state: InboundState,

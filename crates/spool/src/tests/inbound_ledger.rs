@@ -206,3 +206,30 @@ async fn receipts_are_listed_and_found_by_the_beginning_of_their_id() {
         assert_eq!(ledger.find(digits, 5).await.unwrap().len(), count, "{digits}");
     }
 }
+
+#[tokio::test]
+async fn receipts_without_a_proof_are_found_until_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Inbound::open(dir.path(), T0).unwrap();
+    for number in 1..=4 {
+        let first = arrival(number, 1);
+        ledger.attempt_sent(first.clone(), T0).await.unwrap();
+        ledger.answered(answer(&first, Outcome::Stored), at(1)).await.unwrap();
+        if number < 4 {
+            ledger.signed(vec![signature(&first)], at(2)).await.unwrap();
+        }
+    }
+    let unlogged = async |limit| {
+        let rows = ledger.unlogged(limit).await.unwrap();
+        rows.into_iter().map(|row| row.arrival.delivery.0[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(unlogged(10).await, [3, 2, 1], "what is not signed yet has nothing to prove");
+    let proof = NewLogProof {
+        delivery: DeliveryId([2; 32]),
+        attempt: Attempt(1),
+        proof: "proof".to_owned(),
+        checkpoint: "checkpoint".to_owned(),
+    };
+    ledger.logged(vec![proof]).await.unwrap();
+    assert_eq!((unlogged(10).await, unlogged(1).await), (vec![3, 1], vec![3]));
+}

@@ -60,7 +60,7 @@ fn each_admitted_body_and_each_final_answer_is_logged_once() {
 }
 
 #[test]
-fn what_its_sender_submits_again_is_logged_again_and_does_nothing_else() {
+fn what_a_gateway_submits_again_is_logged_again_and_does_nothing_else() {
     let mut world = World::connected(limits());
     world.deposit(1, 1, 500);
     world.told();
@@ -77,6 +77,18 @@ fn what_its_sender_submits_again_is_logged_again_and_does_nothing_else() {
     assert_eq!(submit(OTHER, OTHER), before.0, "of one it may not deposit for");
     assert_eq!(submit(RECIPIENT, OTHER), before.0, "not signed by its recipient");
     assert_eq!(submit(RECIPIENT, RECIPIENT), before.0 + 1);
+    let mut submit = |sender: Fingerprint, signer: Fingerprint| {
+        world.recipient_says(RecipientFrame::Resubmit {
+            sender,
+            delivery: delivery(1),
+            attempt: Attempt(1),
+            settlement: vec![signer.0[0]; 50].into(),
+        });
+        world.logged.len()
+    };
+    assert_eq!(submit(OTHER, RECIPIENT), before.0 + 1, "of one that may not deposit for it");
+    assert_eq!(submit(SENDER, OTHER), before.0 + 1, "not its own word");
+    assert_eq!(submit(SENDER, RECIPIENT), before.0 + 2, "each of the two may ask");
     assert_eq!(world.status(), before.1, "it burns nothing");
     assert_eq!(world.told(), []);
 }
