@@ -177,6 +177,26 @@ def test_the_relay_attests_and_the_kernel_agrees(make_stack):
             assert stack.status(role)["sandbox"]["enforced"]
 
 
+def test_memory_is_locked_where_the_limit_allows_it(make_stack, few):
+    raised = ["prlimit", "--memlock=unlimited:unlimited"]
+    if not shutil.which("prlimit") or subprocess.run([*raised, "true"], capture_output=True).returncode != 0:
+        pytest.skip("the limit of locked memory cannot be raised here: no CAP_SYS_RESOURCE")
+    with Acceptor() as destination:
+        stack = make_stack(to=destination.address)
+        stack["relay"].command = [*raised, *stack["relay"].command]
+        with stack:
+            code, said = attest(stack)
+            assert code == 0 and said["process"]["memory"] == "locked", said
+            kernel = said["kernel"]
+            assert kernel["locked_kb"] >= kernel["resident_kb"] * 9 // 10, kernel
+            held = next(check for check in said["checks"] if check["promise"] == "nothing of it can be swapped")
+            assert held["value"].startswith("locked; "), held
+            # What is allocated later is locked, too, and does not fail.
+            assert set(senders.storescu(stack.listen, stack.ae, [one.path for one in few]).values()) == {0}
+            stack.wait_settled()
+            assert stack.command("relay", "attest", check=False).returncode == 0
+
+
 def test_a_log_file_as_output_is_refused_with_the_remedy(make_stack, tmp_path):
     stack = make_stack()
     with (tmp_path / "relay.log").open("wb") as log:

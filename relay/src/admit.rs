@@ -5,6 +5,7 @@
 //! start. What a person wrote is not touched.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use base::{Fingerprint, Name, Timestamp};
@@ -13,10 +14,11 @@ use identity::{PeerCard, fingerprint_text, fingerprint_words};
 use service::admin::{self, RequestError};
 use service::config::{ByteSize, ENVIRONMENT_PREFIX, Loaded, Place, fragments_dir, load};
 use service::exit::UsageError;
-use service::files::Edits;
+use service::files::{self, Edits};
 use service::peers::admin_address;
 
 use crate::config::{Config, TenantTable};
+use crate::emergency;
 use crate::settings::{Entry, Settings};
 use crate::vault::Status;
 
@@ -58,8 +60,12 @@ pub(crate) struct RevokeArgs {
     config: PathBuf,
 }
 
+/// Drafts of a command that was killed; another one may be at work at this moment.
+const DRAFT_LIFE: Duration = Duration::from_secs(60);
+
 /// Admits a card, or takes over a newer one of a tenant.
 pub(crate) async fn admit(args: AdmitArgs) -> Result<()> {
+    remove_drafts(&args.config);
     let loaded = load::<Config>(&args.config, ENVIRONMENT_PREFIX)?;
     Settings::check(&loaded)?;
     let text = std::fs::read_to_string(&args.card)
@@ -83,7 +89,7 @@ pub(crate) async fn admit(args: AdmitArgs) -> Result<()> {
     println!("admitted     {}", card.name);
     println!("fingerprint  {}", fingerprint_text(&fingerprint));
     println!("in words     {}", fingerprint_words(&fingerprint));
-    tell_relay(&loaded).await
+    tell_relay(&args.config).await
 }
 
 /// The card first, then the table that names it, and at last the end of a revocation.
@@ -139,10 +145,21 @@ fn still_revoked(config: &Path, fingerprint: &Fingerprint) -> anyhow::Error {
 }
 
 /// Revokes a tenant: nothing it has connected or deposited stays.
+///
+/// It is an emergency: another file that is wrong does not stop it.
 pub(crate) async fn revoke(args: RevokeArgs) -> Result<()> {
-    let loaded = load::<Config>(&args.config, ENVIRONMENT_PREFIX)?;
-    let settings = Settings::check(&loaded)?;
-    let entry = find(&settings, &args.tenant)?;
+    remove_drafts(&args.config);
+    let whole = load::<Config>(&args.config, ENVIRONMENT_PREFIX)
+        .and_then(|loaded| Settings::check(&loaded).map(|settings| settings.directory));
+    let known = match whole {
+        Ok(directory) => directory.into_iter().map(|entry| (entry.name, entry.fingerprint)).collect(),
+        Err(error) => {
+            eprintln!("warning: {error}");
+            eprintln!("warning: the configuration cannot be used; the revocation is made all the same");
+            known_to_anybody(&args.config).await
+        }
+    };
+    let entry = find(known, &args.tenant)?;
     let text = format!(
         "# Written by `relay revoke`; `relay admit` with this gateway's card ends it.\n\
          [[revoked]]\nname = \"{}\"\nfingerprint = \"{}\"\nat = \"{}\"\n",
@@ -150,22 +167,44 @@ pub(crate) async fn revoke(args: RevokeArgs) -> Result<()> {
         entry.fingerprint,
         service::text::utc(Timestamp::now())
     );
-    let path = revocation_file(loaded.path(), &entry.fingerprint);
+    let path = revocation_file(&args.config, &entry.fingerprint);
     put(&mut Edits::default(), &path, &text)?;
     println!("revoked      {}", entry.name);
     println!("fingerprint  {}", fingerprint_text(&entry.fingerprint));
-    tell_relay(&loaded).await
+    tell_relay(&args.config).await
 }
 
-fn find<'a>(settings: &'a Settings, text: &str) -> Result<&'a Entry> {
+/// The tenants of the running relay, and those whose tables and cards can be read.
+async fn known_to_anybody(config: &Path) -> Vec<(Name, Fingerprint)> {
+    let mut known = emergency::tenants(config);
+    if let Ok(admin) = admin_address(config)
+        && let Ok(status) = admin::fetch_status(admin).await
+        && let Some(admission) = status.get("admission")
+        && let Ok(directory) = serde_json::from_value::<Vec<Entry>>(admission.clone())
+    {
+        known.extend(directory.into_iter().map(|entry| (entry.name, entry.fingerprint)));
+    }
+    known.sort();
+    known.dedup();
+    known
+}
+
+/// A tenant as a command line names it.
+#[derive(Debug)]
+struct Named {
+    name: Name,
+    fingerprint: Fingerprint,
+}
+
+fn find(known: Vec<(Name, Fingerprint)>, text: &str) -> Result<Named> {
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_lowercase();
     let only_digits = text.chars().all(|c| c.is_ascii_hexdigit() || c == '-' || c == ':');
     let by_digits = only_digits && digits.len() >= 8;
-    let mut found = settings.directory.iter().filter(|entry| {
-        entry.name.as_str() == text || (by_digits && entry.fingerprint.to_string().starts_with(&digits))
+    let mut found = known.into_iter().filter(|(name, fingerprint)| {
+        name.as_str() == text || (by_digits && fingerprint.to_string().starts_with(&digits))
     });
     match (found.next(), found.next()) {
-        (Some(entry), None) => Ok(entry),
+        (Some((name, fingerprint)), None) => Ok(Named { name, fingerprint }),
         (None, _) => Err(anyhow!(
             "no tenant is called {text}, or has a fingerprint that begins so; `relay tenants` lists them"
         )),
@@ -181,8 +220,19 @@ fn revocation_file(config: &Path, fingerprint: &Fingerprint) -> PathBuf {
     fragments_dir(config).join(format!("revoked-{digits}.toml"))
 }
 
-async fn tell_relay(loaded: &Loaded<Config>) -> Result<()> {
-    match admin::ask_to_reload(loaded.config.admin.listen).await {
+/// Best effort: what stays is never read.
+fn remove_drafts(config: &Path) {
+    let cards = config.with_file_name("cards");
+    for folder in [fragments_dir(config), cards].iter().filter(|folder| folder.is_dir()) {
+        if let Err(error) = files::remove_drafts(folder, DRAFT_LIFE) {
+            eprintln!("warning: drafts in {} stay: {error}", folder.display());
+        }
+    }
+}
+
+async fn tell_relay(config: &Path) -> Result<()> {
+    let access = admin_address(config).context("written; send the running relay SIGHUP")?;
+    match admin::ask_to_reload(access).await {
         Ok(changed) => {
             let count = |key: &str| changed.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
             println!(
@@ -191,6 +241,11 @@ async fn tell_relay(loaded: &Loaded<Config>) -> Result<()> {
                 count("revoked"),
                 count("connections_closed")
             );
+            if let Some(reason) = changed.get("refused").and_then(serde_json::Value::as_str) {
+                eprintln!(
+                    "warning: it took over the revocation, and nothing else of its configuration: {reason}"
+                );
+            }
             Ok(())
         }
         Err(error @ RequestError::Connection { .. }) => {

@@ -1,20 +1,21 @@
 use std::collections::HashMap;
 use std::net::UdpSocket;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::{BootId, EpochId, Timestamp, random_bytes};
-use identity::PeerCard;
+use identity::{LogKey, PeerCard};
 use serde_json::{Value, json};
 use service::Tasks;
 use service::admin::{Admin, Readiness};
 use service::own::Own;
-use service::{LastReload, Reloads, expiry};
+use service::{LastReload, ReloadRequest, Reloads, expiry};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use transport::{
     ConnectionId, ListenError, RelayConfig, RelayEvent, RelayLink, RelayListener, Timing, TlsIdentity,
 };
@@ -22,12 +23,12 @@ use wire::{RecipientFrame, Role, SenderFrame, ToRecipient, ToSender};
 
 use crate::admission::LiveKeys;
 use crate::http;
-use crate::log::{LogDir, LogDirError, LogView, Telling};
+use crate::log::{Found, LogDir, LogDirError, LogView, Telling};
 use crate::logbook::{Logbook, Tell, Writer};
 use crate::proofs::LedgerCheck;
-use crate::reload::{self, Read};
-use crate::settings::{Directory, Settings};
-use crate::vault::{Command, Input, Vault};
+use crate::reload::{self, Read, Unusable};
+use crate::settings::{Directory, Keys, Settings};
+use crate::vault::{Command, Input, Policy, Vault};
 
 /// Events handled before the other branches of the loop get their turn.
 const EVENTS_PER_TURN: usize = 64;
@@ -70,11 +71,7 @@ pub async fn run(
     } = settings;
     // Before anybody is served: where it cannot go on, there is no relay.
     let found = match log_dir {
-        Some(dir) => {
-            let (key, epoch) = (log_key.clone(), EpochId(random_bytes()));
-            let open = move || LogDir::open(&dir, &key, epoch, Timestamp::now());
-            Some(tokio::task::spawn_blocking(open).await.map_err(std::io::Error::other)??)
-        }
+        Some(dir) => Some(open_log(dir, log_key.clone()).await?),
         None => None,
     };
     let keys = LiveKeys::new(keys);
@@ -132,6 +129,11 @@ pub async fn run(
     tasks.drain(DRAIN).await;
     info!(blobs = left.blobs, settlements = left.settlements_waiting, "relay stopped; what it held is gone");
     Ok(())
+}
+
+async fn open_log(dir: PathBuf, key: Arc<LogKey>) -> Result<(LogDir, Found), RunError> {
+    let open = move || LogDir::open(&dir, &key, EpochId(random_bytes()), Timestamp::now());
+    Ok(tokio::task::spawn_blocking(open).await.map_err(std::io::Error::other)??)
 }
 
 /// The loop around the vault, and its owner.
@@ -202,15 +204,44 @@ impl Relay {
         let Read { settings, request } = read;
         let settings = match settings {
             Ok(settings) => *settings,
-            Err(reason) => {
-                let refused = Err(reason);
-                self.admitted.reload = Some(LastReload::now(&refused));
-                return request.answer(refused);
-            }
+            Err(unusable) => return self.take_over_revocations(unusable, request),
         };
         let Settings { mut policy, keys, directory, .. } = settings;
         // Limits hold for the life of the process: peers were told of them.
         policy.limits = self.vault.limits().clone();
+        let answer = Ok(self.exchange(policy, keys, directory));
+        self.admitted.reload = Some(LastReload::now(&answer));
+        request.answer(answer);
+    }
+
+    /// A configuration that cannot be used changes nothing, but that nobody stays in whom it revokes.
+    fn take_over_revocations(&mut self, unusable: Unusable, request: ReloadRequest) {
+        let Unusable { reason, revoked } = unusable;
+        let refused = Err(reason.clone());
+        self.admitted.reload = Some(LastReload::now(&refused));
+        let mut policy = self.vault.policy().clone();
+        let before = policy.tenants.len();
+        policy.tenants.retain(|peer, _| revoked.iter().all(|table| table.fingerprint != *peer));
+        if policy.tenants.len() == before {
+            return request.answer(refused);
+        }
+        let keys = Keys::new(self.admitted.keys.keys().cards(), &policy.tenants);
+        let mut directory = std::mem::take(&mut self.admitted.directory);
+        for entry in &mut directory {
+            if let Some(table) = revoked.iter().find(|table| table.fingerprint == entry.fingerprint) {
+                entry.revoked.get_or_insert_with(|| table.at.clone());
+            }
+        }
+        let mut changed = self.exchange(policy, keys, directory);
+        error!(reason, %changed, "configuration refused, but for its revocations: these hold");
+        if let Some(changed) = changed.as_object_mut() {
+            changed.insert("refused".to_owned(), json!(reason));
+        }
+        request.reply(Ok(changed));
+    }
+
+    /// Says what changed.
+    fn exchange(&mut self, policy: Policy, keys: Keys, directory: Directory) -> Value {
         let changed = self.admitted.keys.exchange(keys);
         let commands = self.vault.reconfigure(policy, &changed, Instant::now());
         let closed = commands.iter().filter(|command| matches!(command, Command::Close(..))).count();
@@ -218,14 +249,11 @@ impl Relay {
             self.execute(command);
         }
         let revoked = directory.iter().filter(|entry| entry.revoked.is_some()).count();
-        let answer = Ok(
-            json!({ "tenants": directory.len() - revoked, "revoked": revoked, "connections_closed": closed }),
-        );
         let keys = self.admitted.keys.keys();
         self.log.retain(|(peer, role)| keys.admits(peer, *role));
+        let tenants = directory.len() - revoked;
         self.admitted.directory = directory;
-        self.admitted.reload = Some(LastReload::now(&answer));
-        request.answer(answer);
+        json!({ "tenants": tenants, "revoked": revoked, "connections_closed": closed })
     }
 
     fn status(&self) -> Value {

@@ -13,6 +13,7 @@ mod app;
 mod attest;
 mod cli;
 mod config;
+mod emergency;
 mod http;
 pub mod init;
 pub mod log;

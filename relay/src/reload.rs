@@ -8,13 +8,20 @@ use service::{ReloadRequest, ReloadRequests};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::config::Config;
+use crate::config::{Config, RevokedTable};
+use crate::emergency;
 use crate::settings::Settings;
 
 /// A configuration that was read, or why it cannot be, with whoever asked for it.
 pub(crate) struct Read {
-    pub(crate) settings: Result<Box<Settings>, String>,
+    pub(crate) settings: Result<Box<Settings>, Unusable>,
     pub(crate) request: ReloadRequest,
+}
+
+/// A configuration that cannot be used. Its revocations hold all the same.
+pub(crate) struct Unusable {
+    pub(crate) reason: String,
+    pub(crate) revoked: Vec<RevokedTable>,
 }
 
 /// Reads the files whenever somebody asks, and hands what they say to the relay's loop, which takes it over.
@@ -31,7 +38,10 @@ pub(crate) async fn run(
             () = loop_.closed() => return Ok(()),
             request = requests.next() => request,
         };
-        let settings = tokio::task::block_in_place(|| read(&source, fixed.as_ref()));
+        let settings = tokio::task::block_in_place(|| {
+            read(&source, fixed.as_ref())
+                .map_err(|reason| Unusable { reason, revoked: emergency::revocations(&source) })
+        });
         if loop_.send(Read { settings, request }).await.is_err() {
             return Ok(());
         }

@@ -169,6 +169,11 @@ impl<C: SettlementCheck> Vault<C> {
         &self.policy.limits
     }
 
+    /// Who may do what.
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// From now on: no new bodies and no new leases.
     pub fn drain(&mut self) {
         self.draining = true;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use identity::{CardFields, IdentityKey, LogKey};
 use ledger::{NackReason, SettlementCore, sign_batch};
 use relay::log::LogLimits;
-use relay::vault::{Limits, Policy, Status, Tenant};
+use relay::vault::{Limits, Policy, Rates, Status, Tenant};
 use relay::{Listeners, Settings};
 use service::own::{Own, OwnKeys};
 use tokio::net::TcpListener;
@@ -41,6 +41,8 @@ pub(crate) struct Bed {
     pub(crate) sender_key: Arc<IdentityKey>,
     pub(crate) recipient_key: Arc<IdentityKey>,
     pub(crate) limits: Limits,
+    /// Of the sender.
+    pub(crate) rates: Rates,
     pub(crate) relay: Option<Running>,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -61,11 +63,20 @@ impl Bed {
     }
 
     pub(crate) async fn with_limits(limits: Limits) -> Self {
+        Self::with(limits, Rates::default()).await
+    }
+
+    pub(crate) async fn with_rates(rates: Rates) -> Self {
+        Self::with(Self::limits(), rates).await
+    }
+
+    async fn with(limits: Limits, rates: Rates) -> Self {
         let mut bed = Self {
             relay_key: Arc::new(key("relay")),
             sender_key: Arc::new(key("out")),
             recipient_key: Arc::new(key("in")),
             limits,
+            rates,
             relay: None,
             address: ([127, 0, 0, 1], 0).into(),
             admin: ([127, 0, 0, 1], 0).into(),
@@ -94,7 +105,7 @@ impl Bed {
             budget: self.limits.budget,
             deposit_for: deposit_for.iter().map(|key| key.fingerprint()).collect(),
             collects: true,
-            rates: Default::default(),
+            rates: if deposit_for.is_empty() { Rates::default() } else { self.rates },
         };
         let tenants = BTreeMap::from([
             (self.sender_key.fingerprint(), tenant(&self.sender_key, &[&self.recipient_key])),

@@ -13,4 +13,5 @@ mod fairness;
 mod interruptions;
 mod memory;
 mod passage;
+mod rates;
 mod revocation;

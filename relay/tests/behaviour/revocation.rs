@@ -189,12 +189,53 @@ async fn a_file_that_cannot_be_used_changes_nothing_and_status_says_so() {
     };
     assert!(status.contains("zz.toml:1:1: key `tenant[2].card` is missing"), "{status}");
     assert!(status.contains("hospital-out"), "{status}");
-    let refused = relay.command("revoke", &["hospital-out"]);
+    let refused = relay.command("admit", &[&relay.card_file(&key("late"))]);
     assert_eq!(refused.status.code(), Some(64), "{}", said(&refused));
     assert!(said(&refused).contains("zz.toml:1:1"), "{}", said(&refused));
+
+    // A revocation does not wait for the file to be mended: by name, and by fingerprint.
+    let revoked = relay.command("revoke", &["hospital-out"]);
+    assert!(revoked.status.success(), "{}", said(&revoked));
+    for word in [
+        "zz.toml:1:1",
+        "the revocation is made all the same",
+        "1 tenants, 1 revoked",
+        "nothing else of its configuration",
+    ] {
+        assert!(said(&revoked).contains(word), "{word}: {}", said(&revoked));
+    }
+    let status = relay.done("status", &[]);
+    assert!(status.contains("REVOKED") && status.contains("zz.toml:1:1"), "{status}");
+    let digits = key_digits(&relay, "clinic-in");
+    assert!(relay.command("revoke", &[&digits]).status.success());
+    assert!(relay.done("tenants", &[]).matches("REVOKED").count() == 2);
+
     std::fs::remove_file(bad).unwrap();
-    assert!(relay.done("revoke", &["hospital-out"]).contains("1 tenants, 1 revoked"));
+    assert!(relay.done("revoke", &["hospital-out"]).contains("0 tenants, 2 revoked"));
     assert!(!relay.done("status", &[]).contains("refused"));
+}
+
+/// The beginning of a tenant's fingerprint, as `tenants` shows it.
+fn key_digits(relay: &Process, name: &str) -> String {
+    let listed = relay.done("tenants", &[]);
+    let line = listed.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn drafts_of_a_killed_command_are_removed_by_the_next() {
+    let relay = Process::start();
+    let card = relay.card_file(&key("clinic-in"));
+    relay.done("admit", &[&card]);
+    let folder = relay.dir.path().join("conf.d/relay");
+    let [old, young] = [1u8, 2].map(|n| folder.join(format!(".tenant-x.toml.{}", base::ObjectId([n; 16]))));
+    for draft in [&old, &young] {
+        std::fs::write(draft, "half of a ta").unwrap();
+    }
+    let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&old).unwrap().set_modified(hour_ago).unwrap();
+    relay.done("revoke", &["clinic-in"]);
+    assert!(!old.exists() && young.exists(), "one may be being written");
 }
 
 #[test]

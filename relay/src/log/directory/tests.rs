@@ -196,7 +196,7 @@ fn what_is_missing_or_not_ours_is_said_with_the_way_out() {
         copy(dir.path(), broken.path());
         change(broken.path());
         let error = open(broken.path()).err().unwrap().to_string();
-        assert!(error.contains(said) && error.contains("move the"), "{error}");
+        assert!(error.contains(said) && error.contains("another log begins"), "{error}");
     }
 }
 
