@@ -1,6 +1,6 @@
 use std::fmt;
 
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, TagRange, VirtualVr};
 use dicom_dictionary_std::StandardDataDictionary;
 
 use crate::syntax::Encoding;
@@ -45,6 +45,20 @@ impl Tag {
     /// Pixel Data.
     pub const PIXEL_DATA: Self = Self(0x7FE0, 0x0010);
 
+    /// The element that has this keyword in the standard's dictionary (PS3.6 §6), such as `Modality`.
+    pub fn of_keyword(keyword: &str) -> Option<Self> {
+        let entry = StandardDataDictionary.by_name(keyword)?;
+        let dicom_core::Tag(group, element) = entry.tag.inner();
+        // Repeating groups and elements have a keyword for a whole range.
+        matches!(entry.tag, TagRange::Single(_)).then_some(Self(group, element))
+    }
+
+    /// Its keyword in the standard's dictionary.
+    pub fn keyword(self) -> Option<&'static str> {
+        let entry = StandardDataDictionary.by_tag(dicom_core::Tag(self.0, self.1))?;
+        matches!(entry.tag, TagRange::Single(_)).then_some(entry.alias)
+    }
+
     /// Whether the standard's dictionary makes this element a sequence. Private tags are in no dictionary.
     pub fn is_sequence(self) -> bool {
         if self.is_private() {
@@ -72,6 +86,13 @@ impl Tag {
             // The enumeration is open; a kind to come is as good as not in the dictionary.
             _ => return None,
         })
+    }
+
+    /// Whether the dictionary makes its values codes, titles, dates or numbers, which nobody types freely.
+    pub fn has_codes(self) -> bool {
+        let coded = |vr: Vr| !vr.has_characters() && !vr.has_long_length();
+        matches!(self.dictionary_vr(), Some(DictionaryVr::Exact(vr)) if coded(vr) && vr != Vr::UI)
+            || self.dictionary_vr() == Some(DictionaryVr::Sample)
     }
 
     /// Names the owner of a block of private elements (PS3.5 §7.8.1).
@@ -344,6 +365,17 @@ mod tests {
         assert!(Tag(0x5200, 0x9230).is_sequence());
         assert!(!Tag::PIXEL_DATA.is_sequence());
         assert!(!Tag(0x0009, 0x1140).is_sequence());
+    }
+
+    #[test]
+    fn keywords_name_single_elements() {
+        assert_eq!(Tag::of_keyword("Modality"), Some(Tag::MODALITY));
+        assert_eq!(Tag::MODALITY.keyword(), Some("Modality"));
+        // (60xx,0010) is a range, and nobody knows a private element.
+        for keyword in ["OverlayRows", "modality", "", "PrivateCreator"] {
+            assert_eq!(Tag::of_keyword(keyword), None, "{keyword}");
+        }
+        assert_eq!(Tag(0x0009, 0x1001).keyword(), None);
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! into each other. Both take bytes and append bytes, and say at the end what they did, with the digests of both data
 //! sets; what they do not act on they copy.
 //!
+//! [`Selector`] reads some elements from the beginning of a data set, for whoever has to decide before the rest is here.
+//!
 //! [`commitment`] reads and writes the data sets of Storage Commitment.
 //!
 //! What it does not do: no IO beyond [`part10::read_file_meta`]'s reader, no decoding of pixels,
@@ -30,13 +32,14 @@ pub mod part10;
 mod reencode;
 mod rewrite;
 mod rules;
+mod select;
 mod stream;
 mod syntax;
 mod token;
 mod walk;
 mod write;
 
-pub use charset::CharacterSet;
+pub use charset::{CharacterSet, TextReader};
 pub use element::{Content, DictionaryVr, ElementHeader, Length, Raw, Tag, Vr};
 pub use inflate::InflateError;
 pub use reencode::{PrivateVr, ReencodeError, Reencoded, Reencoder};
@@ -45,6 +48,7 @@ pub use rewrite::{
     WholeElement,
 };
 pub use rules::{Action, NewValue, OriginalAttributes, Rule, RuleError, Rules};
+pub use select::{Selecting, Selection, Selector};
 pub use stream::Extent;
 pub use syntax::{Encoding, Syntax};
 pub use token::{Event, Structure, TokenError, Tokenizer};
@@ -65,6 +69,9 @@ pub mod limits {
     pub const CHARACTER_SET_BYTES_MAX: usize = 64;
     /// Bytes of one element that a rule can look at or keep as the previous value.
     pub const RULE_BYTES_MAX: usize = 64 * 1024;
+    /// How far the beginning of a data set is read for whoever decides by it: routing rules. Before pixel data there is
+    /// seldom more than 64 KiB, enhanced multi-frame instances apart.
+    pub const HEADER_BYTES_MAX: u64 = 1024 * 1024;
     /// What a deflated data set may expand to before its ratio counts.
     pub const INFLATED_FREE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
     /// Bytes out per byte in beyond that. Deflate itself ends at 1032.
