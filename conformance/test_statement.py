@@ -299,6 +299,9 @@ def test_each_answer_to_what_is_sent(make_stack, prove, few):
     stack.add_route("REFUSES", "elsewhere", kind="folder", dir="elsewhere")
     with stack.edit("gateway-out") as out:
         out["route"][1]["changed_content"] = "refuse"
+    stack.add_route("RULED", "nowhere", kind="folder", dir="nowhere")
+    with stack.edit("gateway-out") as out:
+        out["route"][2]["when"] = 'Modality == "NONE"'
     stack.start("gateway-out")
     contexts = {1: (CT, [EXPLICIT]), 3: (VERIFICATION, [IMPLICIT]), 5: (MR, [EXPLICIT])}
     link = Requestor(stack.listen, stack.ae, contexts)
@@ -331,6 +334,9 @@ def test_each_answer_to_what_is_sent(make_stack, prove, few):
     link = Requestor(stack.listen, "REFUSES", contexts)
     assert struct.unpack("<H", stored(link, one)[STATUS])[0] == 0
     answer("changed-content", stored(link, one, whole[:-2] + b"\0\0"))
+    link.release()
+    link = Requestor(stack.listen, "RULED", contexts)
+    answer("no-route", stored(link, one))
     link.release()
 
 

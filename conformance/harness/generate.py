@@ -65,6 +65,8 @@ def header(
     frames: int = 1,
     patient: str = "Test^Conformance",
     seed: int = 0,
+    modality: str = "OT",
+    description: str = "",
 ) -> bytes:
     """Everything before the pixel data, with private elements between."""
 
@@ -79,7 +81,8 @@ def header(
         text(0x0008_0018, b"UI", sop_instance),
         text(0x0008_0020, b"DA", "20260102"),
         text(0x0008_0050, b"SH", f"ACC{seed & 0xFFFF}"),
-        text(0x0008_0060, b"CS", "OT"),
+        text(0x0008_0060, b"CS", modality),
+        *([text(0x0008_1030, b"LO", description)] if description else []),
         text(0x0009_0010, b"LO", "SLUIS CONFORMANCE"),
         element(0x0009_1001, b"UN", random.Random(seed).randbytes(33), encoding),
         text(0x0010_0010, b"PN", patient),
@@ -107,11 +110,13 @@ def data_set(
     side: int = 64,
     patient: str = "Test^Conformance",
     seed: int = 0,
+    modality: str = "OT",
+    description: str = "",
 ) -> bytes:
     """A 16 bit grey image of side x side with noise for pixels."""
     encapsulated = syntax not in NATIVE
     encoding = EXPLICIT if encapsulated or syntax in DEFLATING else syntax
-    encoded = header(sop_class, sop_instance, study, series, encoding, number, side, side, 1, patient, seed)
+    encoded = header(sop_class, sop_instance, study, series, encoding, number, side, side, 1, patient, seed, modality, description)
     pixels = random.Random(seed + 1).randbytes(side * side * 2)
     if encapsulated:
         encoded += element(0x7FE0_0010, b"OB", _encapsulated(pixels), encoding, undefined=True)
@@ -132,6 +137,8 @@ def study(
     syntax: str = EXPLICIT,
     sop_class: str = CT_IMAGE,
     patient: str = "Test^Conformance",
+    modality: str = "OT",
+    description: str = "",
 ) -> list[Instance]:
     """One study of one series with `count` instances as files."""
     source = random.Random(seed)
@@ -139,8 +146,9 @@ def study(
     made = []
     for number in range(1, count + 1):
         name = uid(source)
+        content = seed * 100_000 + number
         encoded = data_set(
-            sop_class, name, study_uid, series_uid, syntax, number, side, patient, seed * 100_000 + number
+            sop_class, name, study_uid, series_uid, syntax, number, side, patient, content, modality, description
         )
         made.append(part10.write(directory / f"{number:05}.dcm", sop_class, name, syntax, encoded))
     return made

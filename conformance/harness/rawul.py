@@ -263,10 +263,17 @@ class Acceptor:
     """
 
     def __init__(
-        self, ae: str = "RAWSCP", behave: Callable[[str, int], Behaviour] | None = None, port: int = 0, max_pdu: int = 131072
+        self,
+        ae: str = "RAWSCP",
+        behave: Callable[[str, int], Behaviour] | None = None,
+        port: int = 0,
+        max_pdu: int = 131072,
+        refuses: frozenset[str] = frozenset(),
     ) -> None:
+        """`refuses`: transfer syntaxes; a context that offers nothing else is rejected."""
         self.ae = ae
         self._max_pdu = max_pdu
+        self._refuses = refuses
         self._behave = behave or (lambda _uid, _seen: Behaviour())
         self._lock = threading.Lock()
         self.arrivals: list[Arrival] = []
@@ -369,9 +376,10 @@ class Acceptor:
             abstract = next(text for code, text in inner if code == 0x30).decode().rstrip("\0 ")
             syntaxes = [text.decode().rstrip("\0 ") for code, text in inner if code == 0x40]
             offered.append((abstract, syntaxes))
-            chosen[value[0]] = syntaxes[0]
-            result = 3 if abstract in self.refused_classes else 0
-            answers += _item(0x21, struct.pack(">BBBB", value[0], 0, result, 0) + _item(0x40, syntaxes[0].encode()))
+            taken = [syntax for syntax in syntaxes if syntax not in self._refuses]
+            result = 3 if abstract in self.refused_classes else 0 if taken else 4
+            chosen[value[0]] = (taken or syntaxes)[0]
+            answers += _item(0x21, struct.pack(">BBBB", value[0], 0, result, 0) + _item(0x40, chosen[value[0]].encode()))
         with self._lock:
             self.proposed.append(offered)
             calling = body[20:36].decode().strip()

@@ -13,6 +13,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use transport::{IncomingBody, IncomingOffer, Lost, Piece};
+use wire::Urgency;
 
 use crate::{
     body::{Body, STREAM_PIECES_MAX, StreamPiece, Verified},
@@ -41,7 +42,14 @@ pub struct Collecting {
 pub async fn run(inbox: Arc<Inbox>, collecting: Collecting) {
     let Collecting { entry, asker, offer, route, header, share, mut turn, cancel, offered_at } = collecting;
     let Some(destination) = inbox.destinations.get(&route.destination).cloned() else { return };
-    let at = At { inbox: &inbox, route: &route, header: &header, destination: &destination, offered_at };
+    let at = At {
+        inbox: &inbox,
+        route: &route,
+        header: &header,
+        destination: &destination,
+        urgency: offer.urgency,
+        offered_at,
+    };
     let ended = at.attempt(offer, share, &mut turn, cancel).await;
     drop(turn);
     match ended {
@@ -75,6 +83,7 @@ struct At<'a> {
     route: &'a Arc<Route>,
     header: &'a OpenedHeader,
     destination: &'a Arc<Destination>,
+    urgency: Urgency,
     offered_at: Timestamp,
 }
 
@@ -168,6 +177,7 @@ impl At<'_> {
         Instance {
             delivery: self.header.delivery,
             sender: self.route.from.clone(),
+            urgency: self.urgency,
             meta: meta.instance.clone(),
             study,
             body,

@@ -33,6 +33,8 @@ pub enum Cause {
     Missing,
     /// Same SOP Instance UID, other content, and the route refuses that.
     ChangedContent,
+    /// No route's rule holds for the instance.
+    NoRoute,
     /// `respond = "delivered"`: no answer from the far side in time, or it asked us to wait.
     NotDelivered,
 }
@@ -61,6 +63,7 @@ pub const ANSWER_TABLE: &[AnswerRow] = &[
     row(Cause::OutboxFull, 0xA700, "outbox full", "the outbox or its disk has reached its limit"),
     row(Cause::OutboxFailed, 0xA700, "outbox failed", "the disk of the outbox fails; an operator has to look"),
     row(Cause::NotDelivered, 0xA700, "not delivered in time", "`respond = \"delivered\"`: the destination did not answer in time, or asked to wait"),
+    row(Cause::NoRoute, 0x0124, "no route takes this instance", "no route with the called AE title has a rule that holds for the instance"),
     row(Cause::ClassMismatch, 0xA900, "SOP class of data set and command differ", "SOP Class UID (0008,0016) is absent or not that of the command"),
     row(Cause::InstanceMismatch, 0xA900, "SOP instance of data set and command differ", "SOP Instance UID (0008,0018) is absent or not that of the command"),
     row(Cause::Unreadable, 0xC000, "data set cannot be read", "the data set is not encoded as its transfer syntax says"),

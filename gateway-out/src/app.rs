@@ -48,7 +48,7 @@ pub struct Shared {
     pub flights: Flights,
     /// Small bodies in memory.
     pub memory: Memory,
-    /// One session a route.
+    /// One session a leg.
     pub sessions: Sessions,
     /// Signs what was sent, once its receipt is here.
     pub countersign: Countersign,
@@ -78,8 +78,8 @@ impl Shared {
 
     /// Cards that end soon: ours, and those that we have pinned.
     pub fn alarms(&self, now: Timestamp) -> Vec<String> {
-        let routes: Vec<_> = self.settings.routes.iter().collect();
-        let peers = routes.iter().map(|route| &route.receiver);
+        let legs = self.settings.routes.legs();
+        let peers = legs.iter().map(|leg| &leg.receiver);
         let relays = self.settings.relays.iter().map(|relay| &relay.card);
         expiry::alarms(peers.chain(relays).chain([&self.settings.own.card]), now)
     }
@@ -160,7 +160,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         links.push((relay.name.clone(), uplink, witness, events, task));
     }
     let sessions =
-        Sessions::new(Arc::clone(&settings.own.identity), settings.routes.iter().map(|route| route.id));
+        Sessions::new(Arc::clone(&settings.own.identity), settings.routes.legs().iter().map(|leg| leg.id));
     let lanes = Lanes::new(settings.retry.deposits_per_route);
     let relays = relays::Watch::new(uplinks.len(), settings.retry.fail_over.0, Timestamp::now());
     let (countersign, to_sign) = Countersign::new();

@@ -2,14 +2,14 @@
 
 use std::{
     ffi::OsString,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, Result, bail};
-use base::{AeTitle, Name, Timestamp};
-use clap::{Args, Parser, Subcommand};
+use base::{AeTitle, Name, Priority, Timestamp};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use identity::{IdentityKey, fingerprint_text, fingerprint_words};
 use indicatif::{ProgressBar, ProgressStyle};
 use sandbox::Plan;
@@ -31,10 +31,10 @@ use crate::{
     app::{self, Listeners},
     commitment::show,
     config::Config,
-    conformance, hindered, init, queue, receipts, rotate,
+    conformance, hindered, init, queue, receipts, rotate, route_test,
     send::{self, Target},
     settings::Settings,
-    status,
+    status, windows,
 };
 
 /// Takes instances from a PACS by C-STORE and owes them until a receipt is in.
@@ -68,6 +68,9 @@ enum Command {
     /// List requests for storage commitment, and act on those that need an operator.
     #[command(subcommand)]
     Commitments(CommitmentsCommand),
+    /// Ask the configuration where instances would go.
+    #[command(subcommand)]
+    Route(RouteCommand),
     /// Decide about a relay.
     #[command(subcommand)]
     Relay(RelayCommand),
@@ -138,7 +141,7 @@ enum KeyCommand {
 struct SendArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// The route's AE title; may be left out where there is one route.
+    /// The AE title that is called; may be left out where all routes have one.
     #[arg(long)]
     ae: Option<AeTitle>,
     /// The AE title that we present.
@@ -200,6 +203,40 @@ struct WhyArgs {
     args: JsonArgs,
     /// A SOP instance, series or study UID, an accession number, a patient id, or a delivery id.
     id: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum RouteCommand {
+    /// Explain which route takes an instance, and why each earlier one does not. Sends nothing and needs no daemon.
+    /// Exit code 0 says that one takes it.
+    Test {
+        #[command(flatten)]
+        args: JsonArgs,
+        /// A DICOM file.
+        file: PathBuf,
+        /// The AE title that is called; may be left out where all routes have one.
+        #[arg(long, value_name = "AE")]
+        called: Option<AeTitle>,
+        /// The AE title that calls.
+        #[arg(long, value_name = "AE", default_value = "SLUIS_SEND")]
+        calling: AeTitle,
+        /// The address that it calls from.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+        source: IpAddr,
+        /// Priority (0000,0700) of the C-STORE.
+        #[arg(long, value_enum, default_value_t = PriorityArg::Medium)]
+        priority: PriorityArg,
+        /// Show what people have typed into the compared elements; it may name a patient.
+        #[arg(long)]
+        reveal: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PriorityArg {
+    Low,
+    Medium,
+    High,
 }
 
 #[derive(Debug, Subcommand)]
@@ -309,6 +346,7 @@ fn run(command: Command) -> Result<()> {
             Command::Queue(command) => queue_command(command).await,
             Command::Why(args) => why(&args).await,
             Command::Receipt(command) => receipt_command(command).await,
+            Command::Route(command) => route_command(command),
             Command::Relay(command) => relay_command(&command),
             Command::Conformance(args) => conformance::command(&args),
             Command::Commitments(command) => commitments_command(command).await,
@@ -356,7 +394,12 @@ fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
         config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
     let keys = config.identity.files().into_iter().chain([&config.outbox.key, &config.outbox.index_key]);
     let files: Vec<_> = cards.chain(keys).map(|file| loaded.resolve(file)).collect();
-    Ok(Plan::stateful(vec![outbox]).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path)))
+    let plan =
+        Plan::stateful(vec![outbox]).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path));
+    // Time zones of windows that a reload brings. The host's own is known from now on.
+    windows::host_zone();
+    let zones = Path::new(windows::ZONES_DIR);
+    Ok(if zones.is_dir() { plan.reading(zones) } else { plan })
 }
 
 fn initialise(args: &InitArgs) -> Result<()> {
@@ -393,9 +436,10 @@ fn initialise(args: &InitArgs) -> Result<()> {
 }
 
 fn check(arg: &ConfigArg) -> Result<()> {
-    let loaded = load(arg)?;
+    let mut loaded = load(arg)?;
     let settings = Config::check(&loaded)?;
     app::outbox_keys(&settings.outbox)?;
+    loaded.config.complete();
     for value in loaded.effective()? {
         println!("{value}");
     }
@@ -412,15 +456,18 @@ fn check(arg: &ConfigArg) -> Result<()> {
         );
     }
     for route in settings.routes.iter() {
-        println!(
-            "AE {} → {} at {} (suite {}, respond {:?}), fingerprint {}",
-            route.ae,
-            route.destination,
-            route.receiver.name,
-            route.suite,
-            route.respond,
-            fingerprint_text(&route.receiver.identity.fingerprint())
-        );
+        for leg in route.legs.iter() {
+            println!(
+                "AE {} → {} at {} (suite {}, respond {:?}, {}), fingerprint {}",
+                route.ae,
+                leg.destination,
+                leg.receiver.name,
+                leg.suite,
+                route.respond,
+                leg.urgency,
+                fingerprint_text(&leg.receiver.identity.fingerprint())
+            );
+        }
     }
     for peer in settings.commitment.iter() {
         println!("{}", show::peer_line(&peer));
@@ -507,10 +554,15 @@ fn print_fingerprint(identity: &IdentityKey) {
 async fn send_files(args: &SendArgs) -> Result<()> {
     let loaded = load(&args.config)?;
     let routes = &loaded.config.routes;
-    let called = match (&args.ae, routes.as_slice()) {
+    let mut titles: Vec<_> = routes.iter().map(|route| &route.ae).collect();
+    titles.dedup();
+    let called = match (&args.ae, titles.as_slice()) {
         (Some(ae), _) => ae.clone(),
-        (None, [route]) => route.ae.clone(),
-        (None, _) => return Err(UsageError("there are several routes; choose one by --ae".to_owned()).into()),
+        (None, [title]) => (*title).clone(),
+        (None, _) => {
+            let several = "there are several AE titles, or none; choose one by --ae";
+            return Err(UsageError(several.to_owned()).into());
+        }
     };
     let mut address = loaded.config.dicom.listen;
     if address.ip().is_unspecified() {
@@ -594,7 +646,18 @@ async fn why(why: &WhyArgs) -> Result<()> {
     let queue = open_queue(&why.args.config)?;
     let lives = queue::why(&queue, &why.id).await?;
     if why.args.json {
-        let values = lives.iter().map(|(_, _, value)| value).collect::<Vec<_>>();
+        let settings = Config::check(&load(&why.args.config)?)?;
+        let now = Timestamp::now();
+        let values = lives.iter().map(|(row, _, value)| {
+            let mut value = value.clone();
+            if let (Some(map), Some(until)) =
+                (value.as_object_mut(), hindered::window(&settings.routes, row, now))
+            {
+                map.insert("waits_for_window_until".to_owned(), serde_json::json!(until));
+            }
+            value
+        });
+        let values = values.collect::<Vec<_>>();
         println!("{}", serde_json::to_string_pretty(&values)?);
     } else {
         for (row, events, _) in &lives {
@@ -617,10 +680,14 @@ async fn print_hindrances<'a>(
     config: &ConfigArg,
     rows: impl IntoIterator<Item = &'a spool::Delivery>,
 ) -> Result<()> {
-    if rows.into_iter().all(|row| row.state.is_ended()) {
+    let open: Vec<_> = rows.into_iter().filter(|row| !row.state.is_ended()).collect();
+    if open.is_empty() {
         return Ok(());
     }
-    for line in hindered::by_relays(load(config)?.config.admin.listen).await {
+    let loaded = load(config)?;
+    let settings = Config::check(&loaded)?;
+    let by_windows = hindered::by_windows(&settings.routes, open, Timestamp::now());
+    for line in by_windows.into_iter().chain(hindered::by_relays(loaded.config.admin.listen).await) {
         println!("{line}");
     }
     Ok(())
@@ -651,6 +718,28 @@ async fn commitments_command(command: CommitmentsCommand) -> Result<()> {
             queue.commitment_drop(row.id, queue::operator(&reason)?, now).await?;
             println!("{}  dropped", row.id);
         }
+    }
+    Ok(())
+}
+
+fn route_command(command: RouteCommand) -> Result<()> {
+    let RouteCommand::Test { args, file, called, calling, source, priority, reveal } = command;
+    let priority = match priority {
+        PriorityArg::Low => Priority::Low,
+        PriorityArg::Medium => Priority::Medium,
+        PriorityArg::High => Priority::High,
+    };
+    let loaded = load(&args.config)?;
+    let settings = Config::check(&loaded)?;
+    let asked = route_test::Asked { called, calling, source, priority, reveal };
+    let explained = route_test::explain(&loaded, &settings.routes, &file, &asked)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&explained.json())?);
+    } else {
+        print!("{}", explained.text());
+    }
+    if !explained.is_taken() {
+        bail!("no route takes it");
     }
     Ok(())
 }

@@ -2,12 +2,14 @@
 //! default and reason. [`Config::check`] turns it into [`Settings`](crate::settings::Settings), which
 //! cannot be wrong.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use base::{AeTitle, Name, RouteId};
 use envelope::{Padding, Suite};
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
 use service::{
     TransparencyTable,
     config::{ByteSize, Span},
@@ -15,6 +17,7 @@ use service::{
     peers::{AdminTable, PeerTable, RelayTable},
     telemetry::LogConfig,
 };
+use wire::Urgency;
 
 use crate::commitment::CommitmentTable;
 
@@ -37,7 +40,14 @@ pub struct Config {
     /// Receiving gateways, pinned by their card.
     #[serde(rename = "peer", default)]
     pub peers: Vec<PeerTable>,
-    /// One AE title each.
+    /// Peers under one name: calling AE titles (with `*` and `?`), networks and addresses. Routes call them `@NAME` in
+    /// `calling` and `sources`.
+    #[serde(default)]
+    pub groups: BTreeMap<Name, Vec<String>>,
+    /// What routes say where they leave a key away.
+    #[serde(default)]
+    pub route_defaults: RouteDefaults,
+    /// What comes to which AE title, and where it goes; in this order, where several have one title.
     #[serde(rename = "route", default)]
     pub routes: Vec<RouteTable>,
     /// Who may ask for storage commitment.
@@ -163,39 +173,192 @@ impl RetryTable {
     }
 }
 
-/// `[[route]]`
+/// `[[route]]`. What is left away here stands in `[route_defaults]`, or has the default named here.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteTable {
-    /// Random id shared with the receiving gateway; the relay sees only this.
-    pub id: RouteId,
     /// The AE title that the PACS sends to.
     pub ae: AeTitle,
-    /// The receiving gateway.
-    pub to: Name,
-    /// The destination's name in the receiving gateway's configuration.
-    pub destination: Name,
+    /// Random id shared with the receiving gateway; the relay sees only this. With several destinations each has
+    /// its own.
+    pub id: Option<RouteId>,
+    /// The receiving gateway; with several destinations, of those that name none.
+    pub to: Option<Name>,
+    /// The destination's name in the receiving gateway's configuration; or several `[[route.destination]]`, to each
+    /// of which every instance goes.
+    pub destination: Destinations,
+    /// Which instances it takes, as in `Modality == "CT"`; docs/routing.md has the language. Default: all. Several
+    /// routes may have one AE title: the first one of the file whose rule holds takes the instance.
+    pub when: Option<String>,
     /// Cipher suite: `"B"` (ML-KEM-768 + P-256, AES-256-GCM; default) or `"A"` (X-Wing, ChaCha20-Poly1305).
-    #[serde(default)]
-    pub suite: Suite,
+    pub suite: Option<Suite>,
     /// When the PACS sees success: `"spooled"` (default) or `"delivered"`.
-    #[serde(default)]
-    pub respond: Respond,
-    /// Calling AE titles that may use the route; `["*"]` (default) is any.
-    #[serde(default = "any")]
-    pub calling: Vec<String>,
-    /// Source networks that may use the route (CIDR). Default: loopback only.
-    #[serde(default = "loopback")]
-    pub sources: Vec<IpNet>,
+    pub respond: Option<Respond>,
+    /// `"urgent"` instances go before `"normal"` ones (default), those before `"bulk"`: on the line to the relay, at the
+    /// relay, and at the destination. Less urgent ones always get a part. The relay learns which of the three it is.
+    pub priority: Option<Priority>,
+    /// When deposits may begin, as in `"Mon-Fri 20:00-06:00"`, one or several. Default: always. What the PACS is
+    /// answered never waits for it.
+    pub window: Option<Texts>,
+    /// The time zone of `window`, as in `"Europe/Amsterdam"`. Default `"local"`: the host's.
+    pub time_zone: Option<String>,
+    /// How fast deposits go, as in `"20 MB/s"` or `"5 instances/s"`, one or several. Default: as fast as they can.
+    pub rate: Option<Texts>,
+    /// Calling AE titles that may use the route, with `*` and `?` as wild cards, and `@NAME` for those of a group;
+    /// `["*"]` (default) is any.
+    pub calling: Option<Vec<String>>,
+    /// Source networks that may use the route (CIDR), single addresses, and `@NAME` for those of a group. Default:
+    /// loopback only.
+    pub sources: Option<Vec<String>>,
     /// SOP classes outside the standard's storage classes. Default true: they pass through.
-    #[serde(default = "yes")]
-    pub private_sop_classes: bool,
+    pub private_sop_classes: Option<bool>,
     /// Same SOP Instance UID, other content: `"accept"` (default; flagged, sent after the earlier one) or `"refuse"`.
-    #[serde(default)]
-    pub changed_content: ChangedContent,
+    pub changed_content: Option<ChangedContent>,
     /// Transfer syntax UIDs, most wanted first, when a context offers several. Default: the rule of DESIGN §6.
-    #[serde(default)]
-    pub prefer: Vec<base::Uid>,
+    pub prefer: Option<Vec<base::Uid>>,
+}
+
+impl Config {
+    /// Fills in what routes leave away, for showing what holds.
+    pub fn complete(&mut self) {
+        let defaults = &self.route_defaults;
+        for route in &mut self.routes {
+            route.suite = route.suite.or(defaults.suite).or_else(|| Some(Suite::default()));
+            route.respond = route.respond.or(defaults.respond).or_else(|| Some(Respond::default()));
+            route.priority = route.priority.or(defaults.priority).or_else(|| Some(Priority::default()));
+            let yes = || Some(true);
+            route.private_sop_classes =
+                route.private_sop_classes.or(defaults.private_sop_classes).or_else(yes);
+            let accept = || Some(ChangedContent::default());
+            route.changed_content = route.changed_content.or(defaults.changed_content).or_else(accept);
+            fill(&mut route.to, &defaults.to);
+            fill(&mut route.window, &defaults.window);
+            fill(&mut route.time_zone, &defaults.time_zone);
+            fill(&mut route.rate, &defaults.rate);
+            fill(&mut route.calling, &defaults.calling);
+            fill(&mut route.sources, &defaults.sources);
+            fill(&mut route.prefer, &defaults.prefer);
+            route.calling.get_or_insert_with(|| vec!["*".to_owned()]);
+            route.sources.get_or_insert_with(|| LOOPBACK.map(str::to_owned).into());
+            route.prefer.get_or_insert_default();
+        }
+    }
+}
+
+/// The networks that may use a route which names none.
+pub const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
+
+fn fill<T: Clone>(own: &mut Option<T>, default: &Option<T>) {
+    if own.is_none() {
+        own.clone_from(default);
+    }
+}
+
+/// `[route_defaults]`: what a `[[route]]` says where it leaves a key away. The keys mean what they mean there.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteDefaults {
+    /// The receiving gateway. No default.
+    pub to: Option<Name>,
+    /// Default `"B"`.
+    pub suite: Option<Suite>,
+    /// Default `"spooled"`.
+    pub respond: Option<Respond>,
+    /// Default `"normal"`.
+    pub priority: Option<Priority>,
+    /// Default: always open.
+    pub window: Option<Texts>,
+    /// Default `"local"`.
+    pub time_zone: Option<String>,
+    /// Default: no limit.
+    pub rate: Option<Texts>,
+    /// Default `["*"]`.
+    pub calling: Option<Vec<String>>,
+    /// Default: loopback only.
+    pub sources: Option<Vec<String>>,
+    /// Default true.
+    pub private_sop_classes: Option<bool>,
+    /// Default `"accept"`.
+    pub changed_content: Option<ChangedContent>,
+    /// Default: the rule of DESIGN §6.
+    pub prefer: Option<Vec<base::Uid>>,
+}
+
+/// A text, or several.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Texts(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrTexts;
+        impl<'de> Visitor<'de> for TextOrTexts {
+            type Value = Texts;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or an array of texts")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Texts, E> {
+                Ok(Texts(vec![text.to_owned()]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, texts: A) -> Result<Texts, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(texts)).map(Texts)
+            }
+        }
+        deserializer.deserialize_any(TextOrTexts)
+    }
+}
+
+/// `destination`: a name, or tables.
+#[derive(Debug, Clone)]
+pub enum Destinations {
+    /// `destination = "NAME"`, with `id` and `to` beside it.
+    One(Name),
+    /// `[[route.destination]]`, once or more.
+    Several(Vec<DestinationTable>),
+}
+
+/// `[[route.destination]]`: one of several destinations of a route.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationTable {
+    /// Random id shared with the receiving gateway; the relay sees only this. Another one for each destination.
+    pub id: RouteId,
+    /// The receiving gateway. Default: the route's.
+    pub to: Option<Name>,
+    /// The destination's name in the receiving gateway's configuration.
+    pub name: Name,
+    /// When deposits for it may begin. Default: the route's.
+    pub window: Option<Texts>,
+    /// How fast deposits for it go. Default: the route's, for each destination by itself.
+    pub rate: Option<Texts>,
+}
+
+impl Serialize for Destinations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::One(name) => name.serialize(serializer),
+            Self::Several(tables) => tables.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Destinations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // By hand, so that an error inside a table keeps its place in the file.
+        struct NameOrTables;
+        impl<'de> Visitor<'de> for NameOrTables {
+            type Value = Destinations;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a destination, or [[route.destination]] tables")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Destinations, E> {
+                Name::parse(text).map(Destinations::One).map_err(E::custom)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, tables: A) -> Result<Destinations, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(tables)).map(Destinations::Several)
+            }
+        }
+        deserializer.deserialize_any(NameOrTables)
+    }
 }
 
 /// When the PACS sees success.
@@ -207,6 +370,29 @@ pub enum Respond {
     Spooled,
     /// After the destination's own answer, which is passed on.
     Delivered,
+}
+
+/// Whose turn comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before all others.
+    Urgent,
+    /// As most are.
+    #[default]
+    Normal,
+    /// When nothing else is to be done.
+    Bulk,
+}
+
+impl From<Priority> for Urgency {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::Urgent => Self::Urgent,
+            Priority::Normal => Self::Normal,
+            Priority::Bulk => Self::Bulk,
+        }
+    }
 }
 
 /// What happens to a known SOP Instance UID with other content.
@@ -243,13 +429,4 @@ fn idle_timeout() -> Span {
 }
 fn progress_timeout() -> Span {
     Span(Duration::from_secs(60))
-}
-fn any() -> Vec<String> {
-    vec!["*".to_owned()]
-}
-fn loopback() -> Vec<IpNet> {
-    ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect()
-}
-fn yes() -> bool {
-    true
 }

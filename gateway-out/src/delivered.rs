@@ -3,9 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use base::{Attempt, Timestamp};
+use base::{Attempt, DeliveryId, Timestamp};
 use bytes::Bytes;
-use dimse::{Association, AssociationError};
+use dimse::AssociationError;
 use spool::{NewUnspooled, UnspooledDecision};
 use tokio::{
     sync::mpsc,
@@ -17,8 +17,11 @@ use transport::{BodyPiece, DepositError};
 
 use crate::{
     answers::{Answer, Cause},
+    app::Shared,
     dispatch::{self, NotDeposited},
-    pipeline::{Arrived, Arriving, changed_content, drain, new_delivery, not_committed},
+    pipeline::{Arrived, Arriving, changed_content, new_delivery, not_committed},
+    routes::Leg,
+    routing::Fragments,
     tail::Pipe,
     waiting::Verdict,
 };
@@ -29,26 +32,29 @@ const ATTEMPT: Attempt = Attempt(1);
 /// Receives one instance and waits for the destination.
 pub(crate) async fn store(
     mut arriving: Arriving<'_>,
-    association: &mut Association,
+    fragments: &mut Fragments<'_>,
 ) -> Result<Answer, AssociationError> {
     let (writer, pipe) = Pipe::new();
-    let deposit = start_deposit(&arriving, pipe);
+    // A route with several destinations does not answer this way: `check` refuses it.
+    let leg = Arc::clone(arriving.route.legs.first());
+    let delivery = leg.delivery(arriving.shared.identity().name(), arriving.sealing.context.object);
+    let deposit = start_deposit(&arriving, Arc::clone(&leg), delivery, pipe);
     let mut sealed = Vec::new();
-    while let Some(fragment) = association.data().await? {
+    while let Some(fragment) = fragments.next().await? {
         // An error above drops the writer: the deposit is abandoned with it.
         let walked = arriving.fragment(&fragment, &mut sealed);
         if let Err(cause) = walked {
             drop(writer);
-            drain(association).await?;
+            fragments.drain().await?;
             return Ok(cause.into());
         }
         if !sealed.is_empty() && !write(&writer, &mut sealed).await {
             // The relay took it no further; the PACS will send it again.
-            drain(association).await?;
+            fragments.drain().await?;
             return Ok(Cause::NotDelivered.into());
         }
     }
-    let answer = Delivering { arriving, writer, deposit }.finish(sealed).await;
+    let answer = Delivering { arriving, leg, delivery, writer, deposit }.finish(sealed).await;
     Ok(answer)
 }
 
@@ -61,16 +67,15 @@ const LINK_POLL: Duration = Duration::from_millis(50);
 
 type Deposit = tokio::task::JoinHandle<Result<(), NotDeposited>>;
 
-fn start_deposit(arriving: &Arriving<'_>, body: Pipe) -> Deposit {
-    let (shared, route) = (Arc::clone(arriving.shared), Arc::clone(arriving.route));
-    let (delivery, sealing) = (arriving.delivery, arriving.sealing.clone());
+fn start_deposit(arriving: &Arriving<'_>, leg: Arc<Leg>, delivery: DeliveryId, body: Pipe) -> Deposit {
+    let (shared, sealing) = (Arc::clone(arriving.shared), arriving.sealing.clone());
     // A link or a prekey that comes a moment later is no reason to send the PACS away: the time-out is.
     let until = Instant::now() + shared.settings.retry.delivered_timeout.0;
     tokio::spawn(async move {
         let offered = loop {
             let offered = match shared.uplink() {
                 Some(uplink) => {
-                    dispatch::offer(&shared, uplink, &route, delivery, ATTEMPT, &sealing, None).await
+                    dispatch::offer(&shared, uplink, &leg, delivery, ATTEMPT, &sealing, None).await
                 }
                 None => Err(DepositError::Disconnected.into()),
             };
@@ -87,15 +92,17 @@ fn start_deposit(arriving: &Arriving<'_>, body: Pipe) -> Deposit {
 /// A data set that has been received and waits for its answer.
 struct Delivering<'a> {
     arriving: Arriving<'a>,
+    leg: Arc<Leg>,
+    delivery: DeliveryId,
     writer: mpsc::Sender<BodyPiece>,
     deposit: Deposit,
 }
 
 impl Delivering<'_> {
     async fn finish(self, mut sealed: Vec<u8>) -> Answer {
-        let Self { arriving, writer, deposit } = self;
+        let Self { arriving, leg, delivery, writer, deposit } = self;
         let (shared, route, meta) = (arriving.shared, arriving.route, arriving.meta);
-        let (delivery, received_at) = (arriving.delivery, arriving.received_at);
+        let received_at = arriving.received_at;
         let sealing = arriving.sealing.clone();
         let (findings, mut tail) = match arriving.finish() {
             Ok(checked) => checked,
@@ -112,7 +119,7 @@ impl Delivering<'_> {
             object: sealing.context.object,
             sealed: arrived.facts(&sealing),
             record: arrived.record(meta),
-            delivery: new_delivery(route, delivery, true),
+            delivery: new_delivery(&leg, delivery, true),
             changed_content: changed_content(route),
             received_at,
         };
@@ -142,7 +149,7 @@ impl Delivering<'_> {
             shared.counters.accepted(arrived.body.data_len);
             return Answer { status, comment: None };
         }
-        give_back(shared, route, delivery).await;
+        give_back(shared, &leg, delivery).await;
         Cause::NotDelivered.into()
     }
 }
@@ -181,12 +188,12 @@ async fn answered(
 
 /// Calls the delivery off: honoured until its last fragment leaves gateway-in. A receipt that still
 /// comes is kept, and answers the same content when the PACS sends it again.
-async fn give_back(shared: &crate::app::Shared, route: &crate::routes::Route, delivery: base::DeliveryId) {
+async fn give_back(shared: &Shared, leg: &Leg, delivery: DeliveryId) {
     if let Some(uplink) = shared.uplink() {
         // Without a connection there is nobody to call.
-        let _ = uplink.cancel(route.receiver.identity.fingerprint(), delivery, ATTEMPT).await;
+        let _ = uplink.cancel(leg.receiver.identity.fingerprint(), delivery, ATTEMPT).await;
     }
-    info!(ae = %route.ae, delivery = %delivery.short(), "not delivered in time; the PACS was told so and owns the instance");
+    info!(ae = %leg.ae, delivery = %delivery.short(), "not delivered in time; the PACS was told so and owns the instance");
     if let Err(error) = shared.outbox.returned(delivery, "not delivered in time", Timestamp::now()).await {
         warn!(%error, "outbox cannot be written");
     }

@@ -21,12 +21,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::{
-    answers,
+    answers::{self, Answer},
     app::Shared,
     commitment::{self, Desk},
     pipeline,
     rejections::TurnedAway,
-    routes::{Refusal, Route},
+    routes::Refusal,
+    routing::{self, Candidates},
 };
 
 /// Connections beyond `associations_max` that are still listened to, so that they get a proper
@@ -137,14 +138,14 @@ struct Door<'a> {
     /// There is a slot.
     open: bool,
     /// Set when the association is accepted.
-    route: Mutex<Option<Arc<Route>>>,
+    candidates: Mutex<Option<Candidates>>,
 }
 
 impl Admission for Door<'_> {
     fn decide(&self, proposal: &Proposal) -> Verdict {
         let (calling, called) = (&proposal.calling, &proposal.called);
-        let route = match self.shared.settings.routes.admit(calling, called, proposal.peer.ip()) {
-            Ok(route) => route,
+        let candidates = match self.shared.settings.routes.admit(calling, called, proposal.peer.ip()) {
+            Ok(candidates) => candidates,
             Err(refusal) => {
                 let nearest =
                     self.shared.settings.routes.nearest(called).filter(|_| refusal == Refusal::Called);
@@ -160,12 +161,8 @@ impl Admission for Door<'_> {
             warn!(%calling, %called, %error, "association rejected: the outbox takes nothing more");
             return Verdict::Reject(TurnedAway::OutboxFull.reason());
         }
-        *self.route.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&route));
-        let policy = dimse::StoragePolicy {
-            private_sop_classes: route.private_sop_classes,
-            prefer: route.prefer.clone(),
-        };
-        let mut contexts = policy.decide(proposal);
+        let mut contexts = candidates.policy().decide(proposal);
+        *self.candidates.lock().unwrap_or_else(PoisonError::into_inner) = Some(candidates);
         self.shared.settings.commitment.offer(proposal, &mut contexts);
         Verdict::Accept(contexts.into())
     }
@@ -190,8 +187,11 @@ async fn serve(
     stop: CancellationToken,
 ) {
     let config = shared.acceptor();
-    let door =
-        Door { shared: &shared, open: matches!(slot, Slot::Association { .. }), route: Mutex::new(None) };
+    let door = Door {
+        shared: &shared,
+        open: matches!(slot, Slot::Association { .. }),
+        candidates: Mutex::new(None),
+    };
     let accepted = tokio::select! {
         accepted = dimse::accept(stream, &config, &door) => accepted,
         () = stop.cancelled() => return,
@@ -204,12 +204,12 @@ async fn serve(
             return;
         }
     };
-    let route = door.route.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let Some(route) = route else { return };
+    let candidates = door.candidates.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Some(candidates) = candidates else { return };
     shared.counters.association();
     info!(calling = %association.calling(), called = %association.called(), "association opened");
     let desk = shared.commitment.desk();
-    let mut served = Served { shared: &shared, route: &route, association, desk, instances: 0, refused: 0 };
+    let mut served = Served { shared: &shared, candidates, association, desk, instances: 0, refused: 0 };
     let end = served.run(&stop).await;
     let (instances, refused) = (served.instances, served.refused);
     match end {
@@ -226,7 +226,7 @@ async fn serve(
 /// A running association.
 struct Served<'a> {
     shared: &'a Arc<Shared>,
-    route: &'a Arc<Route>,
+    candidates: Candidates,
     association: Association,
     /// Commitment reports that go back here.
     desk: Desk,
@@ -281,15 +281,28 @@ impl Served<'_> {
     }
 
     async fn store(&mut self, request: &dimse::StoreRequest) -> Result<(), AssociationError> {
-        let answer = pipeline::store(self.shared, self.route, &mut self.association, request).await?;
+        let answer = self.answer(request).await?;
         match answer.status {
             base::Status::SUCCESS => self.instances += 1,
             status => {
                 self.refused += 1;
                 self.shared.counters.refused();
-                info!(ae = %self.route.ae, %status, comment = answer.comment.as_deref(), "instance refused");
+                info!(ae = %self.association.called(), %status, comment = answer.comment.as_deref(), "instance refused");
             }
         }
         self.association.respond_store(request, answer.status, answer.comment.as_deref()).await
+    }
+    /// Receives the data set and decides what to answer.
+    async fn answer(&mut self, request: &dimse::StoreRequest) -> Result<Answer, AssociationError> {
+        let (chosen, mut fragments) =
+            routing::choose(&self.candidates, &mut self.association, &request.meta).await?;
+        match chosen {
+            Ok(route) => pipeline::store(self.shared, &route, &mut fragments, request).await,
+            Err(cause) => {
+                self.shared.counters.without_route(cause);
+                fragments.drain().await?;
+                Ok(cause.into())
+            }
+        }
     }
 }

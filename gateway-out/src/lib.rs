@@ -4,7 +4,8 @@
 //! What it does not do: it opens no sealed body, changes no byte of a data set, and never deletes
 //! anything but on a receipt that says stored or by an operator's named act.
 //!
-//! Read first: [`pipeline::store`] (when the PACS sees success), [`dispatch`], [`settle`].
+//! Read first: [`routing::choose`] (which route takes an instance), [`pipeline::store`] (when the PACS sees success),
+//! [`dispatch`], [`settle`].
 
 pub mod answers;
 pub mod app;
@@ -21,6 +22,7 @@ pub mod init;
 pub mod intake;
 pub mod lanes;
 mod logbook;
+pub mod pace;
 pub mod pipeline;
 pub mod queue;
 pub mod receipts;
@@ -28,7 +30,10 @@ pub mod rejections;
 pub mod relays;
 pub mod reload;
 pub mod rotate;
+pub mod route_test;
 pub mod routes;
+pub mod routing;
+pub mod rule;
 pub mod send;
 pub mod sessions;
 pub mod settings;
@@ -39,6 +44,7 @@ pub mod tail;
 #[cfg(test)]
 mod testing;
 pub mod waiting;
+pub mod windows;
 
 pub use cli::cli_main;
 

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use base::{DeliveryId, InstanceMeta, ObjectId, Secret, Timestamp, random_bytes};
 use bytes::Bytes;
 use dataset::{Findings, InflateError, TokenError, WalkError, Walker};
-use dimse::{Association, AssociationError, StoreRequest};
+use dimse::{AssociationError, StoreRequest};
 use envelope::{BodyContext, BodyMeta, BodySealer, BodyTail, SealedBody};
 use spool::{
     AppendError, BeginError, BodyFile, CommitError, Decision, InstanceRecord, NewDelivery, NewObject,
     SealedFacts, StoreError,
 };
-use tokio::{sync::watch, task::block_in_place};
+use tokio::{sync::watch, task::block_in_place, time::Instant};
 use tracing::{debug, error, info, warn};
 use transport::WholeBody;
 
@@ -31,7 +31,8 @@ use crate::{
     delivered,
     dispatch::{Live, LiveNow, Ready, Sealing, Ticket},
     lanes::Waits,
-    routes::Route,
+    routes::{Leg, Route},
+    routing::Fragments,
     tail::{self, Place, Progress, SMALL_BODY_BYTES, Tail},
 };
 
@@ -48,21 +49,15 @@ const WRITE_BYTES: usize = 128 << 10;
 pub async fn store(
     shared: &Arc<Shared>,
     route: &Arc<Route>,
-    association: &mut Association,
+    fragments: &mut Fragments<'_>,
     request: &StoreRequest,
 ) -> Result<Answer, AssociationError> {
     let received_at = Timestamp::now();
     let arriving = Arriving::new(shared, route, &request.meta, received_at);
     match route.respond {
-        Respond::Spooled => spooled(arriving, association).await,
-        Respond::Delivered => delivered::store(arriving, association).await,
+        Respond::Spooled => spooled(arriving, fragments).await,
+        Respond::Delivered => delivered::store(arriving, fragments).await,
     }
-}
-
-/// Reads the rest of a data set that is refused already: the PACS listens for the answer only then.
-pub(crate) async fn drain(association: &mut Association) -> Result<(), AssociationError> {
-    while association.data().await?.is_some() {}
-    Ok(())
 }
 
 /// An instance that is arriving: what both ways of answering share.
@@ -71,7 +66,6 @@ pub(crate) struct Arriving<'a> {
     pub(crate) route: &'a Arc<Route>,
     pub(crate) meta: &'a InstanceMeta,
     pub(crate) received_at: Timestamp,
-    pub(crate) delivery: DeliveryId,
     pub(crate) sealing: Sealing,
     sealer: BodySealer,
     walker: Walker,
@@ -85,7 +79,7 @@ impl<'a> Arriving<'a> {
         received_at: Timestamp,
     ) -> Self {
         let context = BodyContext {
-            suite: route.suite,
+            suite: route.legs.first().suite,
             object: ObjectId(random_bytes()),
             profile: Shared::no_profile(),
         };
@@ -97,7 +91,6 @@ impl<'a> Arriving<'a> {
             route,
             meta,
             received_at,
-            delivery: route.delivery(shared.identity().name(), context.object),
             sealing: Sealing { context, commitment: sealer.commitment(), content_key },
             sealer,
             walker: Walker::new(&meta.transfer_syntax),
@@ -160,7 +153,7 @@ impl Arrived {
     }
 }
 
-fn refused(error: &WalkError) -> Cause {
+pub(crate) fn refused(error: &WalkError) -> Cause {
     warn!(%error, "instance refused: its data set cannot be read");
     match error {
         WalkError::Empty => Cause::Missing,
@@ -171,16 +164,16 @@ fn refused(error: &WalkError) -> Cause {
 }
 
 /// `respond = "spooled"`.
-async fn spooled(arriving: Arriving<'_>, association: &mut Association) -> Result<Answer, AssociationError> {
+async fn spooled(arriving: Arriving<'_>, fragments: &mut Fragments<'_>) -> Result<Answer, AssociationError> {
     let mut spooling = match Spooling::begin(arriving) {
         Ok(spooling) => spooling,
         Err(cause) => {
-            drain(association).await?;
+            fragments.drain().await?;
             return Ok(cause.into());
         }
     };
     loop {
-        let fragment = match association.data().await {
+        let fragment = match fragments.next().await {
             Ok(Some(fragment)) => fragment,
             Ok(None) => break,
             Err(error) => {
@@ -190,7 +183,7 @@ async fn spooled(arriving: Arriving<'_>, association: &mut Association) -> Resul
         };
         if let Err(cause) = spooling.fragment(&fragment) {
             spooling.abandon();
-            drain(association).await?;
+            fragments.drain().await?;
             return Ok(cause.into());
         }
     }
@@ -205,22 +198,40 @@ struct Spooling<'a> {
     sealed: Vec<u8>,
     /// Held as long as the body is small.
     place: Option<Place>,
+    /// One for each leg.
+    ways: Vec<Towards>,
+    /// Whether it was long enough to leave before its end.
+    is_long: bool,
+}
+
+/// An instance on one of its legs, up to the commit.
+struct Towards {
+    leg: Arc<Leg>,
+    delivery: DeliveryId,
+    /// What may leave: each leg is told by itself, since not all of them may be let go on.
     progress: watch::Sender<Progress>,
     live: Option<LiveNow>,
 }
 
 impl<'a> Spooling<'a> {
     fn begin(arriving: Arriving<'a>) -> Result<Self, Cause> {
-        let file = arriving.shared.outbox.begin(arriving.sealing.context.object).map_err(|error| {
+        let (shared, object) = (arriving.shared, arriving.sealing.context.object);
+        let file = shared.outbox.begin(object).map_err(|error| {
             warn!(%error, "instance refused: the outbox does not take it");
             match error {
                 BeginError::Full { .. } | BeginError::Reserve { .. } => Cause::OutboxFull,
                 _ => Cause::OutboxFailed,
             }
         })?;
-        let (progress, _) = watch::channel(Progress::Growing(0));
-        let place = arriving.shared.memory.place();
-        Ok(Self { arriving, file, sealed: Vec::new(), place, progress, live: None })
+        let towards = |leg: &Arc<Leg>| Towards {
+            leg: Arc::clone(leg),
+            delivery: leg.delivery(shared.identity().name(), object),
+            progress: watch::channel(Progress::Growing(0)).0,
+            live: None,
+        };
+        let ways = arriving.route.legs.iter().map(towards).collect();
+        let place = shared.memory.place();
+        Ok(Self { arriving, file, sealed: Vec::new(), place, ways, is_long: false })
     }
 
     /// Walks, seals and, once the body is not small, writes one fragment.
@@ -234,75 +245,120 @@ impl<'a> Spooling<'a> {
         // Only a write can block for long, when the disk is slower than the PACS; sealing a chunk takes
         // 0.1 ms, less than handing the thread over would.
         block_in_place(|| write(&mut self.file, &mut self.sealed))?;
-        self.progress.send_replace(Progress::Growing(self.file.len()));
-        if self.live.is_none() && self.file.len() >= CUT_THROUGH_BYTES {
+        tell_all(&self.ways, Progress::Growing(self.file.len()));
+        if !self.is_long && self.file.len() >= CUT_THROUGH_BYTES {
+            self.is_long = true;
             self.go_live();
         }
         Ok(())
     }
 
-    /// Lets the uplink follow the file while it grows.
+    /// Lets the uplink follow the file while it grows, once for each leg.
     fn go_live(&mut self) {
-        let Arriving { shared, route, delivery, sealing, .. } = &self.arriving;
-        let body = Tail::growing(self.file.reader(), self.progress.subscribe());
-        let live = Live { delivery: *delivery, route: Arc::clone(route), sealing: sealing.clone(), body };
-        self.live = shared.uplink().and_then(|_| shared.dispatch.live(live));
+        let Arriving { shared, sealing, .. } = &self.arriving;
+        for Towards { leg, delivery, progress, live } in &mut self.ways {
+            if leg.pace.is_limited() || leg.closed_until(Timestamp::now()).is_some() {
+                continue;
+            }
+            let body = Tail::growing(self.file.reader(), progress.subscribe());
+            let order = Live { delivery: *delivery, leg: Arc::clone(leg), sealing: sealing.clone(), body };
+            *live = shared.uplink().and_then(|_| shared.dispatch.live(order));
+        }
     }
 
     fn abandon(self) {
-        self.progress.send_replace(Progress::Abandoned);
+        tell_all(&self.ways, Progress::Abandoned);
     }
 
     /// Every check, then the commit; only after it may the final chunk leave.
-    async fn finish(mut self) -> Cause {
-        let Arriving { shared, route, meta, received_at, delivery, .. } = self.arriving;
-        let sealing = self.arriving.sealing.clone();
-        let ended = end(self.arriving, &mut self.file, self.sealed, self.place.is_some());
-        let Ended { arrived, small } = match ended {
+    async fn finish(self) -> Cause {
+        let Self { arriving, mut file, sealed, place, ways, .. } = self;
+        let Arriving { shared, route, meta, received_at, .. } = arriving;
+        let sealing = arriving.sealing.clone();
+        let Ended { arrived, small } = match end(arriving, &mut file, sealed, place.is_some()) {
             Ok(ended) => ended,
             Err(cause) => {
-                self.progress.send_replace(Progress::Abandoned);
+                tell_all(&ways, Progress::Abandoned);
                 return cause;
             }
         };
-        let record = arrived.record(meta);
-        let facts = arrived.facts(&sealing);
-        let body = match (small, self.place) {
-            (Some(bytes), Some(place)) => {
-                tail::Committed::Small(WholeBody::new([bytes], facts.body_digest), place)
+        let (record, facts) = (arrived.record(meta), arrived.facts(&sealing));
+        let small = small.zip(place.map(Arc::new));
+        let body = || match &small {
+            Some((bytes, place)) => {
+                let body = WholeBody::new([bytes.clone()], facts.body_digest);
+                tail::Committed::Small(body, Arc::clone(place))
             }
-            _ => {
-                tail::Committed::File(Tail::complete(self.file.reader(), facts.sealed_len, facts.body_digest))
-            }
+            None => tail::Committed::File(Tail::complete(file.reader(), facts.sealed_len, facts.body_digest)),
         };
-        let way = if self.live.is_some() { Way::Live } else { Way::of(shared, route) };
+        let going: Vec<_> = ways.into_iter().map(|to| Going::new(shared, to, body)).collect();
         let new = NewObject {
             content_key: sealing.content_key.clone(),
             sealed: facts,
             record,
-            deliveries: vec![new_delivery(route, delivery, !matches!(way, Way::Outbox(_)))],
+            deliveries: going.iter().map(Going::new_delivery).collect(),
             changed_content: changed_content(route),
             received_at,
         };
-        match shared.outbox.commit(self.file, new, Timestamp::now()).await {
+        match shared.outbox.commit(file, new, Timestamp::now()).await {
             Ok(committed) => {
-                let decision = committed.placed.first().map(|placed| placed.decision);
-                let progress = match decision {
-                    Some(Decision::New { .. }) => Progress::Complete(facts.sealed_len, facts.body_digest),
-                    _ => Progress::Abandoned,
-                };
-                self.progress.send_replace(progress);
-                tell(route, delivery, decision);
                 shared.counters.accepted(facts.data_len);
-                let ready = Ready { delivery, route: Arc::clone(route), sealing, facts, body, received_at };
-                way.go(shared, ready, meta, decision);
+                let decisions = committed.placed.iter().map(|placed| Some(placed.decision));
+                for (one, decision) in going.into_iter().zip(decisions.chain(std::iter::repeat(None))) {
+                    one.go(shared, (&sealing, facts, received_at), meta, decision);
+                }
                 Cause::Accepted
             }
             Err(error) => {
-                self.progress.send_replace(Progress::Abandoned);
+                for one in &going {
+                    one.to.progress.send_replace(Progress::Abandoned);
+                }
                 not_committed(&error)
             }
         }
+    }
+}
+
+fn tell_all(ways: &[Towards], progress: Progress) {
+    for to in ways {
+        to.progress.send_replace(progress);
+    }
+}
+
+/// An instance on one of its legs while it is committed.
+struct Going {
+    to: Towards,
+    way: Way,
+    body: tail::Committed,
+}
+
+impl Going {
+    fn new(shared: &Shared, to: Towards, body: impl Fn() -> tail::Committed) -> Self {
+        let way = if to.live.is_some() { Way::Live } else { Way::of(shared, &to.leg) };
+        Self { to, way, body: body() }
+    }
+
+    fn new_delivery(&self) -> NewDelivery {
+        new_delivery(&self.to.leg, self.to.delivery, !matches!(self.way, Way::Outbox(_)))
+    }
+
+    /// Its row is durable.
+    fn go(
+        self,
+        shared: &Shared,
+        (sealing, facts, received_at): (&Sealing, SealedFacts, Timestamp),
+        meta: &InstanceMeta,
+        decision: Option<Decision>,
+    ) {
+        let Self { to: Towards { leg, delivery, progress, live }, way, body } = self;
+        progress.send_replace(match decision {
+            Some(Decision::New { .. }) => Progress::Complete(facts.sealed_len, facts.body_digest),
+            _ => Progress::Abandoned,
+        });
+        drop(live);
+        tell(&leg, delivery, decision);
+        let ready = Ready { delivery, leg, sealing: sealing.clone(), facts, body, received_at };
+        way.go(shared, ready, meta, decision);
     }
 }
 
@@ -318,11 +374,13 @@ enum Way {
 
 impl Way {
     /// Decided before the commit: the row says whether attempt 1 is under way.
-    fn of(shared: &Shared, route: &Route) -> Self {
-        let ticket = shared.uplink().and_then(|_| shared.dispatch.ticket(&shared.lanes, route.id));
-        match ticket {
+    fn of(shared: &Shared, leg: &Leg) -> Self {
+        let open = shared.uplink().filter(|_| leg.closed_until(Timestamp::now()).is_none());
+        let ticket = open.and_then(|_| shared.dispatch.ticket(&shared.lanes, leg.id));
+        // A place in the rate is taken only where there is one with the dispatcher.
+        match ticket.filter(|_| leg.pace.begin(Instant::now()).is_ok()) {
             Some(ticket) => Self::Direct(ticket),
-            None => Self::Outbox(shared.lanes.fall_behind(route.id)),
+            None => Self::Outbox(shared.lanes.fall_behind(leg.id)),
         }
     }
 
@@ -388,12 +446,12 @@ fn not_written(error: &AppendError) -> Cause {
     Cause::OutboxFull
 }
 
-pub(crate) fn new_delivery(route: &Route, delivery: DeliveryId, cut_through: bool) -> NewDelivery {
+pub(crate) fn new_delivery(leg: &Leg, delivery: DeliveryId, cut_through: bool) -> NewDelivery {
     NewDelivery {
         delivery,
-        route: route.id,
-        receiver: route.receiver.name.clone(),
-        destination: route.destination.clone(),
+        route: leg.id,
+        receiver: leg.receiver.name.clone(),
+        destination: leg.destination.clone(),
         cut_through,
     }
 }
@@ -419,8 +477,8 @@ pub(crate) fn not_committed(error: &CommitError) -> Cause {
 }
 
 /// What an operator should know of a repeat.
-fn tell(route: &Route, delivery: DeliveryId, decision: Option<Decision>) {
-    let (ae, id) = (&route.ae, delivery.short());
+fn tell(leg: &Leg, delivery: DeliveryId, decision: Option<Decision>) {
+    let (ae, id) = (&leg.ae, delivery.short());
     match decision {
         Some(Decision::Joined { delivery, state }) => {
             info!(%ae, delivery = %delivery.short(), %state, "same content again while it is unsettled; joined");

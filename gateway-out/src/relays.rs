@@ -126,8 +126,8 @@ pub async fn give_up_lost(shared: &Shared) {
 }
 
 fn may_be_due(shared: &Shared) {
-    for route in shared.settings.routes.iter() {
-        drop(shared.lanes.fall_behind(route.id));
+    for leg in shared.settings.routes.legs().iter() {
+        drop(shared.lanes.fall_behind(leg.id));
     }
     shared.dispatch.wake();
 }

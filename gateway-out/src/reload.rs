@@ -73,7 +73,7 @@ fn retarget(shared: &Shared, relays: &mut Vec<Relay>, now: &[Relay]) -> usize {
 fn fixed_part(loaded: &Loaded<Config>) -> Value {
     let mut value = serde_json::to_value(&loaded.config).unwrap_or_default();
     if let Value::Object(tables) = &mut value {
-        for table in ["peer", "relay", "route", "commitment"] {
+        for table in ["peer", "relay", "route", "route_defaults", "groups", "commitment"] {
             tables.remove(table);
         }
     }

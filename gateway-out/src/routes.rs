@@ -1,36 +1,44 @@
-//! Which route a called AE title names, and who may use it.
+//! Which route a called AE title names, who may use it, and where its instances go.
 
 use std::{
+    cmp::Reverse,
+    collections::HashMap,
     net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use base::{AeTitle, DeliveryId, Name, ObjectId, RouteId, Uid};
+use base::{AeTitle, DeliveryId, Name, ObjectId, RouteId, Timestamp, Uid};
 use envelope::Suite;
 use identity::PeerCard;
 use ipnet::IpNet;
+use wildmatch::WildMatch;
+use wire::Urgency;
 
-use crate::config::{ChangedContent, Respond};
+use crate::{
+    config::{ChangedContent, Respond},
+    pace::Pace,
+    routing::Candidates,
+    rule::Rule,
+    windows::{Opening, Windows},
+};
 
-/// One AE title of ours and the way to one destination behind one receiving gateway.
+/// One AE title of ours, who may use it, and the ways that its instances take.
 #[derive(Debug)]
 pub struct Route {
-    /// Random id shared with the receiver.
-    pub id: RouteId,
     /// The AE title that the PACS calls.
     pub ae: AeTitle,
-    /// The receiver's pinned entry.
-    pub receiver: PeerCard,
-    /// The destination's name at the receiver.
-    pub destination: Name,
-    /// Cipher suite; never negotiated.
-    pub suite: Suite,
+    /// Where its instances go: each of them to all of these.
+    pub legs: Legs,
     /// When the PACS sees success.
     pub respond: Respond,
-    /// Who may call; `None` is anybody.
-    pub calling: Option<Vec<AeTitle>>,
+    /// Its place among the `[[route]]` tables, from 0.
+    pub index: usize,
+    /// Who may call.
+    pub calling: Callers,
     /// From which networks.
     pub sources: Vec<IpNet>,
+    /// Which instances it takes; `None` is all.
+    pub when: Option<Rule>,
     /// Whether SOP classes outside the storage table pass.
     pub private_sop_classes: bool,
     /// What a known UID with other content gets.
@@ -39,20 +47,98 @@ pub struct Route {
     pub prefer: Vec<Uid>,
 }
 
-impl Route {
-    /// The id of this object's delivery along this route.
+/// The way to one destination behind one receiving gateway. Each has deliveries, a lane, a session and a queue
+/// of its own: one that stands still holds up no other.
+#[derive(Debug)]
+pub struct Leg {
+    /// Random id shared with the receiver.
+    pub id: RouteId,
+    /// The AE title of its route, for log lines.
+    pub ae: AeTitle,
+    /// The receiver's pinned entry.
+    pub receiver: PeerCard,
+    /// The destination's name at the receiver.
+    pub destination: Name,
+    /// Whether its instances go before those of other legs: at the uplink, at the relay, and at the destination.
+    pub urgency: Urgency,
+    /// When deposits may begin; `None` is always.
+    pub windows: Option<Windows>,
+    /// How fast they go.
+    pub pace: Pace,
+    /// Cipher suite; never negotiated. The body is sealed once, so it is the same for all legs of a route.
+    pub suite: Suite,
+}
+
+impl Leg {
+    /// Until when deposits have to wait for the window, if they have to.
+    pub fn closed_until(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.windows.as_ref()?.at(now) {
+            Opening::Open => None,
+            Opening::Opens(at) => Some(at),
+        }
+    }
+
+    /// The id of this object's delivery along this way.
     pub fn delivery(&self, sender: &Name, object: ObjectId) -> DeliveryId {
         DeliveryId::derive(sender, object, self.id, &self.destination)
     }
+}
 
-    fn admits(&self, calling: &AeTitle, source: IpAddr) -> Result<(), Refusal> {
+/// The legs of one route, in the order of the file: one at least.
+#[derive(Debug, Clone)]
+pub struct Legs {
+    first: Arc<Leg>,
+    others: Vec<Arc<Leg>>,
+}
+
+impl Legs {
+    /// A route to one destination.
+    pub fn one(leg: Leg) -> Self {
+        Self { first: Arc::new(leg), others: Vec::new() }
+    }
+
+    /// A route to several; `None` where there is none.
+    pub fn new(legs: Vec<Leg>) -> Option<Self> {
+        let mut legs = legs.into_iter().map(Arc::new);
+        Some(Self { first: legs.next()?, others: legs.collect() })
+    }
+
+    /// The first one, which is the only one of most routes.
+    pub fn first(&self) -> &Arc<Leg> {
+        &self.first
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Leg>> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+/// Who may call.
+#[derive(Debug, Clone)]
+pub enum Callers {
+    /// Anybody.
+    Any,
+    /// Titles that one of these patterns fits: `CT*`, `MR?`. Case-sensitive, as AE titles are.
+    Like(Vec<WildMatch>),
+}
+
+impl Callers {
+    fn contain(&self, calling: &AeTitle) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Like(patterns) => patterns.iter().any(|pattern| pattern.matches(calling.as_str())),
+        }
+    }
+}
+
+impl Route {
+    /// Whether an association of this peer may use the route.
+    pub fn admits(&self, calling: &AeTitle, source: IpAddr) -> Result<(), Refusal> {
         if !self.sources.iter().any(|net| net.contains(&source)) {
             return Err(Refusal::Source);
         }
-        match &self.calling {
-            Some(titles) if !titles.contains(calling) => Err(Refusal::Calling),
-            _ => Ok(()),
-        }
+        if self.calling.contain(calling) { Ok(()) } else { Err(Refusal::Calling) }
     }
 }
 
@@ -75,46 +161,72 @@ pub enum Refusal {
 ///
 /// The lock guards the list only and is never held across an await.
 #[derive(Debug, Default)]
-pub struct Routes(RwLock<Arc<Vec<Arc<Route>>>>);
+pub struct Routes(RwLock<Arc<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    routes: Vec<Arc<Route>>,
+    /// Of all routes, the most urgent first, else in the order of the file.
+    legs: Arc<[Arc<Leg>]>,
+    by_id: HashMap<RouteId, Arc<Leg>>,
+}
+
+impl Table {
+    fn new(routes: Vec<Arc<Route>>) -> Self {
+        let mut legs: Vec<_> = routes.iter().flat_map(|route| route.legs.iter()).cloned().collect();
+        legs.sort_by_key(|leg| Reverse(leg.urgency));
+        let legs: Arc<[_]> = legs.into();
+        let by_id = legs.iter().map(|leg| (leg.id, Arc::clone(leg))).collect();
+        Self { routes, legs, by_id }
+    }
+}
 
 impl Routes {
-    /// Takes routes whose AE titles and ids are known to be unique.
+    /// Takes routes in the order of the file. The ids of all their legs are known to be unique.
     pub fn new(routes: Vec<Arc<Route>>) -> Self {
-        Self(RwLock::new(Arc::new(routes)))
+        Self(RwLock::new(Arc::new(Table::new(routes))))
     }
 
-    /// The route that this association may use.
-    pub fn admit(&self, calling: &AeTitle, called: &AeTitle, source: IpAddr) -> Result<Arc<Route>, Refusal> {
-        let route = self.iter().find(|route| route.ae == *called).ok_or(Refusal::Called)?;
-        route.admits(calling, source)?;
-        Ok(route)
+    /// The routes that this association may use; where there is none, why its first one is closed to it.
+    pub fn admit(&self, calling: &AeTitle, called: &AeTitle, source: IpAddr) -> Result<Candidates, Refusal> {
+        let (mut open, mut refusal) = (Vec::new(), None);
+        for route in self.now().routes.iter().filter(|route| route.ae == *called) {
+            match route.admits(calling, source) {
+                Ok(()) => open.push(Arc::clone(route)),
+                Err(closed) => {
+                    refusal.get_or_insert(closed);
+                }
+            }
+        }
+        Candidates::new(open).ok_or_else(|| refusal.unwrap_or(Refusal::Called))
     }
 
-    /// The route with this id.
-    pub fn by_id(&self, id: RouteId) -> Option<Arc<Route>> {
-        self.iter().find(|route| route.id == id)
+    /// The leg with this id.
+    pub fn leg(&self, id: RouteId) -> Option<Arc<Leg>> {
+        self.now().by_id.get(&id).cloned()
+    }
+
+    /// The legs of all routes, the most urgent first, else in the order of the file.
+    pub fn legs(&self) -> Arc<[Arc<Leg>]> {
+        Arc::clone(&self.now().legs)
     }
 
     /// All of them, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = Arc<Route>> + use<> {
-        self.now().as_ref().clone().into_iter()
+        self.now().routes.clone().into_iter()
     }
 
-    /// Exchanges all of them. Gives those that are gone, or lead to other keys: their sessions are over.
+    /// Exchanges all of them. Gives the legs that are gone, or lead to other keys: their sessions are over.
     pub fn exchange(&self, routes: &Self) -> Vec<RouteId> {
-        let routes = routes.now();
-        let earlier = std::mem::replace(
-            &mut *self.0.write().unwrap_or_else(PoisonError::into_inner),
-            Arc::clone(&routes),
-        );
-        let is_over = |route: &&Arc<Route>| {
-            !routes.iter().any(|now| {
-                now.id == route.id
-                    && now.receiver.identity == route.receiver.identity
-                    && now.suite == route.suite
-            })
+        let now = routes.now();
+        let earlier =
+            std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), Arc::clone(&now));
+        let goes_on = |leg: &Arc<Leg>| {
+            now.by_id
+                .get(&leg.id)
+                .is_some_and(|now| now.receiver.identity == leg.receiver.identity && now.suite == leg.suite)
         };
-        earlier.iter().filter(is_over).map(|route| route.id).collect()
+        earlier.legs.iter().filter(|leg| !goes_on(leg)).map(|leg| leg.id).collect()
     }
 
     /// The configured title nearest to one that was refused: "did you mean GW_MUNICH?"
@@ -128,7 +240,7 @@ impl Routes {
         self.iter().map(|route| route.ae.clone()).min_by_key(distance).filter(|title| distance(title) <= 4)
     }
 
-    fn now(&self) -> Arc<Vec<Arc<Route>>> {
+    fn now(&self) -> Arc<Table> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -136,17 +248,20 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::route;
+    use crate::testing::{leg, route};
 
     #[test]
     fn an_association_finds_its_route_or_the_reason_why_not() {
         let mut listed = route("GW_MUNICH");
-        listed.calling = Some(vec![AeTitle::parse("CT1").unwrap()]);
+        listed.calling = Callers::Like(["CT1", "MR?", "US_*"].map(WildMatch::new).into());
         let routes = Routes::new(vec![Arc::new(listed), Arc::new(route("GW_ANY"))]);
         let local = "127.0.0.1".parse().unwrap();
         let cases = [
             ("CT1", "GW_MUNICH", local, None),
             ("ct1", "GW_MUNICH", local, Some(Refusal::Calling)),
+            ("CT12", "GW_MUNICH", local, Some(Refusal::Calling)),
+            ("MR7", "GW_MUNICH", local, None),
+            ("US_ROOM_3", "GW_MUNICH", local, None),
             ("CT1", "gw_munich", local, Some(Refusal::Called)),
             ("CT1", "GW_MUNICH", "192.0.2.1".parse().unwrap(), Some(Refusal::Source)),
             ("OTHER", "GW_ANY", local, None),
@@ -167,13 +282,15 @@ mod tests {
     #[test]
     fn an_exchange_tells_which_sessions_are_over() {
         let with = |id: u8, seed: u8, sources: &str| {
-            let mut made = route("GW");
             let key = identity::IdentityKey::generate(
-                made.receiver.name.clone(),
+                Name::parse("receiver").unwrap(),
                 &base::Secret::new([seed; identity::SEEDS_BYTES]),
             );
-            made.id = RouteId([id; 16]);
-            made.receiver = key.card(identity::CardFields::new(1, &[]));
+            let mut made = route("GW");
+            let mut leg = leg("GW");
+            leg.id = RouteId([id; 16]);
+            leg.receiver = key.card(identity::CardFields::new(1, &[]));
+            made.legs = Legs::one(leg);
             made.sources = vec![sources.parse().unwrap()];
             Arc::new(made)
         };
@@ -182,14 +299,14 @@ mod tests {
             with(2, 2, "127.0.0.0/8"),
             with(3, 3, "127.0.0.0/8"),
         ]);
-        let held = routes.by_id(RouteId([3; 16])).unwrap();
+        let held = routes.leg(RouteId([3; 16])).unwrap();
         let next = Routes::new(vec![
             with(1, 1, "192.0.2.0/24"),
             with(2, 9, "127.0.0.0/8"),
             with(4, 4, "127.0.0.0/8"),
         ]);
         assert_eq!(routes.exchange(&next), [RouteId([2; 16]), RouteId([3; 16])]);
-        assert!(routes.by_id(RouteId([3; 16])).is_none() && held.id == RouteId([3; 16]));
+        assert!(routes.leg(RouteId([3; 16])).is_none() && held.id == RouteId([3; 16]));
         assert_eq!(routes.iter().count(), 3);
     }
 }

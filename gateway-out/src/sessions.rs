@@ -1,4 +1,4 @@
-//! The running session of each route: opened to a prekey of the receiver when one is needed, used
+//! The running session of each leg of a route: opened to a prekey of the receiver when one is needed, used
 //! until it is spent, never stored.
 
 use std::{
@@ -12,7 +12,7 @@ use identity::IdentityKey;
 use tracing::{debug, info, warn};
 use transport::{Unavailable, Uplink};
 
-use crate::routes::Route;
+use crate::routes::Leg;
 
 /// Why no header can be made now.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum NoSession {
     Spent(#[from] SessionSpent),
 }
 
-/// One session a route.
+/// One session a leg.
 pub struct Sessions {
     identity: Arc<IdentityKey>,
     routes: HashMap<RouteId, tokio::sync::Mutex<()>>,
@@ -64,26 +64,26 @@ impl Sessions {
     pub async fn header(
         &self,
         uplink: &Uplink,
-        route: &Route,
+        leg: &Leg,
         fields: &HeaderFields,
         content_key: &Secret<[u8; 32]>,
     ) -> Result<SealedHeader, NoSession> {
-        let _opening = match self.routes.get(&route.id) {
+        let _opening = match self.routes.get(&leg.id) {
             Some(lock) => Some(lock.lock().await),
             None => None,
         };
-        match self.next_header(route.id, fields, content_key)? {
+        match self.next_header(leg.id, fields, content_key)? {
             Next::Header(header) => return Ok(header),
             Next::None => {}
             Next::Spent(close) => {
                 // Lets the receiver wipe its secret early; without it, it does at the end of the session's life.
-                let recipient = route.receiver.identity.fingerprint();
-                let _ = uplink.close_session(recipient, route.id, close).await;
+                let recipient = leg.receiver.identity.fingerprint();
+                let _ = uplink.close_session(recipient, leg.id, close).await;
             }
         }
-        let session = self.open(uplink, route).await?;
-        self.with_open(|open| open.insert(route.id, session));
-        match self.next_header(route.id, fields, content_key)? {
+        let session = self.open(uplink, leg).await?;
+        self.with_open(|open| open.insert(leg.id, session));
+        match self.next_header(leg.id, fields, content_key)? {
             Next::Header(header) => Ok(header),
             Next::None | Next::Spent(_) => Err(NoSession::Spent(SessionSpent::Expired)),
         }
@@ -140,22 +140,22 @@ impl Sessions {
         })
     }
 
-    async fn open(&self, uplink: &Uplink, route: &Route) -> Result<SenderSession, NoSession> {
-        let recipient = &route.receiver.identity;
-        let bundle = uplink.prekey(recipient.fingerprint(), route.id).await?.ok_or(NoSession::NoPrekey)?;
+    async fn open(&self, uplink: &Uplink, leg: &Leg) -> Result<SenderSession, NoSession> {
+        let recipient = &leg.receiver.identity;
+        let bundle = uplink.prekey(recipient.fingerprint(), leg.id).await?.ok_or(NoSession::NoPrekey)?;
         let request = SessionRequest {
             bundle: &bundle,
             recipient,
             sender: &self.identity,
-            route: route.id,
-            suite: route.suite,
+            route: leg.id,
+            suite: leg.suite,
         };
         let random = Secret::random();
         let opened = tokio::task::block_in_place(|| SenderSession::open(&request, Timestamp::now(), &random));
         let session = opened.inspect_err(|error| {
-            warn!(ae = %route.ae, receiver = %route.receiver.name, %error, "prekey refused");
+            warn!(ae = %leg.ae, receiver = %leg.receiver.name, %error, "prekey refused");
         })?;
-        debug!(ae = %route.ae, session = %session.id(), "session opened");
+        debug!(ae = %leg.ae, session = %session.id(), "session opened");
         Ok(session)
     }
 

@@ -1,10 +1,8 @@
 //! The checked configuration: files read, names resolved, contradictions refused.
 
-use std::{collections::HashSet, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf};
 
-use base::{AeTitle, AeTitleError};
 use envelope::Padding;
-use identity::PeerCard;
 use service::{
     TransparencyTable,
     config::{ConfigError, Loaded},
@@ -15,9 +13,12 @@ use service::{
 
 use crate::{
     commitment,
-    config::{Config, DicomTable, RetryTable, RouteTable},
-    routes::{Route, Routes},
+    config::{Config, DicomTable, RetryTable},
+    routes::Routes,
 };
+
+mod groups;
+mod routes;
 
 /// A checked configuration.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub struct Settings {
     pub relays: Vec<Relay>,
     /// What is expected of their logs.
     pub transparency: TransparencyTable,
-    /// One AE title each.
+    /// What comes to which AE title, and where it goes.
     pub routes: Routes,
     /// Who may ask for storage commitment.
     pub commitment: commitment::Peers,
@@ -84,7 +85,7 @@ impl Config {
             retry: config.retry.clone(),
             relays: load_relays(loaded, &config.relays)?,
             transparency: config.transparency,
-            routes: Routes::new(check_routes(loaded, &peers)?),
+            routes: Routes::new(routes::check(loaded, &peers)?),
             commitment: commitment::Peers::check(loaded)?,
             admin: config.admin.listen,
             log: config.log.clone(),
@@ -120,46 +121,4 @@ fn check_outbox(loaded: &Loaded<Config>) -> Result<OutboxSettings, ConfigError> 
         reserve: table.reserve.0,
         padding: table.padding,
     })
-}
-
-fn check_routes(loaded: &Loaded<Config>, peers: &[PeerCard]) -> Result<Vec<Arc<Route>>, ConfigError> {
-    let (mut ids, mut titles) = (HashSet::new(), HashSet::new());
-    let mut routes = Vec::new();
-    for (i, table) in loaded.config.routes.iter().enumerate() {
-        let refuse = |key: &str, message: String| Err(loaded.error(&format!("route[{i}].{key}"), message));
-        if !ids.insert(table.id) {
-            return refuse("id", format!("two [[route]] tables have the id {}", table.id));
-        }
-        if !titles.insert(&table.ae) {
-            return refuse("ae", format!("two [[route]] tables have the AE title {}", table.ae));
-        }
-        let Some(receiver) = peers.iter().find(|card| card.name == table.to) else {
-            return refuse("to", format!("no [[peer]] is called {}", table.to));
-        };
-        let calling = match calling(table) {
-            Ok(calling) => calling,
-            Err(error) => return refuse("calling", error.to_string()),
-        };
-        routes.push(Arc::new(Route {
-            id: table.id,
-            ae: table.ae.clone(),
-            receiver: receiver.clone(),
-            destination: table.destination.clone(),
-            suite: table.suite,
-            respond: table.respond,
-            calling,
-            sources: table.sources.clone(),
-            private_sop_classes: table.private_sop_classes,
-            changed_content: table.changed_content,
-            prefer: table.prefer.clone(),
-        }));
-    }
-    Ok(routes)
-}
-
-fn calling(table: &RouteTable) -> Result<Option<Vec<AeTitle>>, AeTitleError> {
-    if table.calling.iter().any(|title| title == "*") {
-        return Ok(None);
-    }
-    table.calling.iter().map(|title| AeTitle::parse(title)).collect::<Result<_, _>>().map(Some)
 }

@@ -29,7 +29,7 @@ use crate::{
     flights,
     logbook::{self, Logbook},
     relays,
-    routes::Route,
+    routes::Leg,
     strays::{self, Worth},
     waiting::Verdict,
 };
@@ -128,11 +128,11 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
             return;
         }
     };
-    let Some(route) = shared.settings.routes.by_id(row.route) else {
+    let Some(leg) = shared.settings.routes.leg(row.route) else {
         warn!(delivery = %delivery.short(), route = %row.route, "an answer for a route that is not configured any more");
         return;
     };
-    let answer = Answer { shared, route: &route, row: &row, cache };
+    let answer = Answer { shared, leg: &leg, row: &row, cache };
     let recorded = match event {
         UplinkEvent::Settlement { settlement, record, .. } => answer.settlement(&settlement, &record).await,
         UplinkEvent::Notice { kind, .. } => answer.notice(attempt, kind).await.map(|()| None),
@@ -144,7 +144,7 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
     };
     match recorded {
         Ok(manifest) => {
-            let recipient = route.receiver.identity.fingerprint();
+            let recipient = leg.receiver.identity.fingerprint();
             // Without a connection the relay says it again, and it is recorded as known already.
             let _ = uplink.ack(recipient, delivery, attempt, manifest).await;
         }
@@ -177,7 +177,8 @@ async fn stray(shared: &Shared, uplink: &Uplink, event: &UplinkEvent) {
         strays::Verdict::Acknowledge => {
             warn!(delivery = %id, attempt = attempt.0, ?worth, "an answer for a delivery that this outbox does not know is given up");
             // Which receiver answered only a row would tell. The relay ignores what nobody waits for.
-            let receivers = shared.settings.routes.iter().map(|route| route.receiver.identity.fingerprint());
+            let legs = shared.settings.routes.legs();
+            let receivers = legs.iter().map(|leg| leg.receiver.identity.fingerprint());
             for recipient in receivers.collect::<HashSet<_>>() {
                 let _ = uplink.ack(recipient, delivery, attempt, None).await;
             }
@@ -215,7 +216,7 @@ enum Refused {
 /// One answer, and what it is about.
 struct Answer<'a> {
     shared: &'a Shared,
-    route: &'a Route,
+    leg: &'a Leg,
     row: &'a Delivery,
     cache: &'a Mutex<RootCache>,
 }
@@ -229,7 +230,7 @@ impl Answer<'_> {
         }
         {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            settlement.verify_cached(&self.route.receiver.identity, &mut cache)?;
+            settlement.verify_cached(&self.leg.receiver.identity, &mut cache)?;
         }
         // Where the receiver was shown another log than we, the settlement is good all the same: the relay is not.
         for witness in &self.shared.witnesses {
@@ -239,7 +240,7 @@ impl Answer<'_> {
         }
         let attempt = settlement.attempt();
         let unknown = matches!(settlement.class(), Class::Nack(reason) if asks_for_new_session(reason));
-        self.shared.sessions.answered(self.route.id, self.row.delivery, attempt, unknown);
+        self.shared.sessions.answered(self.leg.id, self.row.delivery, attempt, unknown);
         match settlement.class() {
             Class::Nack(reason) => self.nack(attempt, reason).await.map(|()| None),
             Class::Deferred(_) => {
@@ -282,7 +283,7 @@ impl Answer<'_> {
             object: self.row.object,
             body_digest: self.row.sealed.body_digest,
             sender: self.shared.identity().fingerprint(),
-            receiver: self.route.receiver.identity.fingerprint(),
+            receiver: self.leg.receiver.identity.fingerprint(),
             receipt,
         };
         // A PACS that waits for the destination's answer shall not wait for others.
@@ -312,8 +313,8 @@ impl Answer<'_> {
         settlement: &[u8],
     ) -> Result<Vec<u8>, Refused> {
         let receiver = Party {
-            name: self.route.receiver.name.clone(),
-            fingerprint: self.route.receiver.identity.fingerprint(),
+            name: self.leg.receiver.name.clone(),
+            fingerprint: self.leg.receiver.identity.fingerprint(),
         };
         let want = Expectation {
             delivery: self.row.delivery,
@@ -325,7 +326,7 @@ impl Answer<'_> {
         };
         let said = {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            file.verify_for(&want, &self.route.receiver.identity, &mut cache)?.clone()
+            file.verify_for(&want, &self.leg.receiver.identity, &mut cache)?.clone()
         };
         let manifest = self.countersigned(said.attempt, said.digest()).await?;
         let now = Timestamp::now();
@@ -351,7 +352,7 @@ impl Answer<'_> {
             Outcome::Refused => {
                 let settled = self.shared.outbox.refused(new, now).await?;
                 warn!(
-                    delivery = %self.row.delivery.short(), ae = %self.route.ae, destination = %self.row.destination,
+                    delivery = %self.row.delivery.short(), ae = %self.leg.ae, destination = %self.row.destination,
                     status = %said.status, state = %settled.state,
                     "the destination refused an instance; `queue show` tells, `queue retry` or `queue discard` ends it"
                 );
@@ -371,7 +372,7 @@ impl Answer<'_> {
 
     /// The dispatcher asks the outbox.
     fn may_be_due(&self) {
-        drop(self.shared.lanes.fall_behind(self.route.id));
+        drop(self.shared.lanes.fall_behind(self.leg.id));
         self.shared.dispatch.wake();
     }
 
@@ -379,7 +380,7 @@ impl Answer<'_> {
         let permanent = deferred.reason == DeferReason::RejectedPermanent;
         let reason = defer_text(deferred.reason);
         if permanent {
-            warn!(ae = %self.route.ae, destination = %self.row.destination, "the destination rejects associations for good: is the gateway's AE title entered there?");
+            warn!(ae = %self.leg.ae, destination = %self.row.destination, "the destination rejects associations for good: is the gateway's AE title entered there?");
         }
         let deferral = Deferral {
             status: deferred.status,

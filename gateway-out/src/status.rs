@@ -9,7 +9,7 @@ use base::Timestamp;
 use serde_json::{Value, json};
 use service::admin::Readiness;
 
-use crate::app::Shared;
+use crate::{answers::Cause, app::Shared};
 
 /// Counts since the start of the process.
 #[derive(Debug, Default)]
@@ -19,6 +19,7 @@ pub struct Counters {
     accepted: AtomicU64,
     accepted_bytes: AtomicU64,
     refused: AtomicU64,
+    without_route: AtomicU64,
 }
 
 impl Counters {
@@ -36,6 +37,13 @@ impl Counters {
     pub fn accepted(&self, bytes: u64) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.accepted_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// No route could be chosen for an instance; where none takes it, that is counted by itself.
+    pub fn without_route(&self, cause: Cause) {
+        if cause == Cause::NoRoute {
+            self.without_route.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// An instance was refused.
@@ -77,6 +85,7 @@ pub async fn status(shared: &Shared) -> Value {
         "alarms": shared.alarms(Timestamp::now()).into_iter().chain(silent).collect::<Vec<_>>(),
         "last_reload": last_reload.as_ref().map(service::LastReload::json),
         "relays": relays.collect::<Vec<_>>(),
+        "windows_closed": crate::hindered::closed(&shared.settings.routes, Timestamp::now()),
         "queue": queue(&shared.outbox, Timestamp::now()).await,
         "commitment": crate::commitment::show::counts(&shared.outbox, Timestamp::now()).await,
         "since_start": {
@@ -85,6 +94,7 @@ pub async fn status(shared: &Shared) -> Value {
             "instances_accepted": counters.accepted.load(Ordering::Relaxed),
             "bytes_accepted": counters.accepted_bytes.load(Ordering::Relaxed),
             "instances_refused": counters.refused.load(Ordering::Relaxed),
+            "instances_without_route": counters.without_route.load(Ordering::Relaxed),
         },
     })
 }

@@ -129,7 +129,7 @@ impl Memory {
 #[derive(Debug)]
 pub enum Committed {
     /// From memory.
-    Small(WholeBody, Place),
+    Small(WholeBody, Arc<Place>),
     /// From the outbox's file.
     File(Tail),
 }

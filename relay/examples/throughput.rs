@@ -248,6 +248,7 @@ fn offer(recipient: base::Fingerprint) -> Offer {
         header: vec![1; 600],
         size: None,
         digest: None,
+        urgency: wire::Urgency::Normal,
     }
 }
 

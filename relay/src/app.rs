@@ -323,7 +323,7 @@ impl Relay {
             Command::ToSender(connection, _)
             | Command::ToRecipient(connection, _)
             | Command::Stop(connection, _)
-            | Command::Open(connection, _)
+            | Command::Open(connection, ..)
             | Command::Write(connection, _, _)
             | Command::Finish(connection, _, _)
             | Command::Reset(connection, _)
@@ -341,7 +341,7 @@ impl Relay {
             Command::ToSender(_, frame) => drop(link.to_sender(frame)),
             Command::ToRecipient(_, frame) => drop(link.to_recipient(frame)),
             Command::Stop(_, transfer) => link.stop(transfer),
-            Command::Open(_, transfer) => link.open(transfer),
+            Command::Open(_, transfer, urgency) => link.open(transfer, urgency),
             Command::Write(_, transfer, bytes) => link.write(transfer, bytes),
             Command::Finish(_, transfer, digest) => link.finish(transfer, digest),
             Command::Reset(_, transfer) => link.reset(transfer),

@@ -21,6 +21,7 @@ mod state;
 mod status;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
@@ -240,9 +241,19 @@ impl<C: SettlementCheck> Vault<C> {
             SenderFrame::PrekeyRequest { recipient, route } => {
                 self.give_prekey(connection, sender, recipient, route)
             }
-            SenderFrame::Offer { transfer, delivery, attempt, recipient, route, header, size, digest } => {
+            SenderFrame::Offer {
+                transfer,
+                delivery,
+                attempt,
+                recipient,
+                route,
+                header,
+                size,
+                digest,
+                urgency,
+            } => {
                 let flow = Flow { recipient, route };
-                let offered = Offered { transfer, attempt, flow, header, size, announced: digest };
+                let offered = Offered { transfer, attempt, flow, header, size, announced: digest, urgency };
                 self.offer(connection, Key { sender, delivery }, offered);
             }
             SenderFrame::Cancel { recipient, delivery, attempt } => {

@@ -7,7 +7,7 @@ use quinn::{Connection, SendStream, WriteError};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use wire::{DeclineCode, Deposit, RelayState, SenderFrame, StreamCode, Transfer, Verdict};
+use wire::{DeclineCode, Deposit, RelayState, SenderFrame, StreamCode, Transfer, Urgency, Verdict};
 
 use crate::link::{SendError, Unavailable};
 use crate::slots::Slot;
@@ -31,6 +31,8 @@ pub struct Offer {
     pub size: Option<u64>,
     /// Digest of the sealed body, where it is known already: an equal attempt with another one is refused.
     pub digest: Option<Digest>,
+    /// Which of the bodies that wait goes first, here and at the relay.
+    pub urgency: Urgency,
 }
 
 /// The next part of a sealed body.
@@ -168,6 +170,7 @@ impl Drop for Registered {
 pub struct Offered {
     registered: Registered,
     news: watch::Receiver<Deposit>,
+    urgency: Urgency,
     _slot: Slot,
 }
 
@@ -187,26 +190,28 @@ pub(crate) async fn offer(uplink: &Uplink, offer: Offer) -> Result<Offered, Depo
     let control = uplink.shared.control().ok_or(Unavailable)?;
     let permit = control.reserve_owned().await.map_err(|_| Unavailable)?;
     let (registered, news) = uplink.shared.register(permit)?;
-    let Offer { delivery, attempt, recipient, route, header, size, digest } = offer;
+    let Offer { delivery, attempt, recipient, route, header, size, digest, urgency } = offer;
     let transfer = registered.transfer;
     let header = header.into();
-    let frame = SenderFrame::Offer { transfer, delivery, attempt, recipient, route, header, size, digest };
+    let frame =
+        SenderFrame::Offer { transfer, delivery, attempt, recipient, route, header, size, digest, urgency };
     registered.control.send(frame).await.map_err(|_| Unavailable)?;
-    Ok(Offered { registered, news, _slot: slot })
+    Ok(Offered { registered, news, urgency, _slot: slot })
 }
 
 impl Offered {
     /// Sends the body as far as it is granted. Returns when the relay has the whole body, or why it has
     /// not. Dropping the future abandons the body.
     pub async fn send(self, body: impl BodySource) -> Result<Deposited, DepositError> {
-        let Self { registered, mut news, _slot } = self;
-        carry(registered, &mut news, body).await
+        let Self { registered, mut news, urgency, _slot } = self;
+        carry(registered, &mut news, urgency, body).await
     }
 }
 
 async fn carry(
     registered: Registered,
     news: &mut watch::Receiver<Deposit>,
+    urgency: Urgency,
     body: impl BodySource,
 ) -> Result<Deposited, DepositError> {
     let admitted = until(news, |deposit| deposit.admitted() || deposit.verdict().is_some()).await?;
@@ -217,7 +222,7 @@ async fn carry(
     let outcome = tokio::select! {
         biased;
         verdict = verdict_of(&mut verdict_news) => Ok(Sent::Judged(verdict?)),
-        sent = send(&registered, news, body) => sent,
+        sent = send(&registered, news, urgency, body) => sent,
     };
     let verdict = match outcome? {
         Sent::Judged(verdict) => verdict,
@@ -245,6 +250,7 @@ enum Sent {
 async fn send(
     registered: &Registered,
     news: &mut watch::Receiver<Deposit>,
+    urgency: Urgency,
     mut body: impl BodySource,
 ) -> Result<Sent, DepositError> {
     let stream = registered.connection.open_uni().await.map_err(|_| Unavailable)?;
@@ -269,6 +275,7 @@ async fn send(
             let credit = until(news, |deposit| deposit.credit(sent) > 0).await?.credit(sent);
             let now = piece.split_to(piece.len().min(usize::try_from(credit).unwrap_or(usize::MAX)));
             sent += u64::try_from(now.len()).unwrap_or(0);
+            let _going = registered.shared.gate.pass(urgency).await;
             if let Some(end) = stream.write(now).await? {
                 return Ok(end);
             }

@@ -430,7 +430,7 @@ impl Driver {
 impl Session {
     async fn handle(&self, frame: ToRecipient) -> Result<Option<DownlinkEvent>, Served> {
         Ok(Some(match frame {
-            ToRecipient::Offer { transfer, delivery, attempt, sender, route, header, size } => {
+            ToRecipient::Offer { transfer, delivery, attempt, sender, route, header, size, urgency } => {
                 let (lease, stream) = self.lease(transfer, route, (sender, delivery, attempt)).await?;
                 let header = header.into();
                 DownlinkEvent::Offered(IncomingOffer {
@@ -440,6 +440,7 @@ impl Session {
                     route,
                     header,
                     size,
+                    urgency,
                     lease,
                     stream,
                 })

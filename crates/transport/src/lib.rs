@@ -14,6 +14,7 @@ mod backoff;
 mod control;
 mod deposit;
 mod downlink;
+mod gate;
 mod grants;
 mod link;
 mod listener;

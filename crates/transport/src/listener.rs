@@ -317,6 +317,7 @@ impl Shared {
             tasks: tasks.clone(),
             events: self.events.clone(),
             outgoing: Default::default(),
+            gate: Default::default(),
         };
         if self.events.send(RelayEvent::Connected { peer, role, link }).await.is_err() {
             return;

@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use wire::{Collect, RecipientFrame, StreamCode, Transfer};
+use wire::{Collect, RecipientFrame, StreamCode, Transfer, Urgency};
 
 use crate::downlink::Leases;
 use crate::grants::GrantPool;
@@ -33,6 +33,8 @@ pub struct IncomingOffer {
     pub header: Vec<u8>,
     /// Bytes of the sealed body, where they are known.
     pub size: Option<u64>,
+    /// How urgent its sender says that it is, by the relay's word: whose turn it is may depend on it, and nothing else.
+    pub urgency: Urgency,
     pub(crate) lease: Lease,
     pub(crate) stream: oneshot::Receiver<RecvStream>,
 }

@@ -7,9 +7,10 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wire::{CloseCode, StreamCode, ToRecipient, ToSender, Transfer};
+use wire::{CloseCode, StreamCode, ToRecipient, ToSender, Transfer, Urgency};
 
 use crate::RelayEvent;
+use crate::gate::Gate;
 
 /// Body pieces handed to one stream and not yet taken by it. The relay's vault keeps below it.
 pub(crate) const OUTGOING_PIECES: usize = 128;
@@ -33,6 +34,7 @@ pub struct RelayLink {
     pub(crate) tasks: TaskTracker,
     pub(crate) events: mpsc::Sender<RelayEvent>,
     pub(crate) outgoing: HashMap<Transfer, mpsc::Sender<Outgoing>>,
+    pub(crate) gate: Gate,
 }
 
 /// A frame to either kind of peer.
@@ -90,14 +92,15 @@ impl RelayLink {
     }
 
     /// Opens the stream of a body on its way out.
-    pub fn open(&mut self, transfer: Transfer) {
+    pub fn open(&mut self, transfer: Transfer, urgency: Urgency) {
         let (pieces, queue) = mpsc::channel(OUTGOING_PIECES);
         self.outgoing.insert(transfer, pieces);
         let (id, connection, events) = (self.id, self.connection.clone(), self.events.clone());
+        let gate = self.gate.clone();
         self.tasks.spawn(async move {
             // A body that waits for more bytes must not outlive its connection: whoever would end it waits for it.
             let end = tokio::select! {
-                end = send_body(&connection, id, transfer, queue, &events) => end,
+                end = send_body(&connection, id, transfer, (queue, urgency, gate), &events) => end,
                 _ = connection.closed() => None,
             };
             if let Some(event) = end {
@@ -181,7 +184,7 @@ async fn send_body(
     connection: &Connection,
     id: ConnectionId,
     transfer: Transfer,
-    mut queue: mpsc::Receiver<Outgoing>,
+    (mut queue, urgency, gate): (mpsc::Receiver<Outgoing>, Urgency, Gate),
     events: &mpsc::Sender<RelayEvent>,
 ) -> Option<RelayEvent> {
     // A lost connection is told as a whole, not per stream.
@@ -205,9 +208,11 @@ async fn send_body(
         }
         for chunk in chunks {
             let bytes = chunk.len() as u64;
+            let going = gate.pass(urgency).await;
             if stream.stream.write_chunk(chunk).await.is_err() {
                 return refused;
             }
+            drop(going);
             if events.send(RelayEvent::Written { connection: id, transfer, bytes }).await.is_err() {
                 return None;
             }

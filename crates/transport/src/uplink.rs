@@ -12,6 +12,7 @@ use wire::{CloseCode, Deposit, NoticeKind, Role, SenderFrame, ToSender, Transfer
 use crate::backoff::Backoff;
 use crate::control::{ControlError, ControlReader, write_queue};
 use crate::deposit::Registered;
+use crate::gate::Gate;
 use crate::link::{Established, LinkTask, Refusal, Remote, SendError, Unavailable, close, pause};
 use crate::slots::Slots;
 use crate::{BodySource, DepositError, Deposited, Offer, Offered, Timing, TlsIdentity, limits};
@@ -96,6 +97,7 @@ pub(crate) struct Shared {
     refusal: Refusal,
     target: watch::Sender<Option<Remote>>,
     pub(crate) slots: Slots,
+    pub(crate) gate: Gate,
 }
 
 /// Gets the bundle, or None where none is published.
@@ -122,6 +124,7 @@ impl Uplink {
             refusal: Refusal::default(),
             target: watch::Sender::new(Some(config.remote())),
             slots: Slots::new(limits::DEPOSITS_MAX),
+            gate: Gate::default(),
         });
         let driver = Driver { shared: shared.clone(), events };
         let task = LinkTask::spawn(|stop| driver.run(stop));

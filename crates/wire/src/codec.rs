@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::{
         CloseCode, DeclineCode, Greeting, Hello, LogHead, Logged, NoticeKind, RecipientFrame, RelayState,
-        Role, SenderFrame, ToRecipient, ToSender,
+        Role, SenderFrame, ToRecipient, ToSender, Urgency,
     };
 
     fn octets() -> impl Strategy<Value = crate::Octets> {
@@ -126,6 +126,7 @@ mod tests {
     prop_compose! { fn delivery()(b in any::<[u8; 32]>()) -> DeliveryId { DeliveryId(b) } }
     prop_compose! { fn peer()(b in any::<[u8; 32]>()) -> Fingerprint { Fingerprint(b) } }
     prop_compose! { fn route()(b in any::<[u8; 16]>()) -> RouteId { RouteId(b) } }
+    prop_compose! { fn urgency()(n in 0..Urgency::COUNT) -> Urgency { Urgency::ALL[n] } }
     prop_compose! { fn attempt()(n in any::<u32>()) -> Attempt { Attempt(n) } }
 
     fn sender_frame() -> impl Strategy<Value = SenderFrame> {
@@ -139,10 +140,11 @@ mod tests {
                 route(),
                 octets(),
                 any::<Option<u64>>(),
-                any::<Option<[u8; 32]>>()
+                any::<Option<[u8; 32]>>(),
+                urgency()
             )
                 .prop_map(
-                    |(transfer, delivery, attempt, recipient, route, header, size, digest)| {
+                    |(transfer, delivery, attempt, recipient, route, header, size, digest, urgency)| {
                         SenderFrame::Offer {
                             transfer,
                             delivery,
@@ -152,6 +154,7 @@ mod tests {
                             header,
                             size,
                             digest: digest.map(Digest),
+                            urgency,
                         }
                     }
                 ),
@@ -273,17 +276,10 @@ mod tests {
 
     fn to_recipient() -> impl Strategy<Value = ToRecipient> {
         prop_oneof![
-            (any::<u64>(), delivery(), attempt(), peer(), route(), octets(), any::<Option<u64>>()).prop_map(
-                |(transfer, delivery, attempt, sender, route, header, size)| ToRecipient::Offer {
-                    transfer,
-                    delivery,
-                    attempt,
-                    sender,
-                    route,
-                    header,
-                    size
-                }
-            ),
+            (any::<u64>(), delivery(), attempt(), peer(), route(), octets(), any::<Option<u64>>(), urgency())
+                .prop_map(|(transfer, delivery, attempt, sender, route, header, size, urgency)| {
+                    ToRecipient::Offer { transfer, delivery, attempt, sender, route, header, size, urgency }
+                }),
             (route(), any::<u32>()).prop_map(|(route, left)| ToRecipient::PrekeysLow { route, left }),
             (peer(), delivery(), attempt()).prop_map(|(sender, delivery, attempt)| ToRecipient::Cancelled {
                 sender,

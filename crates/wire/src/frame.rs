@@ -2,7 +2,7 @@ use base::{Attempt, BootId, DeliveryId, Digest, Fingerprint, RouteId};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use crate::{CloseCode, DeclineCode, NoticeKind, RelayState, Role};
+use crate::{CloseCode, DeclineCode, NoticeKind, RelayState, Role, Urgency};
 
 /// Names one body on one connection. The side that offers chooses it and never uses it twice there.
 pub type Transfer = u64;
@@ -126,6 +126,9 @@ pub enum SenderFrame {
         /// Digest of the sealed body, where it is known already; compared with what an equal attempt left.
         #[n(7)]
         digest: Option<Digest>,
+        /// Which of the bodies that wait goes first.
+        #[n(8)]
+        urgency: Urgency,
     },
     /// The delivery is called off, up to this attempt.
     #[n(2)]
@@ -432,6 +435,9 @@ pub enum ToRecipient {
         /// Bytes of the sealed body, where they are known.
         #[n(6)]
         size: Option<u64>,
+        /// How urgent its sender says that it is.
+        #[n(7)]
+        urgency: Urgency,
     },
     /// Few one-time bundles are left for a route.
     #[n(1)]

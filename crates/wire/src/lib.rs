@@ -40,6 +40,7 @@ mod custody;
 mod deposit;
 mod frame;
 mod shares;
+mod urgency;
 
 pub use body::{BodyDecoder, BodyError, PREAMBLE_BYTES, TRAILER_BYTES, preamble, transfer_of};
 pub use code::{CloseCode, DeclineCode, NoticeKind, RelayState, Role, StreamCode};
@@ -51,6 +52,7 @@ pub use frame::{
     Greeting, Hello, LogHead, Logged, Octets, RecipientFrame, SenderFrame, ToRecipient, ToSender, Transfer,
 };
 pub use shares::Shares;
+pub use urgency::Urgency;
 
 use thiserror::Error;
 

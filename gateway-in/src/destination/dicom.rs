@@ -1,7 +1,7 @@
 //! `kind = "dicom"`: C-STORE over pooled associations.
 //!
 //! A worker is one association at most. Instances of one study stay with one worker and so keep
-//! their order; parallelism is across studies. A worker asks nothing while an answer is outstanding.
+//! their order, as far as they are equally urgent; parallelism is across studies. A worker asks nothing while an answer is outstanding.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,13 +13,13 @@ use std::{
 use base::{AeTitle, Name, Phi, Status, Uid};
 use dimse::{ConnectError, Requestor, RequestorConfig, StoreError};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{oneshot, watch},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Health, HealthState, Instance, NotAnswered, Outcome};
+use super::{Health, HealthState, Instance, NotAnswered, Outcome, queue};
 use crate::config::DicomTarget;
 
 /// Instances that wait for one destination. The windows that we grant to relays keep it far below;
@@ -40,7 +40,7 @@ struct Job {
 /// Hands instances to workers.
 #[derive(Debug)]
 pub struct DicomDestination {
-    workers: Vec<mpsc::Sender<Job>>,
+    workers: Vec<queue::Sender<Job>>,
     // Owned by `assign` and `Assigned::drop`; never held across an await.
     studies: Arc<Mutex<HashMap<StudyKey, Share>>>,
     linger: Duration,
@@ -62,7 +62,7 @@ impl DicomDestination {
         let wanted = Arc::new(watch::Sender::new(0));
         let workers = (0..target.max_associations)
             .map(|number| {
-                let (jobs, queue) = mpsc::channel(JOBS_MAX);
+                let (jobs, queue) = queue::queue(JOBS_MAX);
                 let worker = Worker {
                     name: name.clone(),
                     target: target.clone(),
@@ -88,8 +88,8 @@ impl DicomDestination {
         let key = (instance.sender.clone(), instance.study.clone());
         let worker = self.assign(&key);
         let (reply, outcome) = oneshot::channel();
-        let sent =
-            self.workers.get(worker).is_some_and(|queue| queue.try_send(Job { instance, reply }).is_ok());
+        let urgency = instance.urgency;
+        let sent = self.workers.get(worker).is_some_and(|queue| queue.put(urgency, Job { instance, reply }));
         let studies = Arc::clone(&self.studies);
         async move {
             let outcome = if sent { outcome.await.ok() } else { None };
@@ -141,7 +141,7 @@ struct Open {
 }
 
 impl Worker {
-    async fn run(mut self, mut queue: mpsc::Receiver<Job>) -> Result<(), Infallible> {
+    async fn run(mut self, mut queue: queue::Receiver<Job>) -> Result<(), Infallible> {
         let mut idle_since = Instant::now();
         let mut asked = false;
         loop {

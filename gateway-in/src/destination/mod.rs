@@ -4,6 +4,7 @@
 mod dicom;
 mod folder;
 mod health;
+mod queue;
 
 use std::{io, pin::Pin, sync::Arc};
 
@@ -13,6 +14,7 @@ use spool::{InboundError, Sent};
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use wire::Urgency;
 
 use crate::{
     body::{Body, Verified},
@@ -29,6 +31,8 @@ pub struct Instance {
     pub delivery: DeliveryId,
     /// The pinned entry of its sender: associations are never shared between senders.
     pub sender: Name,
+    /// Whether it goes before others, or after them.
+    pub urgency: Urgency,
     /// What travels beside the data set.
     pub meta: InstanceMeta,
     /// Instances of one study go over one association, in their order.

@@ -90,8 +90,10 @@ fn flow() -> Vec<Stage> {
 
 fn entity() -> Vec<String> {
     lines([
-        "One process listens on one port for any number of AE titles. Each AE title is a route: to one destination \
-         behind one receiving gateway. An association is bound to the route that its called AE title names.",
+        "One process listens on one port for any number of AE titles. An AE title has one route or several. Which of \
+         them takes an instance follows from the calling AE title, the source address and a rule over the instance's \
+         header: in the order of the configuration the first whose rule holds. A route leads to one destination behind a \
+         receiving gateway, or to several, each of which gets every instance of the route.",
         "For each C-STORE-RQ it reads the data set as it comes, checks its structure, encrypts it, writes it to disk and \
          answers. Delivery is another matter, and goes on while the association is long gone.",
     ])

@@ -71,8 +71,10 @@ pub(super) fn entities(config: &Config) -> Vec<Entity> {
 }
 
 fn to_value(config: &Config) -> Value {
+    let mut config = config.clone();
+    config.complete();
     #[expect(clippy::expect_used, reason = "text keys only")]
-    serde_json::to_value(config).expect("a configuration has a JSON form")
+    serde_json::to_value(&config).expect("a configuration has a JSON form")
 }
 
 fn of(value: &Value, prefix: &str, settings: &[(&str, &str)]) -> Vec<Setting> {
@@ -118,8 +120,8 @@ mod tests {
     #[test]
     fn what_belongs_to_others_is_only_counted() {
         let mut config = defaults();
-        config.routes[0].calling = vec!["CT1".to_owned(), "CT2".to_owned()];
-        config.routes[0].sources = vec!["10.1.0.0/16".parse().unwrap()];
+        config.routes[0].calling = Some(vec!["CT1".to_owned(), "CT2".to_owned()]);
+        config.routes[0].sources = Some(vec!["10.1.0.0/16".to_owned()]);
         let text = format!("{:?}", entities(&config));
         assert!(
             text.contains("`calling` is `2 listed`") && text.contains("`sources` is `1 listed`"),

@@ -5,14 +5,15 @@ use crate::bed::{Bed, associate, rejection, slice, store};
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_stranger_gets_its_reason() {
     let logs = testkit::Logs::of_process();
-    let bed = Bed::start(|config| config.routes[0].calling = vec!["CT1".to_owned(), "CT2".to_owned()]).await;
+    let bed =
+        Bed::start(|config| config.routes[0].calling = Some(vec!["CT1".to_owned(), "CT2".to_owned()])).await;
     assert_eq!(rejection(associate(bed.dicom, "CT1", "GX").await), (1, 1, 7));
     assert_eq!(rejection(associate(bed.dicom, "CT1", "gw").await), (1, 1, 7), "titles have a case");
     assert_eq!(rejection(associate(bed.dicom, "CT3", "GW").await), (1, 1, 3));
     associate(bed.dicom, "CT2", "GW").await.unwrap().release().await;
     assert!(!logs.lines_with("did_you_mean=GW").is_empty(), "the nearest title is not named");
     let elsewhere =
-        Bed::start(|config| config.routes[0].sources = vec!["192.0.2.0/24".parse().unwrap()]).await;
+        Bed::start(|config| config.routes[0].sources = Some(vec!["192.0.2.0/24".to_owned()])).await;
     assert_eq!(rejection(associate(elsewhere.dicom, "CT1", "GW").await), (1, 1, 3));
 }
 

@@ -1,14 +1,15 @@
 //! The sender's side: offers, places, grants, arriving bytes.
 
+use std::cmp::Reverse;
 use std::time::Instant;
 
 use base::limits::BODY_WINDOW_BYTES;
-use base::{Digest, Fingerprint};
+use base::{DeliveryId, Digest, Fingerprint};
 use bytes::Bytes;
 use ledger::log::EntryKind;
 use tracing::{debug, warn};
 use transport::ConnectionId;
-use wire::{CloseCode, DeclineCode, Inflow, RelayState, ToSender, Transfer};
+use wire::{CloseCode, DeclineCode, Inflow, RelayState, ToSender, Transfer, Urgency};
 
 use super::held::Held;
 use super::state::overhead;
@@ -41,7 +42,7 @@ impl<C: SettlementCheck> Vault<C> {
         self.end(key, End::Replaced);
         self.sequence += 1;
         let sequence = self.sequence;
-        let Offered { transfer: _, attempt, flow, header, size, announced } = offered;
+        let Offered { transfer: _, attempt, flow, header, size, announced, urgency } = offered;
         let sender = self.sender(key.sender);
         sender.transfers.insert(transfer, key.delivery);
         sender.pending.entry(flow).or_default().insert(sequence, key.delivery);
@@ -52,6 +53,7 @@ impl<C: SettlementCheck> Vault<C> {
             header,
             size,
             announced,
+            urgency,
             sequence,
             phase: Phase::Pending { connection, transfer },
             held: Held::default(),
@@ -124,7 +126,8 @@ impl<C: SettlementCheck> Vault<C> {
     pub(super) fn feed_hungry(&mut self, now: Instant) {
         while std::mem::take(&mut self.freed) {
             for sender in self.hungry.clone() {
-                let starved: Vec<_> = self.sender(sender).starved.iter().copied().collect();
+                let mut starved: Vec<_> = self.sender(sender).starved.iter().copied().collect();
+                starved.sort_by_key(|delivery| Reverse(self.urgency(sender, *delivery)));
                 for delivery in starved {
                     self.extend(Key { sender, delivery });
                 }
@@ -137,24 +140,37 @@ impl<C: SettlementCheck> Vault<C> {
         }
     }
 
-    /// One offer of each flow in turn, so that a long queue of one does not stand before the others.
+    /// The most urgent offers first, and one offer of each flow in turn, so that a long queue of one does not stand
+    /// before the others. Where less urgent ones wait, they have their turn now and then.
     fn admit_pending(&mut self, sender: Fingerprint, now: Instant) {
         loop {
-            let heads: Vec<_> = self
-                .sender(sender)
-                .pending
-                .values()
-                .filter_map(|queue| queue.values().next())
-                .copied()
-                .collect();
-            let mut admitted = false;
-            for delivery in heads {
-                admitted |= self.admit(Key { sender, delivery }, now);
+            let heads = self.sender(sender).pending.values().filter_map(|queue| queue.values().next());
+            let heads: Vec<_> = heads.copied().collect();
+            let mut heads: Vec<_> =
+                heads.into_iter().map(|delivery| (self.urgency(sender, delivery), delivery)).collect();
+            heads.sort_by_key(|(urgency, _)| Reverse(*urgency));
+            let lowest = heads.last().map(|(urgency, _)| *urgency);
+            if self.sender(sender).turns.is_of_the_lowest() {
+                heads.reverse();
             }
-            if !admitted {
+            let mut admitted = None;
+            for (urgency, delivery) in heads {
+                // Only those that are as urgent as the first: then it is looked again.
+                if admitted.is_none_or(|first| first == urgency) && self.admit(Key { sender, delivery }, now)
+                {
+                    admitted = Some(urgency);
+                    let waits = lowest.is_some_and(|lowest| lowest < urgency);
+                    self.sender(sender).turns.took(waits);
+                }
+            }
+            if admitted.is_none() {
                 return;
             }
         }
+    }
+
+    fn urgency(&self, sender: Fingerprint, delivery: DeliveryId) -> Urgency {
+        self.blobs.get(&Key { sender, delivery }).map_or(Urgency::Normal, |blob| blob.urgency)
     }
 
     /// Reserves an offer's window for its whole life and lets it come. False: no place yet.

@@ -9,6 +9,7 @@ use tracing::debug;
 use transport::ConnectionId;
 use wire::{Outflow, ToRecipient, ToSender, Transfer};
 
+use super::turns::Waiting;
 use super::{Blob, Command, End, Flow, Key, Lease, Phase, RELEASE_PAUSE, SettlementCheck, Timer, Vault};
 
 /// Bytes handed to one stream before it has taken them.
@@ -34,8 +35,8 @@ pub(super) struct Route {
     /// destination holds no memory here. Belongs to the connection.
     closed: bool,
     leased: u32,
-    /// Unleased blobs in the order they were offered to the relay.
-    waiting: BTreeMap<u64, Key>,
+    /// Unleased blobs, the most urgent first, and among equals in the order in which they were offered to the relay.
+    waiting: Waiting,
 }
 
 impl Route {
@@ -113,7 +114,7 @@ impl<C: SettlementCheck> Vault<C> {
         }
         let (peer, route) = (blob.flow.recipient, blob.flow.route);
         let recipient = self.recipients.entry(peer).or_default();
-        recipient.routes.entry(route).or_default().waiting.insert(blob.sequence, key);
+        recipient.routes.entry(route).or_default().waiting.insert(blob.urgency, blob.sequence, key);
         self.offer_waiting(peer, route, now);
     }
 
@@ -127,7 +128,7 @@ impl<C: SettlementCheck> Vault<C> {
         let Some(connection) = recipient.connection else { return };
         let Some(route) = recipient.routes.get_mut(&route_id) else { return };
         while route.leased < route.window && recipient.leases.len() < leases_max {
-            let Some((_, key)) = route.waiting.pop_first() else { return };
+            let Some(key) = route.waiting.pop() else { return };
             let Some(blob) = self.blobs.get_mut(&key) else { continue };
             recipient.next_transfer += 1;
             let transfer = recipient.next_transfer;
@@ -137,10 +138,11 @@ impl<C: SettlementCheck> Vault<C> {
             self.timers.insert((until, Timer::Lease(peer, transfer)));
             super::stop_expiry(&mut self.timers, key, blob);
             blob.lease = Some(Lease::new(connection, transfer, until));
-            let Blob { attempt, size, flow, .. } = *blob;
+            let Blob { attempt, size, flow, urgency, .. } = *blob;
             let header = blob.header.clone();
             let (sender, delivery, route) = (key.sender, key.delivery, flow.route);
-            let frame = ToRecipient::Offer { transfer, delivery, attempt, sender, route, header, size };
+            let frame =
+                ToRecipient::Offer { transfer, delivery, attempt, sender, route, header, size, urgency };
             self.commands.push(Command::ToRecipient(connection, frame));
             self.counters.offered += 1;
         }
@@ -148,9 +150,11 @@ impl<C: SettlementCheck> Vault<C> {
 
     pub(super) fn granted(&mut self, peer: Fingerprint, transfer: Transfer, up_to: u64) {
         let Some(key) = self.leased(peer, transfer) else { return };
-        let Some(lease) = self.blobs.get_mut(&key).and_then(|blob| blob.lease.as_mut()) else { return };
+        let Some(blob) = self.blobs.get_mut(&key) else { return };
+        let urgency = blob.urgency;
+        let Some(lease) = blob.lease.as_mut() else { return };
         if lease.outflow.grant(up_to) {
-            let command = Command::Open(lease.connection, lease.transfer);
+            let command = Command::Open(lease.connection, lease.transfer, urgency);
             self.commands.push(command);
         }
         self.push_out(key);
@@ -300,9 +304,8 @@ impl<C: SettlementCheck> Vault<C> {
             self.offers_due.insert((peer, route_id));
         } else if let Some(recipient) = self.recipients.get_mut(&peer)
             && let Some(route) = recipient.routes.get_mut(&route_id)
-            && route.waiting.get(&blob.sequence) == Some(&key)
+            && route.waiting.remove(blob.urgency, blob.sequence, key)
         {
-            route.waiting.remove(&blob.sequence);
             self.offers_due.insert((peer, route_id));
         }
     }

@@ -2,7 +2,7 @@ use base::{Attempt, DeliveryId, Digest, Fingerprint};
 use bytes::Bytes;
 use ledger::log::EntryKind;
 use transport::ConnectionId;
-use wire::{CloseCode, RecipientFrame, Role, SenderFrame, ToRecipient, ToSender, Transfer};
+use wire::{CloseCode, RecipientFrame, Role, SenderFrame, ToRecipient, ToSender, Transfer, Urgency};
 
 /// What happened.
 #[derive(Debug)]
@@ -113,8 +113,8 @@ pub enum Command {
     ToRecipient(ConnectionId, ToRecipient),
     /// Want no more of a body on its way in.
     Stop(ConnectionId, Transfer),
-    /// Open the stream of a lease.
-    Open(ConnectionId, Transfer),
+    /// Open the stream of a lease, whose bytes go before those of less urgent ones.
+    Open(ConnectionId, Transfer, Urgency),
     /// Hand a piece to it; its `Written` is awaited.
     Write(ConnectionId, Transfer, Bytes),
     /// Finish it.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use base::{Attempt, DeliveryId, Digest, Fingerprint, RouteId};
 use transport::ConnectionId;
-use wire::{Inflow, NoticeKind, Octets, Outflow, Shares, Transfer};
+use wire::{Inflow, NoticeKind, Octets, Outflow, Shares, Transfer, Urgency};
 
 use crate::pages::GRAIN_BYTES;
 
@@ -13,6 +13,7 @@ use super::answers::Answers;
 use super::held::Held;
 use super::policy::Limits;
 use super::rate::Pace;
+use super::turns::Turns;
 
 /// How long after being given back a blob is offered again.
 pub(super) const RELEASE_PAUSE: Duration = Duration::from_secs(2);
@@ -39,6 +40,8 @@ pub(super) struct Blob {
     pub(super) header: Octets,
     pub(super) size: Option<u64>,
     pub(super) announced: Option<Digest>,
+    /// Which of those that wait goes first.
+    pub(super) urgency: Urgency,
     /// Order of arrival, kept over every lease.
     pub(super) sequence: u64,
     pub(super) phase: Phase,
@@ -90,6 +93,8 @@ pub(super) struct Sender {
     /// Offers without a place, per flow in their order.
     pub(super) pending: BTreeMap<Flow, BTreeMap<u64, DeliveryId>>,
     pub(super) pending_count: usize,
+    /// Whose turn it is among offers that differ in urgency.
+    pub(super) turns: Turns,
     /// Bodies that could not be granted what they could use.
     pub(super) starved: BTreeSet<DeliveryId>,
     /// Bytes.
@@ -153,6 +158,7 @@ pub(super) struct Offered {
     pub(super) header: Octets,
     pub(super) size: Option<u64>,
     pub(super) announced: Option<Digest>,
+    pub(super) urgency: Urgency,
 }
 
 /// A settlement as it came.
@@ -213,6 +219,7 @@ impl Sender {
             transfers: HashMap::new(),
             pending: BTreeMap::new(),
             pending_count: 0,
+            turns: Turns::default(),
             starved: BTreeSet::new(),
             memory: Shares::new(budget),
             places: Shares::new(limits.deliveries),

@@ -3,4 +3,5 @@
 mod faults;
 mod memory;
 mod revocation;
+mod urgency;
 mod world;

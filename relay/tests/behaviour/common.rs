@@ -247,6 +247,7 @@ impl Sender {
             header: vec![7; 300],
             size,
             digest: None,
+            urgency: wire::Urgency::Normal,
         }
     }
 }

@@ -141,6 +141,7 @@ fn offer(n: u8) -> Offer {
         header: vec![1, 2, 3],
         size: None,
         digest: None,
+        urgency: wire::Urgency::Normal,
     }
 }
 
@@ -220,6 +221,7 @@ async fn a_recipient_refuses_what_it_did_not_grant() {
             route: ROUTE,
             header: vec![].into(),
             size,
+            urgency: wire::Urgency::Normal,
         };
         link.to_recipient(frame).unwrap();
         let incoming = loop {
@@ -228,7 +230,7 @@ async fn a_recipient_refuses_what_it_did_not_grant() {
             }
         };
         let mut body = incoming.accept(granted).await.unwrap();
-        link.open(transfer);
+        link.open(transfer, wire::Urgency::Normal);
         link.write(transfer, vec![1; sent].into());
         link.finish(transfer, base::Digest([3; 32]));
         let end = soon("the end", async {

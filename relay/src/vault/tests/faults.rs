@@ -245,6 +245,7 @@ fn an_equal_attempt_with_another_body_is_refused() {
         header: vec![].into(),
         size: None,
         digest: Some(base::Digest([digest; 32])),
+        urgency: wire::Urgency::Normal,
     };
     world.sender_says(offer(6));
     assert_eq!(world.told(), [Told::Declined(DeclineCode::OtherBody)]);
@@ -658,6 +659,7 @@ fn only_admitted_senders_reach_a_recipient() {
             header: vec![].into(),
             size: None,
             digest: None,
+            urgency: wire::Urgency::Normal,
         };
         world.sender_says(offer);
         assert_eq!(world.told(), [Told::Declined(DeclineCode::NotAdmitted)]);

@@ -10,7 +10,7 @@ use ledger::log::EntryKind;
 use transport::ConnectionId;
 use wire::{
     CloseCode, DeclineCode, NoticeKind, RecipientFrame, RelayState, Role, SenderFrame, ToRecipient, ToSender,
-    Transfer,
+    Transfer, Urgency,
 };
 
 use crate::vault::{Command, Input, Limits, Policy, Record, SettlementCheck, Status, Tenant, Vault, Verdict};
@@ -87,6 +87,8 @@ pub(super) struct World {
     pub(super) taking: BTreeMap<RouteId, Taking>,
     /// Settle as soon as the whole body is there.
     pub(super) settles: bool,
+    /// Of what is offered from now on.
+    pub(super) urgency: Urgency,
     sender: ConnectionId,
     recipient: ConnectionId,
     next_connection: u64,
@@ -156,6 +158,7 @@ impl World {
             closed: Vec::new(),
             logged: Vec::new(),
             taking: BTreeMap::new(),
+            urgency: Urgency::Normal,
             settles: false,
             sender: ConnectionId(0),
             recipient: ConnectionId(0),
@@ -238,6 +241,7 @@ impl World {
             header: vec![9; 100].into(),
             size: announced,
             digest: None,
+            urgency: self.urgency,
         });
         transfer
     }
@@ -371,7 +375,7 @@ impl World {
                 let stopped = self.uploads.remove(&transfer).filter(|upload| !upload.ended);
                 self.told.extend(stopped.map(|_| Told::Stopped));
             }
-            Command::Open(connection, transfer) if connection == self.recipient => {
+            Command::Open(connection, transfer, _) if connection == self.recipient => {
                 assert!(self.downloads.contains_key(&transfer), "opened without a lease");
             }
             Command::Write(connection, transfer, bytes) if connection == self.recipient => {

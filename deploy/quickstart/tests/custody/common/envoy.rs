@@ -122,6 +122,7 @@ impl Envoy {
             header,
             size: Some(letter.sealed.len() as u64),
             digest: Some(Digest::of(&letter.sealed)),
+            urgency: wire::Urgency::Normal,
         };
         let body = WholeBody::of(Bytes::from(letter.sealed.clone()));
         match soon("a deposit", self.link.deposit(offer, body)).await {
