@@ -291,6 +291,7 @@ impl Relay {
                 return self.witnessed(connection, &checkpoint);
             }
             RelayEvent::FromSender { connection, frame: SenderFrame::Resubmit { .. } }
+            | RelayEvent::FromRecipient { connection, frame: RecipientFrame::Resubmit { .. } }
                 if !self.log.may_resubmit(connection, now) =>
             {
                 return;

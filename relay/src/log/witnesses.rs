@@ -15,7 +15,7 @@ use super::{Appended, LogView};
 
 /// Settlements of one gateway that wait for a head. With a head they go out together, and have to fit its queue.
 const WAITING_MAX: usize = 2048;
-/// Settlements that one sender may submit again within [`RESUBMIT_WINDOW`].
+/// Settlements that one gateway may submit again within [`RESUBMIT_WINDOW`].
 const RESUBMITTED_MAX: u32 = 512;
 const RESUBMIT_WINDOW: Duration = Duration::from_secs(60);
 /// Words about heads that a gateway has at the beginning: what it hands back, and a correction.
@@ -138,7 +138,7 @@ impl Witnesses {
         gateway.tell(view)
     }
 
-    /// Whether a sender may submit one more settlement again.
+    /// Whether a gateway may submit one more settlement again.
     pub fn may_resubmit(&mut self, connection: ConnectionId, now: Instant) -> bool {
         let Some(peer) = self.connections.get(&connection) else { return false };
         let Some(gateway) = self.gateways.get_mut(peer) else { return false };
