@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +13,24 @@ from harness import binaries, generate
 from harness.destinations import Absent, choose
 from harness.part10 import Instance
 from harness.peers import UnknownPeer, chosen
-from harness.report import Report, versions
+from harness.report import Report
 from harness.stack import Stack
+from harness.turns import Turns
 
 pytest_plugins = ["harness.proofs"]
 
 SLOW = os.environ.get("CONFORMANCE_SLOW") == "1"
+# They measure memory, rates or how long something takes: nothing else runs beside them.
+ALONE = {
+    "test_admission.py",
+    "test_hostile.py",
+    "test_large.py",
+    "test_pressure.py",
+    "test_relay_memory_only.py",
+    "test_respond_delivered.py",
+    "test_two_destinations.py",
+}
+_turns = pytest.StashKey[Turns]()
 _stacks_of = pytest.StashKey[list[Stack]]()
 
 
@@ -26,19 +39,19 @@ def pytest_configure(config: pytest.Config) -> None:
         chosen()
     except UnknownPeer as unknown:
         raise pytest.UsageError(str(unknown)) from None
-    if not hasattr(config, "workerinput") and not config.option.collectonly:
-        words = " ".join(config.invocation_params.args) or "everything"
+    if hasattr(config, "workerinput"):
+        config.stash[_turns] = Turns(binaries.target())
+    elif not config.option.collectonly:
+        words = " ".join(config.invocation_params.args)
         peers = os.environ.get("PEER")
         config.pluginmanager.register(Report(binaries.target() / "conformance-report.md", f"{words}{f', PEER={peers}' if peers else ''}"))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def what_was_tested(record_testsuite_property: Callable[[str, object], None]) -> None:
-    """Which build against which peers, in the JUnit file."""
-    for name, text in [*binaries.describe(), ("sources", binaries.tree())]:
-        record_testsuite_property(name, text)
-    for name, text in versions().items():
-        record_testsuite_property(f"peer {name}", text)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    turns = item.config.stash.get(_turns, None)
+    with turns.turn(item.path.name in ALONE) if turns else contextlib.nullcontext():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -107,7 +107,7 @@ class Hub:
             wanted = {one.sop_instance for one in sent}
             files = wait_until(
                 f"{len(sent)} instances at {destination.name}",
-                lambda: wanted <= (found := destination.files()).keys() and found,
+                lambda: wanted <= destination.arrived().keys() and destination.files(),
                 60,
                 lambda: destination.logs() + self.stack.logs(),
             )

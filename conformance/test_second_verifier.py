@@ -3,9 +3,11 @@ gateways hold, and on files in which one byte was changed."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import verify_receipt
 from verify_receipt import Card
@@ -19,6 +21,13 @@ from harness.stack import TOP, Stack, binary, delivery_id, wait_until
 STEPS = (7, 211, 211)
 
 
+def without_log(path: Path) -> dict:
+    """A receipt file without the proof of its place in the relay's log, which each gateway gets by itself and in its own time."""
+    document = json.loads(path.read_text())
+    document.pop("log")
+    return document
+
+
 def test_both_verifiers_give_the_same_verdict(make_stack, few):
     with PynetdicomScp() as destination, make_stack(to=destination.address) as stack:
         assert set(senders.pynetdicom_send(stack.listen, stack.ae, few).values()) == {0}
@@ -26,7 +35,7 @@ def test_both_verifiers_give_the_same_verdict(make_stack, few):
         wait_until("countersignatures", lambda: all(one["countersigned"] for one in stack.receipts("gateway-in")), 30, stack.logs)
         ids = [delivery_id(one) for one in stack.receipts()][:2]
         files = [stack.receipt_file(one) for one in ids] + [stack.receipt_file(ids[0], "gateway-in")]
-    assert files[0].read_text() == files[2].read_text(), "both gateways hold the same file"
+    assert without_log(files[0]) == without_log(files[2]), "both gateways hold the same receipt"
     cards = Card(stack.card("gateway-in")), Card(stack.card("gateway-out"))
     for path, step in zip(files, STEPS, strict=True):
         text = path.read_bytes()
@@ -69,7 +78,7 @@ def test_they_agree_on_a_receipt_that_is_in_a_log(tmp_path):
         return run(command, 60, check=False).returncode == 0, theirs(changed, cards)
 
     assert both(text) == (True, True)
-    for at in places(text, 7):
+    for at in places(text, 19):
         changed = bytearray(text)
         changed[at] ^= 1
         assert both(changed) == (False, False), f"byte {at}, {chr(text[at])!r}"

@@ -18,6 +18,16 @@ HOST = "127.0.0.1"
 # Below Linux's ephemeral range (32768 up), so that no outgoing connection takes a port we have handed out.
 PORT_FIRST, PORT_LAST = 12_000, 32_000
 _ports_given: set[int] = set()
+
+
+def _share() -> tuple[int, int]:
+    """This worker's part of the ports: two processes never look at the same one."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    size = (PORT_LAST - PORT_FIRST) // workers
+    return PORT_FIRST + number * size, PORT_FIRST + (number + 1) * size
+
+
 _port_source = random.Random(os.getpid() * 7919 + time.time_ns())
 
 
@@ -34,7 +44,8 @@ def _port_is_free(port: int) -> bool:
 def free_ports(count: int = 1) -> int:
     """The first of `count` consecutive ports that nobody listens on, TCP and UDP."""
     for _ in range(2000):
-        first = _port_source.randrange(PORT_FIRST, PORT_LAST - count)
+        low, high = _share()
+        first = _port_source.randrange(low, high - count)
         wanted = range(first, first + count)
         if _ports_given.isdisjoint(wanted) and all(map(_port_is_free, wanted)):
             _ports_given.update(wanted)

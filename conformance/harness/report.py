@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+from _pytest.junitxml import xml_key
 
 from . import binaries
 from .peers import PEERS, absence, chosen
@@ -18,7 +19,13 @@ PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 
 def versions() -> dict[str, str]:
     """{peer: its version, or why it was not run}; what a peer says of itself."""
-    return {peer.name: f"not run: {reason}" if (reason := absence(peer)) else peer.version() for peer in chosen()}
+    said = {}
+    for peer in chosen():
+        try:
+            said[peer.name] = f"not run: {reason}" if (reason := absence(peer)) else peer.version()
+        except (AssertionError, LookupError, TypeError, ValueError) as unread:
+            said[peer.name] = f"version not understood: {unread}"
+    return said
 
 
 class Report:
@@ -49,6 +56,14 @@ class Report:
             found = dict(report.user_properties)
             if "check" in found:
                 self._cells[found["check"], found["peer"]] = (result, reason)
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Which build against which peers, in the JUnit file too."""
+        if xml := session.config.stash.get(xml_key, None):
+            for name, text in [*binaries.describe(), ("sources", binaries.tree())]:
+                xml.add_global_property(name, text)
+            for name, text in versions().items():
+                xml.add_global_property(f"peer {name}", text)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
         if not self._outcome:

@@ -101,6 +101,7 @@ def pynetdicom_send(
     if not association.is_established:
         raise NotAccepted(f"no association with {called} on port {port}")
     answers = {}
+    _rest(association)
     try:
         accepted = {(c.abstract_syntax, c.transfer_syntax[0]): c.context_id for c in association.accepted_contexts}
         for number, one in enumerate(instances, 1):
@@ -109,12 +110,28 @@ def pynetdicom_send(
                 answers[one.sop_instance] = NO_ANSWER
                 continue
             answers[one.sop_instance] = _store(association, context, one, number % 65535 + 1, originator)
-            if not association.is_established:
+            if answers[one.sop_instance] == NO_ANSWER:
+                # Awake again, pynetdicom notices that the peer is gone, if it is.
+                association._reactor_checkpoint.set()
+                deadline = time.monotonic() + 2
+                while association.is_established and time.monotonic() < deadline:
+                    time.sleep(0.01)
                 break
     finally:
+        association._reactor_checkpoint.set()
         if association.is_established:
             association.release()
     return answers
+
+
+def _rest(association) -> None:
+    """Has pynetdicom's own thread rest for as long as we send: it would take responses away, also one that comes just after it was
+    told to rest (it says that it does in every round, for a moment)."""
+    association._reactor_checkpoint.clear()
+    seen = 0
+    while seen < 10:
+        seen = seen + 1 if association._is_paused else 0
+        time.sleep(0.001)
 
 
 def _store(association, context: int, one: Instance, number: int, originator: tuple[str, int] | None) -> int:
@@ -127,12 +144,6 @@ def _store(association, context: int, one: Instance, number: int, originator: tu
     request.DataSet = BytesIO(one.data_set())
     if originator:
         request.MoveOriginatorApplicationEntityTitle, request.MoveOriginatorMessageID = originator
-    association._reactor_checkpoint.clear()
-    while not association._is_paused:
-        time.sleep(0.0001)
-    try:
-        association.dimse.send_msg(request, context)
-        _, response = association.dimse.get_msg(block=True)
-    finally:
-        association._reactor_checkpoint.set()
+    association.dimse.send_msg(request, context)
+    _, response = association.dimse.get_msg(block=True)
     return NO_ANSWER if response is None else int(response.Status)

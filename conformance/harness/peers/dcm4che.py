@@ -74,15 +74,9 @@ class Dcm4che(Peer):
     name = "dcm4che"
     title = "dcm4che"
     can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.SEND_PDU, Can.RECEIVE_PDU, Can.MODES})
-    sends = takes = (
-        generate.IMPLICIT,
-        generate.EXPLICIT,
-        generate.BIG_ENDIAN,
-        generate.DEFLATED,
-        JPEG_BASELINE,
-        JPEG_2000_LOSSLESS,
-        RLE,
-    )
+    takes = (generate.IMPLICIT, generate.EXPLICIT, generate.BIG_ENDIAN, JPEG_BASELINE, JPEG_2000_LOSSLESS, RLE)
+    # Not the other way: its storescp deflates what it writes to a file once more (DicomOutputStream, switchTransferSyntax).
+    sends = (*takes, generate.DEFLATED)
     send_pdus = (4096, 16378, 131072)
     receive_pdus = (4096, 16378, 131072, 0)
 
