@@ -1,0 +1,291 @@
+//! What the command line says.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use base::{AeTitle, Name};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use spool::State;
+use statement::command::ConformanceArgs;
+
+use crate::{commitment::show, queue};
+
+/// Takes instances from a PACS by C-STORE and owes them until a receipt is in.
+#[derive(Debug, Parser)]
+#[command(name = "gateway-out", version, about)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make an identity, the outbox's keys and a commented configuration.
+    Init(InitArgs),
+    /// Check the configuration and every file that it names.
+    Check(ConfigArg),
+    /// Run until SIGTERM or SIGINT.
+    Run(RunArgs),
+    /// Show relays and the queue.
+    Status(JsonArgs),
+    /// Show what others pin.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Send DICOM files through our own C-STORE port. Exit code 0 says that all were accepted.
+    Send(SendArgs),
+    /// List deliveries, and act on those that need an operator.
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Tell the whole life of an instance, series, study, accession number, patient id or delivery.
+    Why(WhyArgs),
+    /// List requests for storage commitment, and act on those that need an operator.
+    #[command(subcommand)]
+    Commitments(CommitmentsCommand),
+    /// Ask the configuration where instances would go.
+    #[command(subcommand)]
+    Route(RouteCommand),
+    /// Decide about a relay.
+    #[command(subcommand)]
+    Relay(RelayCommand),
+    /// List, show and verify receipts.
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
+    /// Write the DICOM Conformance Statement, or compare it with that of a far end.
+    Conformance(ConformanceArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigArg {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/sluis/gateway-out.toml")]
+    pub(super) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) config: ConfigArg,
+    /// Without the kernel's bounds on files, programs and memory. For tests, and kernels that cannot give them.
+    #[arg(long)]
+    pub(super) no_sandbox: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JsonArgs {
+    #[command(flatten)]
+    pub(super) config: ConfigArg,
+    /// JSON instead of text.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    #[command(flatten)]
+    pub(super) config: ConfigArg,
+    /// The name on our card.
+    #[arg(long)]
+    pub(super) name: Name,
+    /// Address and port of the DICOM listener.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:11112")]
+    pub(super) listen: SocketAddr,
+    /// Address and TCP port of the admin listener.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9180")]
+    pub(super) admin: SocketAddr,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Print our card: one line to give to the other side.
+    Show(ConfigArg),
+    /// Print the fingerprint, in digits and in words for the telephone.
+    Fingerprint(ConfigArg),
+    /// Make another key and use it from now on, also while the daemon runs. Safe to be killed at any moment: run it again.
+    Rotate {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// The outbox key: everything in the outbox is wrapped again, and the old key opens nothing any more.
+        #[arg(long, required = true)]
+        outbox: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SendArgs {
+    #[command(flatten)]
+    pub(super) config: ConfigArg,
+    /// The AE title that is called; may be left out where all routes have one.
+    #[arg(long)]
+    pub(super) ae: Option<AeTitle>,
+    /// The AE title that we present.
+    #[arg(long, default_value = "SLUIS_SEND")]
+    pub(super) calling: AeTitle,
+    /// Files, and folders of files.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub(super) paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum QueueCommand {
+    /// List deliveries that have not ended.
+    Ls {
+        #[command(flatten)]
+        args: JsonArgs,
+        /// Those that have ended, too.
+        #[arg(long)]
+        all: bool,
+        /// Only this state (sealed, relayed, collected, deferred, held, parked, …).
+        #[arg(long)]
+        state: Option<State>,
+        /// The most that are listed, oldest first; whether there are more is said at the end.
+        #[arg(long, default_value_t = queue::LIST_MAX)]
+        limit: u32,
+    },
+    /// Show one delivery and its history.
+    Show {
+        #[command(flatten)]
+        args: JsonArgs,
+        /// Delivery id, or its first digits.
+        id: String,
+    },
+    /// Try a parked, deferred or held delivery again now.
+    Retry {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Delivery id, or its first digits.
+        id: String,
+        /// Why; goes into the audit table.
+        #[arg(long, default_value = "retry")]
+        reason: String,
+    },
+    /// Give a delivery up for good: its body and key are erased.
+    Discard {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Delivery id, or its first digits.
+        id: String,
+        /// Why; goes into the audit table.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WhyArgs {
+    #[command(flatten)]
+    pub(super) args: JsonArgs,
+    /// A SOP instance, series or study UID, an accession number, a patient id, or a delivery id.
+    pub(super) id: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RouteCommand {
+    /// Explain which route takes an instance, and why each earlier one does not. Sends nothing and needs no daemon.
+    /// Exit code 0 says that one takes it.
+    Test {
+        #[command(flatten)]
+        args: JsonArgs,
+        /// A DICOM file.
+        file: PathBuf,
+        /// The AE title that is called; may be left out where all routes have one.
+        #[arg(long, value_name = "AE")]
+        called: Option<AeTitle>,
+        /// The AE title that calls.
+        #[arg(long, value_name = "AE", default_value = "SLUIS_SEND")]
+        calling: AeTitle,
+        /// The address that it calls from.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+        source: IpAddr,
+        /// Priority (0000,0700) of the C-STORE.
+        #[arg(long, value_enum, default_value_t = PriorityArg::Medium)]
+        priority: PriorityArg,
+        /// Show what people have typed into the compared elements; it may name a patient.
+        #[arg(long)]
+        reveal: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum PriorityArg {
+    Low,
+    Medium,
+    High,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RelayCommand {
+    /// Use a relay again whose log broke its promise. The decision is kept with the reason.
+    Trust {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// The relay's name.
+        name: Name,
+        /// Why, in your words. No patient data.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CommitmentsCommand {
+    /// List transactions that have not ended.
+    Ls {
+        #[command(flatten)]
+        args: JsonArgs,
+        /// Those that have ended, too.
+        #[arg(long)]
+        all: bool,
+        /// The most that are listed.
+        #[arg(long, default_value_t = show::LIST_MAX)]
+        limit: u32,
+    },
+    /// Report a decided transaction again now.
+    Retry {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its id, or the first eight digits or more.
+        id: String,
+        /// Why; goes into the audit table.
+        #[arg(long, default_value = "retry")]
+        reason: String,
+    },
+    /// Give a transaction up: the peer is told nothing more of it.
+    Drop {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its id, or the first eight digits or more.
+        id: String,
+        /// Why; goes into the audit table.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ReceiptCommand {
+    /// List all receipts.
+    List(JsonArgs),
+    /// Print the receipt of a delivery as a file that stands alone.
+    Show {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Delivery id, or its first digits.
+        id: String,
+    },
+    /// Verify a receipt file offline; exit code 1 and the reason where it is not genuine.
+    Verify {
+        /// The receipt file.
+        file: PathBuf,
+        /// The receiving gateway's card.
+        #[arg(long, value_name = "CARD")]
+        peer: PathBuf,
+        /// The sending gateway's card, to prove who sent.
+        #[arg(long, value_name = "CARD")]
+        sender: Option<PathBuf>,
+        /// The relay's card, to prove the place in its log.
+        #[arg(long, value_name = "CARD")]
+        relay: Option<PathBuf>,
+    },
+}
