@@ -74,6 +74,7 @@ def test_on_the_association_that_asked_once_the_destination_has_all(make_stack, 
 
 
 @pytest.mark.parametrize("role", [True, False], ids=["role selection", "without role selection"])
+@pytest.mark.proves("out/outcome/report-done")
 def test_on_a_new_association_whatever_is_killed_meanwhile(make_stack, tmp_path, few, role):
     with Storescp(tmp_path) as destination, Asker(listens=True, role=role) as asker:
         stack = stack_for(make_stack, destination.address, asker)
@@ -101,6 +102,7 @@ def test_on_a_new_association_whatever_is_killed_meanwhile(make_stack, tmp_path,
             wait_until("no open transaction", lambda: not transactions(stack), 10, stack.logs)
 
 
+@pytest.mark.proves("out/failure-reason/0110", "out/failure-reason/0112", "out/failure-reason/0119")
 def test_what_is_not_committed_is_named_with_its_reason(make_stack, tmp_path, few):
     stored, refused, stranger, unknown, other = few
     other_class = dataclasses.replace(other, sop_class=MR)
@@ -130,6 +132,7 @@ def test_what_is_not_committed_is_named_with_its_reason(make_stack, tmp_path, fe
             assert (report.event_type, report.failed) == (2, {refused.sop_instance: 0x0110})
 
 
+@pytest.mark.proves("out/outcome/report-failed")
 def test_in_time_or_not_at_all_and_until_the_peer_has_answered(make_stack, few):
     """The destination is off: event 2 at the time-out. The peer is off, refuses, and answers at last; an operator gives one up."""
     with Asker() as asker:

@@ -69,6 +69,7 @@ fn statement(config: &Config, configured: bool) -> Statement {
         answers: Vec::new(),
         outcomes: outcomes(),
         failures: failures(),
+        failure_reasons: Vec::new(),
         security: security(),
         settings: settings::rows(config, configured),
         entities: if configured { settings::entities(config) } else { Vec::new() },

@@ -11,14 +11,18 @@ use base::Status;
 use dimse::{AbortReason, CONTEXT_REJECTIONS, Service, UnreadableRequest, UnusableStore};
 use service::config;
 use statement::{
-    AbortRow, AnswerRow, ContextRow, Fact, Policy, Product, RejectionRow, Role, SecurityRow, ServiceRow,
-    Statement, Storage,
+    AbortRow, AnswerRow, ContextRow, Fact, OutcomeRow, Policy, Product, RejectionRow, Role, SecurityRow,
+    ServiceRow, Statement, Storage,
     command::{ConformanceArgs, Output},
     tables,
 };
 
 use crate::{
     answers::{ANSWER_TABLE, NOT_OFFERED},
+    commitment::{
+        ask::{REFUSALS, Refusal},
+        report::REASONS,
+    },
     config::Config,
     rejections::TurnedAway,
 };
@@ -66,8 +70,9 @@ fn statement(config: &Config, configured: bool) -> Statement {
         contexts: contexts(),
         aborts: aborts(),
         answers: answers(),
-        outcomes: Vec::new(),
+        outcomes: outcomes(),
         failures: Vec::new(),
+        failure_reasons: failure_reasons(),
         security: security(),
         settings: settings::rows(config, configured),
         entities: if configured { settings::entities(config) } else { Vec::new() },
@@ -95,6 +100,12 @@ fn services() -> Vec<ServiceRow> {
             Some(tables::verification()),
             "C-ECHO is answered by the gateway itself",
         ),
+        row(
+            "storage-commitment",
+            "Storage Commitment Push Model",
+            Some(dimse::STORAGE_COMMITMENT),
+            "for calling AE titles with a `[[commitment]]` table; nobody else gets a presentation context",
+        ),
         row("storage", "Storage", None, "every class of Table 1-1, and private ones"),
     ]
 }
@@ -111,7 +122,7 @@ fn storage() -> Storage {
                 version) are accepted as storage; `private_sop_classes = false` on a route refuses them there."
                 .to_owned(),
         },
-        refused_sop_classes: tables::refused_sop_classes(ROLE, &[tables::verification()]),
+        refused_sop_classes: tables::refused_sop_classes(ROLE, &[tables::verification(), dimse::STORAGE_COMMITMENT]),
         transfer_syntaxes: tables::transfer_syntaxes(ROLE),
         other_transfer_syntaxes: Policy {
             claim: claim("transfer-syntax", "other"),
@@ -307,11 +318,51 @@ fn answers() -> Vec<AnswerRow> {
     });
     let when = "any request but those above, in whatever presentation context";
     let other = row(Service::Store, "other", "other-operation".to_owned(), NOT_OFFERED, None, when);
+    let asked = row(
+        Service::Action,
+        "N-ACTION",
+        "action-taken".to_owned(),
+        Status::SUCCESS,
+        None,
+        "the request is on disk",
+    );
+    let refused = REFUSALS.iter().map(|Refusal(status, comment)| {
+        let key = format!("action-{}", tables::slug(comment));
+        row(Service::Action, "N-ACTION", key, Status(*status), Some(comment), "as the comment says")
+    });
     let mut rows = vec![echo];
-    rows.extend(stored.chain(unusable));
+    rows.extend(stored.chain(unusable).chain([asked]).chain(refused));
     rows.push(other);
     rows.push(passed_on());
     rows
+}
+
+/// [`dimse::retry`] decides.
+fn outcomes() -> Vec<OutcomeRow> {
+    let row = |key: &str, status: &str, meaning: &str, follows: &str| OutcomeRow {
+        claim: claim("outcome", key),
+        operation: "N-EVENT-REPORT".to_owned(),
+        status: status.to_owned(),
+        meaning: meaning.to_owned(),
+        follows: follows.to_owned(),
+    };
+    vec![
+        row("report-done", "0000", "success, and warnings", "the transaction is closed"),
+        row(
+            "report-failed",
+            "any other",
+            "or no association, no context, no answer",
+            "reported again, after a wait that grows, until it is answered or an operator gives the transaction up",
+        ),
+    ]
+}
+
+fn failure_reasons() -> Vec<Fact> {
+    let row = |(reason, when): &(dimse::FailureReason, &str)| {
+        let code = tables::status(Status(reason.code()));
+        tables::fact(claim("failure-reason", &code), &code, reason.meaning(), when)
+    };
+    REASONS.iter().map(row).collect()
 }
 
 /// `respond = "delivered"`: no row of ours.

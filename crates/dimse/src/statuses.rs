@@ -146,6 +146,18 @@ impl FailureReason {
         }
     }
 
+    /// The standard's words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::ProcessingFailure => "processing failure",
+            Self::NoSuchObjectInstance => "no such object instance",
+            Self::ClassInstanceConflict => "class / instance conflict",
+            Self::SopClassNotSupported => "referenced SOP class not supported",
+            Self::DuplicateTransaction => "duplicate transaction UID",
+            Self::ResourceLimitation => "resource limitation",
+        }
+    }
+
     /// From a value; what is not of the standard is a processing failure, which says as little.
     pub fn from_code(code: u16) -> Self {
         Self::ALL.into_iter().find(|reason| reason.code() == code).unwrap_or(Self::ProcessingFailure)

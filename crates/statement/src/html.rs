@@ -20,12 +20,13 @@ pub fn render(document: &Document) -> String {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                nav aria-label="Sections" { (contents(document)) }
+                nav aria-label="Sections" { (contents(document, 2)) }
                 main {
                     header {
                         h1 { (document.title) }
                         dl.cover { @for (name, value) in &document.cover { div { dt { (words(name)) } dd { (words(value)) } } } }
                         dl.glance { @for (name, value) in &document.glance { div { dt { (words(name)) } dd { (words(value)) } } } }
+                        nav.chapters aria-label="Chapters" { (contents(document, 1)) }
                     }
                     @for section in &document.sections { (section_of(section, document)) }
                 }
@@ -59,15 +60,15 @@ fn block_of(block: &Block, document: &Document) -> Markup {
             Block::Steps(items) => ol { @for item in items { li { (words(item)) } } },
             Block::Flow(stages) => (flow(stages)),
             Block::Table(table) => (table_of(table)),
-            Block::Contents => (contents(document)),
+            Block::Contents => (contents(document, 2)),
         }
     }
 }
 
-fn contents(document: &Document) -> Markup {
+fn contents(document: &Document, depth: usize) -> Markup {
     html! {
         ul.contents {
-            @for section in document.sections.iter().filter(|section| section.depth() <= 2) {
+            @for section in document.sections.iter().filter(|section| section.depth() <= depth) {
                 li.deep[section.depth() > 1] {
                     a href={ "#" (anchor(section.number)) } { span.number { (section.number) } " " (section.title) }
                 }

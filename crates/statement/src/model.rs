@@ -37,6 +37,9 @@ pub struct Statement {
     pub outcomes: Vec<OutcomeRow>,
     /// What follows where no status comes.
     pub failures: Vec<FailureRow>,
+    /// Failure reasons (0008,1197) that we report: code, the standard's words, what leads to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failure_reasons: Vec<Fact>,
     /// Transport security.
     pub security: Vec<SecurityRow>,
     /// Configuration that a peer can notice, with its values.

@@ -130,10 +130,17 @@ pub fn key(variant: &impl std::fmt::Debug) -> String {
     key
 }
 
-/// `30 s`, `10 min`.
+/// `Transaction UID is in use` as `transaction-uid-is-in-use`: the last part of a claim, out of a comment.
+pub fn slug(comment: &str) -> String {
+    let words = comment.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
+}
+
+/// `30 s`, `10 min`, `24 h`.
 pub fn seconds(time: Duration) -> String {
     match time.as_millis() {
         ms if ms % 1000 != 0 => format!("{ms} ms"),
+        ms if ms >= 3_600_000 && ms % 3_600_000 == 0 => format!("{} h", ms / 3_600_000),
         ms if ms >= 60_000 && ms % 60_000 == 0 => format!("{} min", ms / 60_000),
         ms => format!("{} s", ms / 1000),
     }
@@ -165,7 +172,8 @@ mod tests {
 
     #[test]
     fn times_have_their_unit() {
-        let cases = [(200, "200 ms"), (1000, "1 s"), (60_000, "1 min"), (90_000, "90 s")];
+        let cases =
+            [(200, "200 ms"), (1000, "1 s"), (60_000, "1 min"), (90_000, "90 s"), (86_400_000, "24 h")];
         for (ms, want) in cases {
             assert_eq!(seconds(Duration::from_millis(ms)), want);
         }

@@ -18,7 +18,7 @@ const REQUEST: u16 = 1;
 
 /// Why a request is not taken (PS3.7 §10.1.4.1.10), with a comment that says what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Refusal(u16, &'static str);
+pub(crate) struct Refusal(pub(crate) u16, pub(crate) &'static str);
 
 const NO_SUCH_CLASS: Refusal = Refusal(0x0118, "this SOP class has no action here");
 const NO_SUCH_INSTANCE: Refusal = Refusal(0x0112, "not the well-known SOP instance");
@@ -33,6 +33,23 @@ const TOO_MANY: Refusal = Refusal(0x0213, "too many instances; ask in several tr
 const TOO_MANY_OPEN: Refusal = Refusal(0x0213, "too many open transactions");
 const NO_ROOM: Refusal = Refusal(0x0213, "no room on the disk");
 const FAILED: Refusal = Refusal(0x0110, "the request cannot be kept; see the log");
+
+/// What a peer can bring about, for the Conformance Statement and tests.
+pub(crate) const REFUSALS: &[Refusal] = &[
+    NO_SUCH_CLASS,
+    NO_SUCH_INSTANCE,
+    NO_SUCH_ACTION,
+    NOT_AUTHORIZED,
+    NO_DATA,
+    UNREADABLE,
+    INVALID,
+    CONFLICT,
+    IN_USE,
+    TOO_MANY,
+    TOO_MANY_OPEN,
+];
+/// What our own disk can.
+pub(crate) const FAULTS: &[Refusal] = &[NO_ROOM, FAILED];
 
 /// Reads, keeps and answers a request. An `Err` means that the association is gone.
 pub async fn action(
@@ -198,21 +215,7 @@ mod tests {
 
     #[test]
     fn every_refusal_has_a_status_of_n_action_and_a_comment_that_fits() {
-        for Refusal(status, comment) in [
-            NO_SUCH_CLASS,
-            NO_SUCH_INSTANCE,
-            NO_SUCH_ACTION,
-            NOT_AUTHORIZED,
-            NO_DATA,
-            UNREADABLE,
-            INVALID,
-            CONFLICT,
-            IN_USE,
-            TOO_MANY,
-            TOO_MANY_OPEN,
-            NO_ROOM,
-            FAILED,
-        ] {
+        for Refusal(status, comment) in REFUSALS.iter().chain(FAULTS).copied() {
             assert!(dimse::status_row(dimse::Service::Action, Status(status)).is_some(), "{status:04X}");
             assert!(comment.len() <= dimse::limits::COMMENT_CHARACTERS_MAX, "{comment}");
         }

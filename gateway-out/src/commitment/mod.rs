@@ -9,7 +9,7 @@
 pub mod ask;
 pub mod config;
 mod desk;
-mod report;
+pub(crate) mod report;
 pub mod show;
 mod watch;
 

@@ -117,6 +117,17 @@ pub(super) fn event(report: &CommitmentReport, syntax: &Uid) -> Result<(u16, Vec
     Ok((result.event_type(), result.write(syntax)?))
 }
 
+/// [`reason`] in words.
+pub(crate) const REASONS: &[(FailureReason, &str)] = &[
+    (
+        FailureReason::ProcessingFailure,
+        "refused by a destination, parked, discarded by an operator, or not stored by all destinations in time",
+    ),
+    (FailureReason::NoSuchObjectInstance, "did not come through this gateway from this peer"),
+    (FailureReason::ClassInstanceConflict, "came with another SOP class"),
+    (FailureReason::SopClassNotSupported, "a destination does not take its SOP class"),
+];
+
 /// Failure Reason (0008,1197).
 pub(super) fn reason(verdict: Verdict) -> FailureReason {
     match verdict {

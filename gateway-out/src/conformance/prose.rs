@@ -2,7 +2,10 @@
 
 use statement::{Prose, Stage, tables};
 
-use crate::config::Config;
+use crate::{
+    commitment::ask::{FAULTS, Refusal},
+    config::Config,
+};
 
 pub(super) fn prose(config: &Config) -> Prose {
     Prose {
@@ -13,7 +16,7 @@ pub(super) fn prose(config: &Config) -> Prose {
         entity: entity(),
         storage: storage(),
         conformance: conformance(),
-        commitment: Vec::new(),
+        commitment: commitment(config),
         configuration: configuration(),
         sequence: sequence(config),
         initiation: initiation(),
@@ -50,6 +53,10 @@ fn glance() -> Vec<(String, String)> {
             "Broken data is refused",
             "a data set that is truncated, unreadable or not what its command says gets a failure status, never success.",
         ),
+        pair(
+            "Commitment that holds",
+            "Storage Commitment is given only when the destination itself has answered, not when the gateway has.",
+        ),
         pair("Bounded", "each association, PDU, wait and byte in store has a limit that is stated here."),
         pair("Proved", "each row below is checked against the real program, on the wire, in every test run."),
     ]
@@ -81,7 +88,12 @@ fn flow() -> Vec<Stage> {
     };
     vec![
         stage("PACS or modality", "Storage SCU", "C-STORE, C-ECHO", false),
-        stage("gateway-out", "Storage SCP, Verification SCP; seals and keeps", "sealed, not DICOM", true),
+        stage(
+            "gateway-out",
+            "Storage, Storage Commitment and Verification SCP; seals and keeps",
+            "sealed, not DICOM",
+            true,
+        ),
         stage("relay", "carries what it cannot read", "sealed, not DICOM", false),
         stage("gateway-in", "Storage SCU; signs receipts", "C-STORE", false),
         stage("destination", "Storage SCP", "", false),
@@ -146,6 +158,38 @@ fn conformance() -> Vec<statement::Fact> {
     ]
 }
 
+fn commitment(config: &Config) -> Vec<String> {
+    let timeout = config.commitments.first().map_or_else(String::new, |table| {
+        format!(
+            "; what is not decided after `timeout`, {} by default, has failed",
+            tables::seconds(table.timeout.0)
+        )
+    });
+    let faults: Vec<String> =
+        FAULTS.iter().map(|Refusal(status, comment)| format!("{status:04X} ({comment})")).collect();
+    vec![
+        "As SCP of the Storage Commitment Push Model gateway-out says of instances whether they are stored where they were \
+         to go. Event 1 is reported only when a signed receipt of every destination of the route says so, for every \
+         instance of the request; `means = \"outbox\"` lets a peer be told as soon as they are on the gateway's own disk, and \
+         is off by default. Otherwise event 2 names what is committed and what failed, with the reasons below."
+            .to_owned(),
+        format!(
+            "The report comes as soon as every instance is decided, mostly within seconds of the C-STORE, and much later \
+             where a destination is away{timeout}. A request may come before its instances, on any AE title of ours, and \
+             again with the same Transaction UID."
+        ),
+        "N-EVENT-REPORT comes on an association of our own, to the address that is configured for the peer, under the AE \
+         title on which it asked; SCP/SCU role selection is proposed (SCU 0, SCP 1), and the report is sent also where the \
+         peer does not answer it. With `on = \"same\"` it comes on the association that asked, while it is open."
+            .to_owned(),
+        format!(
+            "A request is on disk before it is answered 0000, and its report is repeated until it is answered. Where the \
+             disk fails a request is answered {}.",
+            faults.join(" or ")
+        ),
+    ]
+}
+
 fn configuration() -> Vec<String> {
     lines([
         "Everything is configured in one TOML file, which is checked before the daemon starts: `gateway-out check` names \
@@ -174,8 +218,9 @@ fn sequence(config: &Config) -> Vec<String> {
 
 fn initiation() -> Vec<String> {
     lines([
-        "gateway-out initiates no association, except towards itself: `gateway-out send FILE` is a Storage SCU for tests, \
-         which sends files to its own port.",
+        "gateway-out initiates an association to report storage commitment: presentation contexts for Storage Commitment \
+         Push Model in Explicit and in Implicit VR Little Endian, in the SCP role.",
+        "`gateway-out send FILE` is a Storage SCU for tests, which sends files to the gateway's own port.",
     ])
 }
 

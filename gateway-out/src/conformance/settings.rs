@@ -22,12 +22,25 @@ const SETTINGS: &[(&str, &str)] = &[
 /// The same within a `[[route]]`.
 #[rustfmt::skip]
 const ROUTE_SETTINGS: &[(&str, &str)] = &[
+    ("when", "which instances the route takes, where several routes have one AE title"),
     ("respond", "when success is answered: once the instance is in custody, or once the destination has it"),
     ("calling", "calling AE titles that may use the route"),
     ("sources", "networks that may use the route"),
     ("private_sop_classes", "SOP classes that are in no table are accepted"),
     ("changed_content", "what a known SOP Instance UID with another data set gets"),
     ("prefer", "transfer syntaxes that are taken first"),
+];
+
+/// The same within a `[[commitment]]`.
+#[rustfmt::skip]
+const COMMITMENT_SETTINGS: &[(&str, &str)] = &[
+    ("sends_as", "other calling AE titles of the peer, whose instances it may ask for"),
+    ("on", "where it is told: on an association of our own, or on the one that asked while it is open"),
+    ("means", "what is committed: stored by every destination, or written to our disk"),
+    ("timeout", "what is not decided by then is reported as failed"),
+    ("arrival", "how long after the request an instance may still come"),
+    ("open_max", "open requests of the peer; more are answered 0213"),
+    ("instances_max", "instances of one request; more are answered 0213"),
 ];
 
 /// Lists of others' titles and networks: how many there are says enough.
@@ -42,6 +55,7 @@ pub(super) fn defaults() -> Config {
         "dicom": { "listen": "0.0.0.0:11112" },
         "relay": [],
         "route": [{ "id": "00".repeat(16), "ae": "SLUIS", "to": "far", "destination": "far" }],
+        "commitment": [{ "ae": "MODALITY", "address": "127.0.0.1:104" }],
         "admin": { "listen": "127.0.0.1:9180" },
     });
     #[expect(clippy::expect_used, reason = "a constant, parsed by a test")]
@@ -51,8 +65,10 @@ pub(super) fn defaults() -> Config {
 pub(super) fn rows(config: &Config, configured: bool) -> Vec<Setting> {
     let value = to_value(config);
     let mut rows = of(&value, "", SETTINGS);
-    if !configured && let Some(route) = value.pointer("/route/0") {
-        rows.extend(of(route, "route.", ROUTE_SETTINGS));
+    if !configured {
+        let first = |table: &str| value.pointer(&format!("/{table}/0")).unwrap_or(&Value::Null);
+        rows.extend(of(first("route"), "route.", ROUTE_SETTINGS));
+        rows.extend(of(first("commitment"), "commitment.", COMMITMENT_SETTINGS));
     }
     rows
 }
@@ -114,6 +130,9 @@ mod tests {
         }
         for (key, _) in ROUTE_SETTINGS {
             assert!(value.pointer(&format!("/route/0/{key}")).is_some(), "{key}");
+        }
+        for (key, _) in COMMITMENT_SETTINGS {
+            assert!(value.pointer(&format!("/commitment/0/{key}")).is_some(), "{key}");
         }
     }
 

@@ -11,9 +11,11 @@ pub(super) fn sections(statement: &Statement) -> Vec<Section> {
     let (role, version) = (statement.product.role, &statement.product.version);
     let entity = Section::new("4.1.1", &format!("Functional definition of the {} entity", role.entity()));
     vec![
-        Section::new("1", "Overview").text(&prose.overview),
+        Section::new("1", "Overview")
+            .text(&prose.overview)
+            .table(services("Table 1. Services", &statement.services)),
         content(statement),
-        Section::new("1.2", "DIMSE services").table(services("Table 1-2. Services", &statement.services)),
+        Section::new("1.2", "DIMSE services").text(&lines(["Those of Table 1, and no others."])),
         Section::new("1.3", "DICOM web services").text(&lines(["None."])),
         Section::new("1.4", "Media services").text(&lines(["None: no media is written or read as a DICOM file set."])),
         Section::new("1.7", "Specific character sets").text(&prose.character_sets),

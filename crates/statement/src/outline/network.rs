@@ -33,7 +33,7 @@ pub(super) fn sections(statement: &Statement) -> Vec<Section> {
 
 fn acceptance(statement: &Statement) -> Section {
     let rejections = Table::of(
-        "Table 7-3. Association rejections sent",
+        "Table 7-4. Association rejections sent",
         &["Result", "Source", "Reason", "Meaning", "When"],
         &statement.rejections,
         |row: &RejectionRow| {
@@ -48,7 +48,7 @@ fn acceptance(statement: &Statement) -> Section {
         },
     );
     let contexts = Table::of(
-        "Table 7-4. Results of presentation contexts sent",
+        "Table 7-3. Results of presentation contexts sent",
         &["Result", "Meaning", "When"],
         &statement.contexts,
         |row: &ContextRow| {

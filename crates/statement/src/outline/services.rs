@@ -21,7 +21,14 @@ pub(super) fn sections(statement: &Statement) -> Vec<Section> {
             .table(facts("Table 5-12. Which transfer syntax is taken", &statement.storage.choice)),
     ];
     if !prose.commitment.is_empty() {
-        sections.push(Section::new("5.2.6", "Storage Commitment service").text(&prose.commitment));
+        let reasons = Table::of(
+            "Table 5-16. Failure reasons (0008,1197)",
+            &["Reason", "Meaning", "When"],
+            &statement.failure_reasons,
+            |row| [Cell::code(&row.name), Cell::text(&row.value), Cell::text(&row.note)],
+        );
+        sections
+            .push(Section::new("5.2.6", "Storage Commitment service").text(&prose.commitment).table(reasons));
     }
     sections.push(Section::new("5.7", "Specific character sets").text(&prose.character_sets));
     sections.push(Section::new("6", "Configuration"));
