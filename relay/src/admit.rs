@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use base::{Fingerprint, Name, Timestamp};
 use clap::Args;
-use identity::{PeerCard, fingerprint_text, fingerprint_words};
+use identity::{PeerCard, Update, fingerprint_text, fingerprint_words};
 use service::admin::{self, RequestError};
 use service::config::{ByteSize, ENVIRONMENT_PREFIX, Loaded, Place, fragments_dir, load};
 use service::exit::UsageError;
@@ -108,11 +108,17 @@ fn write_admission(
         let earlier =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let earlier = PeerCard::parse(earlier.trim())?;
-        if earlier != *card
-            && let Err(error) = card.check_update(&earlier)
-            && !args.replace
-        {
-            return Err(anyhow!("{error}; to pin it all the same, give --replace"));
+        if earlier != *card && !args.replace {
+            match card.check_update(&earlier) {
+                Ok(Update::Renewed) => {}
+                // What is held for the earlier identity would not be found under the next one.
+                Ok(Update::Successor) => {
+                    bail!(
+                        "the keys of {name} were rotated, which this relay cannot follow yet; to pin the card as another one, give --replace"
+                    )
+                }
+                Err(error) => return Err(anyhow!("{error}; to pin it all the same, give --replace")),
+            }
         }
         let place = loaded.place(&format!("tenant[{i}]"));
         let ours = matches!(&place, Place::File { path, .. } if *path == fragment);

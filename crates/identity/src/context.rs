@@ -11,6 +11,8 @@ pub struct Context(&'static str);
 impl Context {
     /// A peer card.
     pub const CARD: Self = Self::new("sluis/1 card");
+    /// A peer card, by the earlier keys that it names.
+    pub const SUCCESSION: Self = Self::new("sluis/1 succession");
     /// A bundle that offers a prekey.
     pub const PREKEY: Self = Self::new("sluis/1 prekey");
     /// The opening of a session.
@@ -23,8 +25,15 @@ impl Context {
     pub const CHECKPOINT: Self = Self::new("sluis/1 checkpoint");
 
     /// Every context, for tables and tests.
-    pub const ALL: [Self; 6] =
-        [Self::CARD, Self::PREKEY, Self::SESSION, Self::BATCH, Self::MANIFEST, Self::CHECKPOINT];
+    pub const ALL: [Self; 7] = [
+        Self::CARD,
+        Self::SUCCESSION,
+        Self::PREKEY,
+        Self::SESSION,
+        Self::BATCH,
+        Self::MANIFEST,
+        Self::CHECKPOINT,
+    ];
 
     /// Length of what precedes the signed bytes under Ed25519. Fixed, so that no context followed by
     /// some bytes can be read as another context followed by others.

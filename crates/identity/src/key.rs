@@ -7,7 +7,9 @@ use minicbor::bytes::ByteArray;
 use ml_dsa::MlDsa65;
 
 use crate::key_file::{self, Content, Form};
-use crate::{CardFields, Context, IdentityPublic, KeyFileError, PeerCard, Signature, fingerprint_text, tls};
+use crate::{
+    CardFields, Context, IdentityPublic, KeyFileError, Overlap, PeerCard, Signature, fingerprint_text, tls,
+};
 
 /// Random bytes that make an identity: one 32-byte seed for each of its three keys.
 pub const SEEDS_BYTES: usize = 96;
@@ -121,6 +123,18 @@ impl IdentityKey {
     /// This peer's card, signed over these fields and the peer's name and keys.
     pub fn card(&self, fields: CardFields) -> PeerCard {
         PeerCard::sign(self, fields)
+    }
+
+    /// The card by which these keys follow on `earlier`, which signs it as well. `pinned` is the card that peers have of the
+    /// earlier keys.
+    pub fn succeed(
+        &self,
+        earlier: &Self,
+        pinned: &PeerCard,
+        fields: CardFields,
+        overlap: Overlap,
+    ) -> PeerCard {
+        PeerCard::sign_successor(self, earlier, pinned, fields, overlap)
     }
 }
 

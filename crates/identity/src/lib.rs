@@ -14,6 +14,7 @@
 mod card;
 mod cbor;
 mod context;
+mod earlier;
 mod fingerprint;
 mod key;
 mod key_file;
@@ -24,8 +25,9 @@ mod public;
 mod signature;
 mod tls;
 
-pub use card::{CardError, CardFields, CardUpdateError, PeerCard, Validity};
+pub use card::{CardError, CardFields, CardUpdateError, PeerCard, Update, Validity};
 pub use context::Context;
+pub use earlier::{Earlier, Overlap};
 pub use fingerprint::{fingerprint_text, fingerprint_words};
 pub use key::{IdentityKey, SEEDS_BYTES};
 pub use key_file::{KeyFileError, KeyFileFault};

@@ -69,7 +69,11 @@ fn texts_that_are_no_card_are_refused_with_what_to_do() {
         ("", CardError::Line),
         ("hello", CardError::Line),
         ("sluis-card-2:hospital-a", CardError::Line),
-        ("sluis-card-1:hospital-a:AAAA", CardError::Line),
+        ("sluis-card-:hospital-a:AAAA", CardError::Line),
+        ("sluis-card-1:hospital-a:AAAA", CardError::Version(1)),
+        ("sluis-card-4:hospital-a:AAAA", CardError::Version(4)),
+        // Each card has one format.
+        (&format!("sluis-card-3:hospital-a:{payload}"), CardError::Damaged),
         ("sluis-card-2:hospital-a:", CardError::Damaged),
         ("sluis-card-2:hospital-a:A*A", CardError::Damaged),
         (&line[..line.len() - 4], CardError::Damaged),
@@ -78,7 +82,7 @@ fn texts_that_are_no_card_are_refused_with_what_to_do() {
             &format!("sluis-card-2:hospital-b:{payload}"),
             CardError::Name { shown: "hospital-b".into(), signed: Name::parse("hospital-a").unwrap() },
         ),
-        (&"A".repeat(20_000), CardError::TooLong { given: 20_000 }),
+        (&"A".repeat(40_000), CardError::TooLong { given: 40_000 }),
     ];
     for (text, want) in cases {
         assert_eq!(PeerCard::parse(text), Err(want), "{:.60}", text);
@@ -88,7 +92,8 @@ fn texts_that_are_no_card_are_refused_with_what_to_do() {
 #[test]
 fn messages_say_what_to_do() {
     let old = key("hospital-a", 1).card(CardFields::new(4, &[2]));
-    let cases: [(String, &str); 4] = [
+    let cases: [(String, &str); 5] = [
+        (CardError::Version(4).to_string(), "a peer card of format 4; this version reads formats 2 and 3"),
         (
             CardError::Line.to_string(),
             "not a peer card; expected one line that starts with sluis-card-2:NAME:",
@@ -96,7 +101,7 @@ fn messages_say_what_to_do() {
         (CardError::Damaged.to_string(), "the peer card is damaged or incomplete; ask for it again"),
         (
             key("hospital-a", 2).card(CardFields::new(9, &[2])).check_update(&old).unwrap_err().to_string(),
-            "the card of hospital-a has other identity keys; compare fingerprints with the peer and pin it anew",
+            "the card of hospital-a has other identity keys, which the pinned ones do not vouch for; compare fingerprints with the peer and pin it anew",
         ),
         (
             key("hospital-a", 1).card(CardFields::new(3, &[2])).check_update(&old).unwrap_err().to_string(),
