@@ -6,21 +6,24 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import tomlkit
 
 from harness import compare, generate, senders
 from harness.destinations import PynetdicomScp, wait_for_arrivals
 from harness.part10 import Instance
 from harness.peers import Called, Can, Peer, absence, chosen
-from harness.processes import wait_until
+from harness.processes import HOST, free_ports, wait_until
 from harness.stack import Stack
 
-LARGE_BYTES = 32 << 20
+LARGE_BYTES = 16 << 20
 MANY = 100
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -50,13 +53,31 @@ class Hub:
         # {(peer, PDU size): destination}, and those that were started
         self._destinations: dict[tuple[str, int | None], object] = {}
         self._running: list[object] = []
+        self._askers: dict[str, int] = {}
         for peer in chosen():
-            if Can.RECEIVE in peer.can and not absence(peer):
-                for pdu in (None, *peer.receive_pdus):
-                    title = f"{peer.name.upper()[:9]}-{'ANY' if pdu is None else pdu}"
-                    made = self._destinations[peer.name, pdu] = peer.receiver(directory, title, pdu)
-                    self.stack.add_dicom_route(title, title.lower(), made.address)
+            if not absence(peer):
+                self._routes_to(peer)
+        self._listen_for(self._askers)
         self.stack.quick_retries()
+
+    def _routes_to(self, peer: Peer) -> None:
+        """A route to each kind of destination that the peer can be, with an AE title of its own."""
+        title = peer.name.upper()[:9]
+        for pdu in (None, *peer.receive_pdus) if Can.RECEIVE in peer.can else ():
+            made = peer.receiver(self.directory, f"{title}-{'ANY' if pdu is None else pdu}", pdu)
+            self._destinations[peer.name, pdu] = made
+            self.stack.add_dicom_route(made.ae, made.ae.lower(), made.address)
+        if Can.COMMIT in peer.can:
+            self._askers[f"{title}-SC"] = free_ports()
+
+    def _listen_for(self, askers: dict[str, int]) -> None:
+        """Whom gateway-out answers Storage Commitment."""
+        with self.stack.edit("gateway-out") as out:
+            out["commitment"] = tomlkit.aot()
+            for title, port in askers.items():
+                entry = tomlkit.table()
+                entry.update({"ae": title, "address": f"{HOST}:{port}"})
+                out["commitment"].append(entry)
 
     def __enter__(self) -> "Hub":
         self.receiver.start()
@@ -64,14 +85,19 @@ class Hub:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stack.stop()
-        self.receiver.stop()
-        for destination in self._running:
-            destination.stop()
+        for ending in (self.stack, self.receiver, *chosen()):
+            ending.stop()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda destination: destination.stop(), self._running))
 
-    def us(self, peer: Peer, check: str) -> Called:
-        """gateway-out, called by an AE title that nobody else uses."""
-        return Called(self.stack.listen, self.stack.ae, f"{peer.name.upper()[:10]}-{check[:5]}")
+    def us(self, peer: Peer) -> Called:
+        """gateway-out, called by an AE title that no other peer uses."""
+        return Called(self.stack.listen, self.stack.ae, peer.name.upper())
+
+    def asker(self, peer: Peer) -> tuple[Called, int]:
+        """(gateway-out called by the AE title that may ask for Storage Commitment, the port where it waits for the report)"""
+        title = f"{peer.name.upper()[:9]}-SC"
+        return Called(self.stack.listen, self.stack.ae, title), self._askers[title]
 
     def destination(self, peer: Peer, pdu: int | None = None):
         """The peer as a destination that runs; the route to it has the same AE title."""
@@ -84,6 +110,10 @@ class Hub:
         """How many associations gateway-out has opened for that calling AE title."""
         lines = _COLOUR.sub("", self.stack.log_text("gateway-out")).splitlines()
         return sum(1 for line in lines if "association opened" in line and f"calling={calling} " in line + " ")
+
+    def transactions(self) -> list[dict]:
+        """Storage Commitments that are not reported yet."""
+        return json.loads(self.stack.command("gateway-out", "commitments", "ls", "--json").stdout)
 
     def settled(self, sent: Sequence[Instance]) -> None:
         """Waits until nothing is owed, and fails unless the first instance has had one delivery and its receipt."""
@@ -138,7 +168,7 @@ def make(one: Peer, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[
 
 @check("C-ECHO to us", Can.ECHO)
 def test_echo(hub, one):
-    said = one.echo(hub.us(one, "ECHO"))
+    said = one.echo(hub.us(one))
     assert said.echoed and said.rejected is None, said.output
 
 
@@ -152,14 +182,14 @@ def test_an_unknown_ae_title_is_rejected_and_the_peer_sees_why(hub, one):
 @check("C-STORE to us", Can.STORE)
 def test_store(hub, one, make):
     sent = make()
-    one.store(hub.us(one, "STORE"), sent).all_stored(sent)
+    one.store(hub.us(one), sent).all_stored(sent)
     hub.arrived(one, sent)
 
 
 @check("C-STORE to us, transfer syntaxes", Can.STORE)
 def test_store_in_every_transfer_syntax_it_has(hub, one, make):
     sent = [instance for syntax in one.sends for instance in make(1, syntax)]
-    one.store(hub.us(one, "TS"), sent).all_stored(sent)
+    one.store(hub.us(one), sent).all_stored(sent)
     hub.arrived(one, sent)
 
 
@@ -167,23 +197,24 @@ def test_store_in_every_transfer_syntax_it_has(hub, one, make):
 def test_store_with_each_pdu_size(hub, one, make):
     for pdu in one.send_pdus:
         sent = make(2, side=256)
-        one.store(hub.us(one, str(pdu)), sent, pdu).all_stored(sent)
+        one.store(hub.us(one), sent, pdu).all_stored(sent)
         hub.arrived(one, sent)
 
 
-@check("C-STORE to us, 32 MiB", Can.STORE)
+@check("C-STORE to us, 16 MiB", Can.STORE)
 def test_store_of_a_large_instance(hub, one, tmp_path):
     sent = [generate.large(tmp_path / "large.dcm", LARGE_BYTES, zlib.crc32(one.name.encode()))]
-    one.store(hub.us(one, "LARGE"), sent).all_stored(sent)
+    one.store(hub.us(one), sent).all_stored(sent)
     hub.arrived(one, sent)
 
 
 @check("C-STORE to us, 100 on one association", Can.STORE)
 def test_store_of_many_on_one_association(hub, one, make):
-    sent, to = make(MANY), hub.us(one, "MANY")
+    sent, to = make(MANY), hub.us(one)
+    before = hub.associations(to.calling)
     one.store(to, sent).all_stored(sent)
     hub.arrived(one, sent)
-    assert hub.associations(to.calling) == 1
+    assert hub.associations(to.calling) == before + 1
 
 
 @check("C-STORE to us, every mode", Can.MODES)
@@ -191,7 +222,7 @@ def test_store_in_every_mode(hub, one, make):
     for number, (title, mode) in enumerate(one.modes()):
         sent = make(10)
         print(title)
-        one.store_in_mode(hub.us(one, f"M{number}"), sent, mode).all_stored(sent)
+        one.store_in_mode(hub.us(one), sent, mode).all_stored(sent)
         hub.arrived(one, sent)
 
 
@@ -217,7 +248,7 @@ def test_delivery_with_each_pdu_size(hub, one, make):
         deliver(hub, one, make(2, side=256), pdu)
 
 
-@check("C-STORE from us, 32 MiB", Can.RECEIVE)
+@check("C-STORE from us, 16 MiB", Can.RECEIVE)
 def test_delivery_of_a_large_instance(hub, one, tmp_path):
     deliver(hub, one, [generate.large(tmp_path / "large.dcm", LARGE_BYTES, zlib.crc32(f"to {one.name}".encode()))])
 
@@ -225,3 +256,22 @@ def test_delivery_of_a_large_instance(hub, one, tmp_path):
 @check("C-STORE from us, 100 at once", Can.RECEIVE)
 def test_delivery_of_many(hub, one, make):
     deliver(hub, one, make(MANY))
+
+
+@check("Storage Commitment, the relay off meanwhile", Can.COMMIT)
+def test_storage_commitment_is_reported_once_the_destination_has_all(hub, one, make, tmp_path):
+    sent, (to, listen) = make(), hub.asker(one)
+    hub.stack["relay"].kill()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            asked = pool.submit(one.store_and_commit, to, sent, listen, tmp_path)
+            wait_until("an open transaction", lambda: asked.done() or hub.transactions(), 60, hub.stack.logs)
+            assert not asked.done(), f"answered without a relay: {asked.result()}"
+            assert not hub.receiver.arrived().keys() & {instance.sop_instance for instance in sent}
+        finally:
+            hub.stack.start("relay")
+        said = asked.result()
+    said.all_stored(sent)
+    assert said.committed == {instance.sop_instance for instance in sent} and not said.failed, said
+    hub.arrived(one, sent)
+    wait_until("the end of the transaction", lambda: not hub.transactions(), 20, hub.stack.logs)

@@ -30,6 +30,7 @@ class Can(enum.StrEnum):
     SEND_PDU = "PDU size of the SCU"
     RECEIVE_PDU = "PDU size of the SCP"
     MODES = "asynchronous operations, packed and split PDVs"
+    COMMIT = "Storage Commitment SCU"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Said:
     # {SOP Instance UID: status of its C-STORE response}
     statuses: dict[str, int] = field(default_factory=dict)
     echoed: bool = False
+    # {SOP Instance UID} that a Storage Commitment named, and {SOP Instance UID: reason} that it named as failed
+    committed: set[str] = field(default_factory=set)
+    failed: dict[str, int] = field(default_factory=dict)
     # "result/source/reason" (PS3.8, section 9.3.4) of an association that was rejected.
     rejected: str | None = None
 
@@ -96,9 +100,16 @@ class Peer:
     def store(self, to: Called, sent: Sequence[Instance], pdu: int | None = None) -> Said:
         raise NotImplementedError
 
+    def store_and_commit(self, to: Called, sent: Sequence[Instance], listen: int, directory: Path) -> Said:
+        """Sends, asks for Storage Commitment by the same AE title, and waits for the report at port `listen`."""
+        raise NotImplementedError
+
     def receiver(self, directory: Path, ae: str, pdu: int | None = None):
         """A destination, not started, with `start`, `stop`, `address`, `arrived` and `logs`, and `files` where it does not keep bytes."""
         raise NotImplementedError
+
+    def stop(self) -> None:
+        """Ends what it has kept running between two calls."""
 
     def modes(self) -> Sequence[tuple[str, object]]:
         """Further ways to send, named; `store_in_mode` takes the second part."""

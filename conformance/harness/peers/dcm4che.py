@@ -15,6 +15,8 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
+import pydicom
+
 from .. import generate
 from ..destinations import Absent
 from ..part10 import Instance
@@ -73,7 +75,7 @@ class Dcm4cheStorescp(ProcessScp):
 class Dcm4che(Peer):
     name = "dcm4che"
     title = "dcm4che"
-    can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.SEND_PDU, Can.RECEIVE_PDU, Can.MODES})
+    can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.SEND_PDU, Can.RECEIVE_PDU, Can.MODES, Can.COMMIT})
     takes = (generate.IMPLICIT, generate.EXPLICIT, generate.BIG_ENDIAN, JPEG_BASELINE, JPEG_2000_LOSSLESS, RLE)
     # Not the other way: its storescp deflates what it writes to a file once more (DicomOutputStream, switchTransferSyntax).
     sends = (*takes, generate.DEFLATED)
@@ -89,7 +91,8 @@ class Dcm4che(Peer):
 
     def _storescu(self, to: Called, *words: str) -> tuple[int, str]:
         # -b AET: its own AE title. -c AET@HOST:PORT: whom it calls.
-        done = run([tool("storescu")[0], "-b", to.calling, "-c", to.at, *words], 300, check=False)
+        command = [tool("storescu")[0], "-b", to.calling, "-c", to.at, *words]
+        done = run(command, 300, check=False)
         return done.returncode, done.stdout + done.stderr
 
     def echo(self, to: Called) -> Said:
@@ -139,6 +142,22 @@ class Dcm4che(Peer):
             (", ".join(names), [word for part in (packing[names[0]], windows[names[1]], sizes[names[2]]) for word in part])
             for names in product(packing, windows, sizes)
         ]
+
+    def store_and_commit(self, to: Called, sent: Sequence[Instance], listen: int, directory: Path) -> Said:
+        said = self.store(to, sent)
+        results = directory / "results"
+        results.mkdir()
+        # -b AET:PORT: where it listens for the N-EVENT-REPORT. --directory: it writes each result to a file there, named by the
+        # Transaction UID. --request-timeout: how long it waits for results, in ms. Its context of Storage Commitment has id 2.
+        command = [tool("stgcmtscu")[0], "-b", f"{to.calling}:{listen}", "-c", to.at]
+        command += ["--directory", results, "--request-timeout", "60000", *(one.path for one in sent)]
+        done = run(command, 90, check=False)
+        said.output += done.stdout + done.stderr
+        for file in results.iterdir():
+            result = pydicom.dcmread(file)
+            said.committed |= {str(one.ReferencedSOPInstanceUID) for one in result.get("ReferencedSOPSequence", [])}
+            said.failed |= {str(one.ReferencedSOPInstanceUID): int(one.FailureReason) for one in result.get("FailedSOPSequence", [])}
+        return said
 
     def receiver(self, directory: Path, ae: str, pdu: int | None = None) -> Dcm4cheStorescp:
         options = [] if pdu is None else ["--max-pdulen-rcv", str(pdu)]

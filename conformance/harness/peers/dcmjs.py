@@ -10,7 +10,7 @@ from pathlib import Path
 from .. import generate, part10
 from ..destinations import Absent, program
 from ..part10 import Instance
-from ..processes import HOST, run
+from ..processes import HOST, Daemon, run, tail, wait_until
 from ..stack import TOP
 from .base import INSTALLED, JPEG_2000_LOSSLESS, JPEG_BASELINE, RLE, Called, Can, Peer, Said
 from .process import ProcessScp
@@ -51,7 +51,7 @@ class Dcmjs(Peer):
 
     name = "dcmjs"
     title = "dcmjs-dimse"
-    can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.SEND_PDU, Can.RECEIVE_PDU})
+    can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.SEND_PDU, Can.RECEIVE_PDU, Can.COMMIT})
     sends_bytes = sends_private = False
     sends = (generate.EXPLICIT, JPEG_BASELINE, JPEG_2000_LOSSLESS, RLE)
     takes = (*sends, generate.IMPLICIT, generate.BIG_ENDIAN, generate.DEFLATED)
@@ -93,5 +93,22 @@ class Dcmjs(Peer):
     def store(self, to: Called, sent: Sequence[Instance], pdu: int | None = None) -> Said:
         return self._said(self._run("store", self._settings(to, pdu), *(str(one.path) for one in sent)))
 
+    def store_and_commit(self, to: Called, sent: Sequence[Instance], listen: int, directory: Path) -> Said:
+        said = self.store(to, sent)
+        asked = {"listen": listen, "instances": [[one.sop_class, one.sop_instance] for one in sent]}
+        command = ["env", f"NODE_PATH={MODULES}", node(), SCRIPT, "commit", json.dumps(self._settings(to) | asked)]
+        log = directory / "commit.log"
+        with Daemon("dcmjs, asking", command, log):
+            report = wait_until("a report at dcmjs", lambda: _reported(log), 60, lambda: tail(log))
+        said.committed = {one["ReferencedSOPInstanceUID"] for one in report.get("ReferencedSOPSequence", [])}
+        said.failed = {one["ReferencedSOPInstanceUID"]: one["FailureReason"] for one in report.get("FailedSOPSequence", [])}
+        return said
+
     def receiver(self, directory: Path, ae: str, pdu: int | None = None) -> DcmjsScp:
         return DcmjsScp(directory, ae, pdu)
+
+
+def _reported(log: Path) -> dict | None:
+    """The first report in the log of a `peer.js commit`."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith('{"report"')]
+    return json.loads(lines[0]) if lines else None

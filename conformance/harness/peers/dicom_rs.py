@@ -1,4 +1,4 @@
-"""dicom-rs: dicom-echoscu, dicom-storescu, dicom-storescp."""
+"""dicom-rs: dicom-echoscu, dicom-storescu, dicom-storescp. Built without their TLS."""
 
 from __future__ import annotations
 

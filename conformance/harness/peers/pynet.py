@@ -11,6 +11,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.sop_class import Verification
 
 from .. import generate, senders
+from ..commitment import Asker
 from ..destinations import PynetdicomScp
 from ..part10 import Instance
 from ..processes import HOST
@@ -20,7 +21,7 @@ from .base import JPEG_2000_LOSSLESS, JPEG_BASELINE, RLE, Called, Can, Peer, Sai
 class Pynetdicom(Peer):
     name = "pynetdicom"
     title = "pynetdicom"
-    can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.SEND_PDU, Can.RECEIVE_PDU})
+    can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.SEND_PDU, Can.RECEIVE_PDU, Can.COMMIT})
     sends = takes = (
         generate.IMPLICIT,
         generate.EXPLICIT,
@@ -47,7 +48,8 @@ class Pynetdicom(Peer):
             if isinstance(event.pdu, A_ASSOCIATE_RJ):
                 rejections.append(f"{event.pdu.result}/{event.pdu.source}/{event.pdu.reason_diagnostic}")
 
-        association = entity.associate(HOST, to.port, ae_title=to.called, evt_handlers=[(evt.EVT_PDU_RECV, received)])
+        handlers = [(evt.EVT_PDU_RECV, received)]
+        association = entity.associate(HOST, to.port, ae_title=to.called, evt_handlers=handlers)
         if not association.is_established:
             return Said("no association", rejected=rejections[0] if rejections else None)
         answer = association.send_c_echo()
@@ -57,6 +59,13 @@ class Pynetdicom(Peer):
     def store(self, to: Called, sent: Sequence[Instance], pdu: int | None = None) -> Said:
         statuses = senders.pynetdicom_send(to.port, to.called, sent, to.calling, pdu or 131072)
         return Said(str(statuses), statuses)
+
+    def store_and_commit(self, to: Called, sent: Sequence[Instance], listen: int, directory: Path) -> Said:
+        said = self.store(to, sent)
+        with Asker(to.calling, listens=True, port=listen) as asker:
+            report = asker.wait(asker.ask(to.port, to.called, sent), lambda: said.output, 60)
+        said.committed, said.failed = report.committed, report.failed
+        return said
 
     def receiver(self, directory: Path, ae: str, pdu: int | None = None) -> PynetdicomScp:
         return PynetdicomScp(ae, max_pdu=pdu or 131072, keep=directory / ae)

@@ -4,8 +4,9 @@
 //   node peer.js echo  SETTINGS
 //   node peer.js store SETTINGS FILE...
 //   node peer.js scp   SETTINGS
+//   node peer.js commit SETTINGS    asks for Storage Commitment and listens for the report
 //
-// SETTINGS is one JSON object: host, port, calling, called, pdu, ops, directory, tls. What happens is printed as one
+// SETTINGS is one JSON object: host, port, calling, called, pdu, ops, directory, tls, listen, instances. What happens is printed as one
 // JSON object a line.
 'use strict';
 const fs = require('fs');
@@ -13,8 +14,8 @@ const path = require('path');
 const { Writable } = require('stream');
 const dimse = require('dcmjs-dimse');
 const { Client, Dataset, Implementation, Scp, Server } = dimse;
-const { CEchoRequest, CStoreRequest } = dimse.requests;
-const { CEchoResponse, CStoreResponse } = dimse.responses;
+const { CEchoRequest, CStoreRequest, NActionRequest } = dimse.requests;
+const { CEchoResponse, CStoreResponse, NEventReportResponse } = dimse.responses;
 const { PresentationContextResult, SopClass, Status } = dimse.constants;
 
 const say = (what) => fs.writeSync(1, JSON.stringify(what) + '\n');
@@ -130,10 +131,50 @@ function scp(settings) {
   server.listen(settings.port, { securityOptions: security(settings.tls) });
 }
 
+// One N-ACTION, then N-EVENT-REPORTs on associations that the other side opens, until somebody ends this process.
+function commit(settings) {
+  class Listener extends Scp {
+    associationRequested(association) {
+      for (const { id } of association.getPresentationContexts()) {
+        const context = association.getPresentationContext(id);
+        context.setResult(PresentationContextResult.Accept, context.getTransferSyntaxUids()[0]);
+      }
+      this.sendAssociationAccept();
+    }
+
+    nEventReportRequest(request, callback) {
+      say({ report: request.getEventTypeId(), ...request.getDataset().getElements() });
+      const response = NEventReportResponse.fromRequest(request);
+      response.setStatus(Status.Success);
+      callback(response);
+    }
+
+    associationReleaseRequested() {
+      this.sendAssociationReleaseResponse();
+    }
+  }
+
+  const server = new Server(Listener);
+  server.on('networkError', (error) => say({ association: 'failed', error: String(error) }));
+  server.listen(settings.listen);
+  const request = new NActionRequest(SopClass.StorageCommitmentPushModel, '1.2.840.10008.1.20.1.1', 1);
+  request.setDataset(
+    new Dataset({
+      TransactionUID: Dataset.generateDerivedUid(),
+      ReferencedSOPSequence: settings.instances.map(([ReferencedSOPClassUID, ReferencedSOPInstanceUID]) => ({
+        ReferencedSOPClassUID,
+        ReferencedSOPInstanceUID,
+      })),
+    })
+  );
+  send(settings, [['commit', request]]);
+}
+
 const [command, given, ...files] = process.argv.slice(2);
 const settings = given ? JSON.parse(given) : {};
 if (command === 'version') say({ 'dcmjs-dimse': dimse.version, node: process.version });
 else if (command === 'echo') send(settings, [['echo', new CEchoRequest()]]);
 else if (command === 'store') store(settings, files);
 else if (command === 'scp') scp(settings);
+else if (command === 'commit') commit(settings);
 else throw new Error(`no command ${command}`);
