@@ -55,7 +55,7 @@ fn glance() -> Vec<(String, String)> {
         ),
         pair(
             "Commitment that holds",
-            "Storage Commitment is given only when the destination itself has answered, not when the gateway has.",
+            "by default Storage Commitment is given only when the destination itself has answered, not when the gateway has.",
         ),
         pair("Bounded", "each association, PDU, wait and byte in store has a limit that is stated here."),
         pair("Proved", "each row below is checked against the real program, on the wire, in every test run."),
