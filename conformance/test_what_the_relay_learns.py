@@ -119,6 +119,31 @@ def test_packets_and_memory_hold_none_of_what_the_page_denies(make_stack, tmp_pa
         assert not watch.seen, watch.seen
 
 
+@pytest.mark.root
+def test_questions_and_their_answers_are_as_opaque(make_stack):
+    """What a destination accepts and whether it answers passes the relay, too: no UID and no AE title of it is there to be read."""
+    with Acceptor(DESTINATION) as destination:
+        stack = make_stack(to=destination.address)
+        with stack.edit("gateway-out") as out:
+            out["route"][0].update({"ae": CALLED, "echo": "end-to-end", "negotiate": "mirror"})
+        with stack.edit("gateway-in") as receiving:
+            stack.destination(receiving)["probe_syntaxes"] = [generate.EXPLICIT]
+        wanted = [text.encode() for text in (CALLED, CALLING, DESTINATION, generate.CT_IMAGE, generate.EXPLICIT)]
+        try:
+            watch = PacketWatch(stack.relay_port, wanted)
+        except PermissionError as refused:
+            pytest.skip(f"no packet socket: {refused}")
+        with stack, watch:
+            known = lambda: stack.status("gateway-out")["mirror"][0]["accepted"]  # noqa: E731
+            wait_until("the table", known, 60, stack.logs, pause=0.2)
+            assert senders.echoscu(stack.listen, CALLED, "-aet", CALLING).returncode == 0
+            assert stack.status("relay")["counters"]["asks"] >= 2
+            assert not needles_in_memory(stack["relay"].pid, wanted)[1]
+            assert needles_in_memory(stack["gateway-out"].pid, [generate.CT_IMAGE.encode()])[1]
+        assert watch.bytes > 16 * 1024, "the watch missed the answers"
+        assert not watch.seen, watch.seen
+
+
 def test_the_page_says_what_is_measured_here():
     text = DOCUMENT.read_text()
     for word in ("Padmé", "AE titles", "UIDs", "patient's name", "file names", "keys"):

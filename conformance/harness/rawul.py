@@ -315,6 +315,11 @@ class Acceptor:
     def close(self) -> None:
         self._ended = True
         self.thawed.set()
+        try:
+            # Wakes the thread that accepts: closing alone leaves the port open until the next connection.
+            self._server.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
         self._server.close()
         with self._lock:
             for link in self._links:

@@ -24,12 +24,14 @@ use transport::{Downlink, DownlinkConfig};
 
 use crate::{
     acks,
+    asked::Desk,
     config::Settings,
     destination::{Changes, Destination, HealthState},
     inbox::Inbox,
     links::Link,
     reload::{self, Last, Live, RouteQueues},
     signer::{self, Signer},
+    tables::Table,
 };
 
 /// How long running deliveries may take to end after the signal to stop.
@@ -52,6 +54,10 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
             .with_context(|| format!("destination {name} cannot be opened"))?;
         destinations.insert(name.clone(), Arc::new(destination));
     }
+    let tables = destinations.iter().map(|(name, destination)| {
+        (name.clone(), Table::open(&settings.ledger_dir, destination, &mut delivering))
+    });
+    let tables = tables.collect::<HashMap<_, _>>();
     let receiver = Party {
         name: settings.own.identity.name().clone(),
         fingerprint: settings.own.identity.fingerprint(),
@@ -65,6 +71,8 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
     let signer =
         Signer::start(Arc::clone(&settings.own.identity), witnesses.clone(), inbound.clone(), &mut signing);
     let inbox = Arc::new(Inbox::new(&settings, destinations, receiver, changes, inbound, signer));
+
+    let desk = Arc::new(Desk::new(Arc::clone(&inbox), Arc::clone(&settings.own.identity), tables));
 
     let (route_queues, adding) = RouteQueues::new();
     collecting.spawn("admission", reload::admit_all(Arc::clone(&inbox), adding));
@@ -90,6 +98,7 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
             acks: acks.clone(),
             witness,
             resubmit_after: settings.transparency.resubmit_after.duration(),
+            desk: Arc::clone(&desk),
         };
         collecting.spawn(format!("relay {}", relay.name), link.run(events, collecting.token()));
         links.push(task);
@@ -107,7 +116,7 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
         last: Arc::clone(&last),
     };
     let settings = Arc::new(settings);
-    let status = Status { inbox: Arc::clone(&inbox), downlinks, settings, last, witnesses };
+    let status = Status { inbox: Arc::clone(&inbox), downlinks, settings, last, witnesses, desk };
     let watched = status.clone();
     answering.spawn("expiry", expiry::watch(move |now| watched.alarms(now), answering.token()));
     answering.spawn("admin", serve_admin(status, admin, reloads, answering.token()));
@@ -162,6 +171,7 @@ struct Status {
     settings: Arc<Settings>,
     last: Last,
     witnesses: Vec<Arc<LogWitness>>,
+    desk: Arc<Desk>,
 }
 
 impl Status {
@@ -198,6 +208,7 @@ impl Status {
             json!({
                 "name": destination.settings.name,
                 "up": destination.health.state() == HealthState::Up,
+                "accepts": self.desk.table_json(&destination.settings.name),
             })
         });
         json!({
@@ -244,9 +255,19 @@ async fn serve_admin(
             async move { status.readiness() }
         }
     };
+    let (probing, echoing) = (Arc::clone(&status.desk), Arc::clone(&status.desk));
     let json = move || {
         let status = status.clone();
         async move { status.json().await }
     };
-    Admin::new(ready, json).with_reload(reloads).serve(listener, stop).await
+    let probe = move |ask: Value| {
+        let desk = Arc::clone(&probing);
+        async move { desk.probe_command(&ask).await }
+    };
+    let echo = move |ask: Value| {
+        let desk = Arc::clone(&echoing);
+        async move { desk.echo_command(&ask).await }
+    };
+    let admin = Admin::new(ready, json).with_reload(reloads);
+    admin.with_action("/probe", probe).with_action("/echo", echo).serve(listener, stop).await
 }

@@ -20,7 +20,7 @@ use statement::command::ConformanceArgs;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app,
+    app, commands,
     config::{Config, Settings, Target},
     conformance, init, receipts,
 };
@@ -46,6 +46,11 @@ enum Command {
     /// Show what others pin.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Ask a destination what it accepts, and print it: SOP class by transfer syntax. The running daemon keeps it for
+    /// its senders.
+    Probe(DestinationArgs),
+    /// Ask a destination by C-ECHO whether it answers. Exit code 0 says that it does.
+    Echo(DestinationArgs),
     /// Decide about a relay.
     #[command(subcommand)]
     Relay(RelayCommand),
@@ -134,6 +139,14 @@ struct StatusArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct DestinationArgs {
+    #[command(flatten)]
+    args: StatusArgs,
+    /// The destination's name in the configuration.
+    name: Name,
+}
+
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
     /// Print our card: one line to give to the other side.
@@ -168,11 +181,21 @@ fn run(command: Command) -> Result<()> {
             Command::Status(args) => status(&args).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
+            Command::Probe(args) => {
+                commands::probe_command(&load(&args.args)?, &args.name, args.args.json).await
+            }
+            Command::Echo(args) => {
+                commands::echo_command(&load(&args.args)?, &args.name, args.args.json).await
+            }
             Command::Receipt(command) => receipt_command(command).await,
             Command::Relay(command) => relay_command(&command),
             Command::Conformance(args) => conformance::command(&args),
         }
     })
+}
+
+fn load(args: &StatusArgs) -> Result<config::Loaded<Config>> {
+    Ok(config::load::<Config>(&args.config.config, config::ENVIRONMENT_PREFIX)?)
 }
 
 fn daemon(args: &RunArgs) -> Result<()> {

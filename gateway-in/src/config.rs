@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use base::{AeTitle, Name, RouteId};
+use base::{AeTitle, Name, RouteId, Uid};
 use envelope::Suite;
 use identity::PeerCard;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,10 @@ use service::{
 };
 
 use crate::forward::StatusOverrides;
+
+mod probe;
+
+pub use probe::{Probe, ProbeSettings};
 
 /// `gateway-in.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -148,6 +152,20 @@ pub struct DestinationTable {
     /// `dicom`: how often a destination that is down is asked by C-ECHO. Default 5 s.
     #[serde(default = "probe_every")]
     pub probe_every: Span,
+    /// `dicom`: whether the destination is asked what it accepts: `"daily"` (default; at most once a day, and only while
+    /// a sender has a use for it, `negotiate = "mirror"`) or `"off"`. `gateway-in probe NAME` asks in either case.
+    #[serde(default)]
+    pub probe: Probe,
+    /// `dicom`: the AE title that a probe presents where `calling` is `"original"`: archives decide by it. Without one
+    /// such a destination is not probed.
+    pub probe_calling: Option<AeTitle>,
+    /// `dicom`: SOP class UIDs that a probe asks about beside the standard's storage classes, such as private ones: what
+    /// is not asked about is not offered to the senders' PACS. Default: none.
+    #[serde(default)]
+    pub probe_classes: Vec<Uid>,
+    /// `dicom`: transfer syntax UIDs that a probe asks about. Default: the usual ones, 21 of them. Classes times syntaxes
+    /// are the presentation contexts, 128 of them an association: by default some 4,700 in 37.
+    pub probe_syntaxes: Option<Vec<Uid>>,
     /// Codes that this destination uses in another sense than the standard's table.
     #[serde(default)]
     pub status: StatusOverrides,
@@ -258,6 +276,13 @@ pub struct DestinationSettings {
     pub status: StatusOverrides,
 }
 
+impl DestinationSettings {
+    /// Whether Implicit, Explicit and Deflated Little Endian are turned into each other on the way to it.
+    pub fn reencodes(&self) -> bool {
+        false
+    }
+}
+
 /// How a destination is reached.
 #[derive(Debug, Clone)]
 pub enum Target {
@@ -288,6 +313,15 @@ pub struct DicomTarget {
     pub max_pdu: u32,
     /// Pace of the C-ECHO to one that is down.
     pub probe_every: Duration,
+    /// What it is asked about.
+    pub probe: Arc<ProbeSettings>,
+}
+
+impl DicomTarget {
+    /// As whom it is asked what it accepts: the AE title of the real sends.
+    pub fn probe_calling(&self) -> Option<&AeTitle> {
+        self.calling.as_ref().or(self.probe.calling.as_ref())
+    }
 }
 
 impl Config {
@@ -406,6 +440,7 @@ fn check_destination(
             response_timeout: table.response_timeout.0,
             max_pdu: table.max_pdu,
             probe_every: table.probe_every.0.max(Duration::from_millis(100)),
+            probe: Arc::new(probe::check(loaded, i, table)?),
         }),
     };
     Ok(DestinationSettings { name: table.name.clone(), target, status: table.status.clone() })

@@ -14,7 +14,7 @@ use std::{
 };
 
 use base::{Attempt, DeliveryId, Fingerprint, Name, RouteId, Timestamp};
-use envelope::{OpenedHeader, Pinned, ReceiverSessions};
+use envelope::{HeaderError, OpenedHeader, OpenedQuestion, Pinned, ReceiverSessions};
 use ledger::{NackReason, Party, Receipt};
 use spool::{Answer, Inbound, InboundRow, InboundState, Outcome};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -209,15 +209,7 @@ impl Inbox {
     ) -> Result<(Arc<Route>, OpenedHeader), NackReason> {
         let routes = self.routes_now();
         let route = routes.get(&offer.route).ok_or(NackReason::WrongDestination)?;
-        let pin = |id: RouteId| {
-            let route = routes.get(&id)?;
-            Some(Pinned {
-                identity: route.sender.identity.clone(),
-                suite: route.suite,
-                name: route.from.clone(),
-                destination: route.destination.clone(),
-            })
-        };
+        let pin = |id: RouteId| routes.get(&id).map(|route| pinned(route));
         let opened = self
             .with_sessions(|sessions| sessions.open_header(&offer.header, pin, now))
             .map_err(|error| outcome::nack_reason(&error))?;
@@ -228,6 +220,24 @@ impl Inbox {
             return Err(NackReason::BadHeader);
         }
         Ok((Arc::clone(route), opened))
+    }
+}
+
+impl Inbox {
+    /// Opens a question of whoever may send.
+    pub fn open_question(&self, question: &[u8], now: Timestamp) -> Result<OpenedQuestion, HeaderError> {
+        let routes = self.routes_now();
+        let pin = |id: RouteId| routes.get(&id).map(|route| pinned(route));
+        self.with_sessions(|sessions| sessions.open_question(question, pin, now))
+    }
+}
+
+fn pinned(route: &Route) -> Pinned {
+    Pinned {
+        identity: route.sender.identity.clone(),
+        suite: route.suite,
+        name: route.from.clone(),
+        destination: route.destination.clone(),
     }
 }
 

@@ -8,9 +8,11 @@
 
 pub mod acks;
 pub mod app;
+pub mod asked;
 pub mod body;
 mod cli;
 pub mod collect;
+mod commands;
 pub mod config;
 pub mod conformance;
 pub mod destination;
@@ -24,5 +26,6 @@ pub mod receipts;
 pub mod reload;
 pub mod room;
 pub mod signer;
+pub mod tables;
 
 pub use cli::cli_main;

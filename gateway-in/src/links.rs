@@ -14,6 +14,7 @@ use identity::IdentityKey;
 use service::witness::LogWitness;
 use tokio::{
     sync::mpsc,
+    task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use transport::{Downlink, DownlinkEvent, IncomingOffer, Prekeys};
 
 use crate::{
     acks::{Ack, Acks},
+    asked::{Asked, Desk},
     config::Route,
     destination::HealthState,
     inbox::Inbox,
@@ -78,6 +80,8 @@ pub struct Link {
     pub witness: Arc<LogWitness>,
     /// How long a receipt waits for its proof before it is submitted again.
     pub resubmit_after: Duration,
+    /// Who answers what senders ask.
+    pub desk: Arc<Desk>,
 }
 
 impl Link {
@@ -96,6 +100,7 @@ impl Link {
         let mut turns = interval(logbook::TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trusted = self.witness.is_trusted();
+        let mut answering = JoinSet::new();
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -112,6 +117,7 @@ impl Link {
                     }
                     continue;
                 }
+                Some(_) = answering.join_next() => continue,
                 _ = health.changed() => {
                     self.open_windows().await;
                     continue;
@@ -129,6 +135,14 @@ impl Link {
             match event {
                 DownlinkEvent::LogHead(head) => logbook.head(head).await,
                 DownlinkEvent::Logged(logged) => logbook.logged(logged),
+                DownlinkEvent::Asked { sender, id, route, within, question } => {
+                    let (desk, downlink) = (Arc::clone(&self.desk), self.downlink.clone());
+                    answering.spawn(async move {
+                        let answer = desk.answer(Asked { sender, route, within, question }).await;
+                        // Without a connection nobody waits for it.
+                        let _ = downlink.answer(sender, id, answer).await;
+                    });
+                }
                 event => {
                     if matches!(event, DownlinkEvent::Connected { .. }) {
                         logbook.connected().await;
@@ -147,8 +161,8 @@ impl Link {
                 self.settle_again().await;
                 self.open_windows().await;
             }
-            // The log's.
-            DownlinkEvent::LogHead(_) | DownlinkEvent::Logged(_) => {}
+            // The log's, and the desk's.
+            DownlinkEvent::LogHead(_) | DownlinkEvent::Logged(_) | DownlinkEvent::Asked { .. } => {}
             DownlinkEvent::Disconnected => warn!(relay = %self.name, "relay disconnected"),
             DownlinkEvent::Offered(offer) => {
                 // What is offered was admitted, and that is logged.

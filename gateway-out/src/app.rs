@@ -8,6 +8,7 @@ use std::{
 use anyhow::Result;
 use base::{Digest, Timestamp};
 use identity::IdentityKey;
+use serde_json::Value;
 use service::{LastReload, Reloads, Tasks, admin::Admin, expiry, witness::LogWitness};
 use spool::{IndexKey, Outbox, OutboxConfig, OutboxKey, RetryPolicy};
 use tokio::net::TcpListener;
@@ -16,13 +17,15 @@ use tracing::{info, warn};
 use transport::{Uplink, UplinkConfig};
 
 use crate::{
+    asks,
     commitment::{self, Commitments},
     countersign::{self, Countersign},
     dispatch::{self, Dispatch},
+    echo,
     flights::{self, Flights},
     intake,
     lanes::Lanes,
-    relays, reload, rotate,
+    mirror, relays, reload, rotate,
     sessions::Sessions,
     settings::{OutboxSettings, Settings},
     settle,
@@ -64,6 +67,12 @@ pub struct Shared {
     pub relays: relays::Watch,
     /// What is believed of each relay's log, in the order of the links.
     pub witnesses: Vec<Arc<LogWitness>>,
+    /// Questions of a route, one after another.
+    pub turns: asks::Turns,
+    /// What the destinations accept.
+    pub tables: mirror::Tables,
+    /// The last C-ECHO through the whole path, for each route.
+    pub echoes: echo::Echoes,
     /// Counts of this run.
     pub counters: crate::status::Counters,
     /// How the last reload ended, if there was one.
@@ -164,6 +173,8 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let lanes = Lanes::new(settings.retry.deposits_per_route);
     let relays = relays::Watch::new(uplinks.len(), settings.retry.fail_over.0, Timestamp::now());
     let (countersign, to_sign) = Countersign::new();
+    let own = settings.own.identity.fingerprint();
+    let tables = mirror::Tables::open(&settings.outbox.dir, own, &mirror::legs(&settings.routes));
     let shared = Arc::new(Shared {
         settings,
         outbox,
@@ -179,6 +190,9 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         relays,
         uplinks,
         witnesses,
+        turns: asks::Turns::default(),
+        tables,
+        echoes: echo::Echoes::default(),
         counters: crate::status::Counters::default(),
         last_reload: Mutex::default(),
     });
@@ -192,6 +206,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let identity = Arc::clone(shared.identity());
     let countersigning = countersign::run(identity, shared.witnesses.clone(), to_sign, signing.token());
     signing.spawn("countersign", countersigning);
+    sending.spawn("mirror", mirror::run(Arc::clone(&shared), sending.token()));
     answering.spawn("flights", flights::run(Arc::clone(&shared), answering.token()));
     let mut link_tasks = Vec::new();
     for (place, (name, uplink, witness, events, task)) in links.into_iter().enumerate() {
@@ -271,11 +286,23 @@ async fn serve_admin(
             async move { crate::status::readiness(&shared) }
         }
     };
-    let status = move || {
+    let status = {
         let shared = Arc::clone(&shared);
-        async move { crate::status::status(&shared).await }
+        move || {
+            let shared = Arc::clone(&shared);
+            async move { crate::status::status(&shared).await }
+        }
+    };
+    let (echoing, mirroring) = (Arc::clone(&shared), shared);
+    let echo = move |ask: Value| {
+        let shared = Arc::clone(&echoing);
+        async move { echo::command(&shared, &ask).await }
+    };
+    let mirror = move |ask: Value| {
+        let shared = Arc::clone(&mirroring);
+        async move { mirror::command(&shared, &ask).await }
     };
     let admin =
         asks.into_iter().fold(Admin::new(ready, status), |admin, (path, ask)| admin.with_request(path, ask));
-    admin.serve(listener, stop).await
+    admin.with_action("/echo", echo).with_action("/mirror", mirror).serve(listener, stop).await
 }

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{self, Listeners},
+    commands,
     commitment::show,
     config::Config,
     conformance, hindered, init, queue, receipts, rotate,
@@ -37,9 +38,10 @@ use crate::{
     settings::Settings,
     status, windows,
 };
+pub(crate) use args::JsonArgs;
 use args::{
-    Cli, Command, CommitmentsCommand, ConfigArg, InitArgs, JsonArgs, KeyCommand, QueueCommand,
-    ReceiptCommand, RelayCommand, RunArgs, SendArgs, WhyArgs,
+    Cli, Command, CommitmentsCommand, ConfigArg, InitArgs, KeyCommand, QueueCommand, ReceiptCommand,
+    RelayCommand, RunArgs, SendArgs, WhyArgs,
 };
 
 /// Runs one command; the exit codes are those of [`service::exit`].
@@ -77,11 +79,13 @@ fn run(command: Command) -> Result<()> {
             Command::Relay(command) => relay_command(&command),
             Command::Conformance(args) => conformance::command(&args),
             Command::Commitments(command) => commitments_command(command).await,
+            Command::Echo(args) => commands::echo_command(&args).await,
+            Command::Mirror(args) => commands::mirror_command(&args).await,
         }
     })
 }
 
-fn load(arg: &ConfigArg) -> Result<Loaded<Config>> {
+pub(crate) fn load(arg: &ConfigArg) -> Result<Loaded<Config>> {
     Ok(config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?)
 }
 

@@ -214,6 +214,14 @@ pub struct RouteTable {
     pub private_sop_classes: Option<bool>,
     /// Same SOP Instance UID, other content: `"accept"` (default; flagged, sent after the earlier one) or `"refuse"`.
     pub changed_content: Option<ChangedContent>,
+    /// What the PACS is offered: `"all"` (default) is every storage class and transfer syntax, so that what the destination
+    /// does not take is told after the sending; `"mirror"` is what the destination accepts, as the receiving gateway finds
+    /// it out. As long as that is not known, everything, too.
+    pub negotiate: Option<Negotiate>,
+    /// Who answers a C-ECHO: `"local"` (default), this gateway; or `"end-to-end"`, the destination through the whole path.
+    pub echo: Option<Echo>,
+    /// The longest wait for the destination's answer to a C-ECHO, 1 to 25 s. Default 5 s: less than a PACS waits.
+    pub echo_timeout: Option<Span>,
     /// Transfer syntax UIDs, most wanted first, when a context offers several. Default: the rule of DESIGN §6.
     pub prefer: Option<Vec<base::Uid>>,
 }
@@ -238,6 +246,10 @@ impl Config {
             fill(&mut route.calling, &defaults.calling);
             fill(&mut route.sources, &defaults.sources);
             fill(&mut route.prefer, &defaults.prefer);
+            route.negotiate = route.negotiate.or(defaults.negotiate).or_else(|| Some(Negotiate::default()));
+            route.echo = route.echo.or(defaults.echo).or_else(|| Some(Echo::default()));
+            route.echo_timeout =
+                route.echo_timeout.or(defaults.echo_timeout).or_else(|| Some(echo_timeout()));
             route.calling.get_or_insert_with(|| vec!["*".to_owned()]);
             route.sources.get_or_insert_with(|| LOOPBACK.map(str::to_owned).into());
             route.prefer.get_or_insert_default();
@@ -282,6 +294,12 @@ pub struct RouteDefaults {
     pub changed_content: Option<ChangedContent>,
     /// Default: the rule of DESIGN §6.
     pub prefer: Option<Vec<base::Uid>>,
+    /// Default `"all"`.
+    pub negotiate: Option<Negotiate>,
+    /// Default `"local"`.
+    pub echo: Option<Echo>,
+    /// Default 5 s.
+    pub echo_timeout: Option<Span>,
 }
 
 /// A text, or several.
@@ -395,6 +413,28 @@ impl From<Priority> for Urgency {
     }
 }
 
+/// What the PACS is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Negotiate {
+    /// Every storage class and transfer syntax.
+    #[default]
+    All,
+    /// What the destination accepts.
+    Mirror,
+}
+
+/// Who answers a C-ECHO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Echo {
+    /// This gateway.
+    #[default]
+    Local,
+    /// The destination.
+    EndToEnd,
+}
+
 /// What happens to a known SOP Instance UID with other content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -429,4 +469,8 @@ fn idle_timeout() -> Span {
 }
 fn progress_timeout() -> Span {
     Span(Duration::from_secs(60))
+}
+/// Of a C-ECHO through the whole path.
+pub fn echo_timeout() -> Span {
+    Span(Duration::from_secs(5))
 }

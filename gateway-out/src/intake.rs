@@ -24,7 +24,7 @@ use crate::{
     answers::{self, Answer},
     app::Shared,
     commitment::{self, Desk},
-    pipeline,
+    echo, pipeline,
     rejections::TurnedAway,
     routes::Refusal,
     routing::{self, Candidates},
@@ -161,7 +161,7 @@ impl Admission for Door<'_> {
             warn!(%calling, %called, %error, "association rejected: the outbox takes nothing more");
             return Verdict::Reject(TurnedAway::OutboxFull.reason());
         }
-        let mut contexts = candidates.policy().decide(proposal);
+        let mut contexts = self.shared.tables.decide(&candidates, proposal);
         *self.candidates.lock().unwrap_or_else(PoisonError::into_inner) = Some(candidates);
         self.shared.settings.commitment.offer(proposal, &mut contexts);
         Verdict::Accept(contexts.into())
@@ -255,7 +255,9 @@ impl Served<'_> {
             };
             match incoming {
                 Incoming::Echo(request) => {
-                    self.association.respond_echo(&request, base::Status::SUCCESS).await?
+                    let status =
+                        echo::status(self.shared, self.candidates.routes(), self.association.calling()).await;
+                    self.association.respond_echo(&request, status).await?
                 }
                 Incoming::Store(request) => self.store(&request).await?,
                 Incoming::Other(request) => self.other(&request).await?,

@@ -9,19 +9,23 @@
 
 pub mod answers;
 pub mod app;
+pub mod asks;
 mod cli;
+mod commands;
 pub mod commitment;
 pub mod config;
 pub mod conformance;
 pub mod countersign;
 mod delivered;
 pub mod dispatch;
+pub mod echo;
 pub mod flights;
 mod hindered;
 pub mod init;
 pub mod intake;
 pub mod lanes;
 mod logbook;
+pub mod mirror;
 pub mod pace;
 pub mod pipeline;
 pub mod queue;

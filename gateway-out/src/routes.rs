@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use base::{AeTitle, DeliveryId, Name, ObjectId, RouteId, Timestamp, Uid};
@@ -15,7 +16,7 @@ use wildmatch::WildMatch;
 use wire::Urgency;
 
 use crate::{
-    config::{ChangedContent, Respond},
+    config::{ChangedContent, Echo, Negotiate, Respond},
     pace::Pace,
     routing::Candidates,
     rule::Rule,
@@ -45,6 +46,12 @@ pub struct Route {
     pub changed_content: ChangedContent,
     /// Transfer syntaxes, most wanted first.
     pub prefer: Vec<Uid>,
+    /// What the PACS is offered.
+    pub negotiate: Negotiate,
+    /// Who answers a C-ECHO.
+    pub echo: Echo,
+    /// The longest wait for the destination's answer to one.
+    pub echo_timeout: Duration,
 }
 
 /// The way to one destination behind one receiving gateway. Each has deliveries, a lane, a session and a queue
@@ -100,6 +107,13 @@ impl Legs {
     /// A route to several; `None` where there is none.
     pub fn new(legs: Vec<Leg>) -> Option<Self> {
         let mut legs = legs.into_iter().map(Arc::new);
+        Some(Self { first: legs.next()?, others: legs.collect() })
+    }
+
+    /// Of legs that are there already.
+    #[cfg(test)]
+    pub(crate) fn of(legs: Vec<Arc<Leg>>) -> Option<Self> {
+        let mut legs = legs.into_iter();
         Some(Self { first: legs.next()?, others: legs.collect() })
     }
 

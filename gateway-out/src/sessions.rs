@@ -7,7 +7,10 @@ use std::{
 };
 
 use base::{Attempt, DeliveryId, RouteId, Secret, SessionId, Timestamp};
-use envelope::{BundleError, HeaderFields, SealedHeader, SenderSession, SessionRequest, SessionSpent};
+use envelope::{
+    BundleError, HeaderFields, NoQuestion, SealedHeader, SealedQuestion, SenderSession, SessionRequest,
+    SessionSpent,
+};
 use identity::IdentityKey;
 use tracing::{debug, info, warn};
 use transport::{Unavailable, Uplink};
@@ -29,6 +32,9 @@ pub enum NoSession {
     /// The session cannot carry the body.
     #[error("{0}")]
     Spent(#[from] SessionSpent),
+    /// The session cannot carry the question.
+    #[error("{0}")]
+    Question(#[from] NoQuestion),
 }
 
 /// One session a leg.
@@ -87,6 +93,47 @@ impl Sessions {
             Next::Header(header) => Ok(header),
             Next::None | Next::Spent(_) => Err(NoSession::Spent(SessionSpent::Expired)),
         }
+    }
+
+    /// Seals a question, opening a session first where none can carry it.
+    pub async fn question(
+        &self,
+        uplink: &Uplink,
+        leg: &Leg,
+        plaintext: &[u8],
+    ) -> Result<SealedQuestion, NoSession> {
+        let _opening = match self.routes.get(&leg.id) {
+            Some(lock) => Some(lock.lock().await),
+            None => None,
+        };
+        match self.next_question(leg.id, plaintext) {
+            None => {}
+            Some(Err(NoQuestion::Spent(_))) => {
+                let spent = self.with_open(|open| open.remove(&leg.id)).map(SenderSession::close);
+                if let Some(close) = spent {
+                    let recipient = leg.receiver.identity.fingerprint();
+                    let _ = uplink.close_session(recipient, leg.id, close).await;
+                }
+            }
+            Some(sealed) => return Ok(sealed?),
+        }
+        let session = self.open(uplink, leg).await?;
+        self.with_open(|open| open.insert(leg.id, session));
+        let sealed = self.next_question(leg.id, plaintext);
+        Ok(sealed.ok_or(NoSession::Spent(SessionSpent::Expired))??)
+    }
+
+    /// The receiver has answered in this session.
+    pub fn opening_known(&self, route: RouteId, session: SessionId) {
+        self.with_open(|open| {
+            if let Some(current) = open.get_mut(&route).filter(|open| open.id() == session) {
+                current.opening_known();
+            }
+        });
+    }
+
+    fn next_question(&self, route: RouteId, plaintext: &[u8]) -> Option<Result<SealedQuestion, NoQuestion>> {
+        self.with_open(|open| Some(open.get_mut(&route)?.next_question(plaintext, Timestamp::now())))
     }
 
     /// Ends what is open of a route: it is gone, or leads to other keys.

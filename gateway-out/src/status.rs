@@ -86,6 +86,7 @@ pub async fn status(shared: &Shared) -> Value {
         "last_reload": last_reload.as_ref().map(service::LastReload::json),
         "relays": relays.collect::<Vec<_>>(),
         "windows_closed": crate::hindered::closed(&shared.settings.routes, Timestamp::now()),
+        "mirror": shared.tables.json(&crate::mirror::legs(&shared.settings.routes)),
         "queue": queue(&shared.outbox, Timestamp::now()).await,
         "commitment": crate::commitment::show::counts(&shared.outbox, Timestamp::now()).await,
         "since_start": {

@@ -1,12 +1,15 @@
 //! Made-up values for tests.
 
+use std::time::Duration;
+
 use base::{AeTitle, Name, RouteId, Secret};
+use dimse::{Proposal, ProposedContext};
 use envelope::Suite;
 use identity::{CardFields, IdentityKey};
 use service::own::OwnKeys;
 
 use crate::{
-    config::{ChangedContent, Config, Respond},
+    config::{ChangedContent, Config, Echo, Negotiate, Respond},
     init,
     pace::Pace,
     routes::{Callers, Leg, Legs, Route},
@@ -26,6 +29,27 @@ pub(crate) fn route(ae: &str) -> Route {
         private_sop_classes: true,
         changed_content: ChangedContent::Accept,
         prefer: Vec::new(),
+        negotiate: Negotiate::All,
+        echo: Echo::Local,
+        echo_timeout: Duration::from_secs(5),
+    }
+}
+
+/// What a PACS proposes with these contexts and nothing else.
+pub(crate) fn proposal(contexts: Vec<ProposedContext>) -> Proposal {
+    Proposal {
+        peer: "127.0.0.1:4000".parse().unwrap(),
+        calling: AeTitle::parse("CT1").unwrap(),
+        called: AeTitle::parse("GW").unwrap(),
+        contexts,
+        max_pdu: 16_384,
+        implementation: dimse::Implementation::default(),
+        roles: Vec::new(),
+        async_window: None,
+        user_identity: None,
+        extended: Vec::new(),
+        common_extended: Vec::new(),
+        other_items: Vec::new(),
     }
 }
 

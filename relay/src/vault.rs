@@ -10,6 +10,7 @@
 
 mod admission;
 mod answers;
+mod asks;
 mod collection;
 mod held;
 mod messages;
@@ -39,6 +40,7 @@ pub use messages::{Command, Input, Record};
 pub use policy::{Limits, Policy, Rates, Tenant};
 pub use status::{Counters, Status, TenantStatus};
 
+use asks::Asks;
 use collection::Recipient;
 use prekeys::Prekeys;
 use rate::Pace;
@@ -78,6 +80,8 @@ pub struct Vault<C> {
     recipients: HashMap<Fingerprint, Recipient>,
     blobs: HashMap<Key, Blob>,
     prekeys: Prekeys,
+    /// Questions that wait for their answer.
+    asks: Asks,
     /// Bytes, by sender.
     memory: Shares<Fingerprint>,
     /// Senders with something in `pending` or `starved`.
@@ -110,6 +114,7 @@ impl<C: SettlementCheck> Vault<C> {
             recipients: HashMap::new(),
             blobs: HashMap::new(),
             prekeys: Prekeys::default(),
+            asks: Asks::default(),
             hungry: BTreeSet::new(),
             freed: false,
             draining: false,
@@ -230,8 +235,12 @@ impl<C: SettlementCheck> Vault<C> {
                     self.counters.abandoned += 1;
                     self.end(Key { sender: peer, delivery }, End::Abandoned);
                 }
+                self.forget_asks_of(peer);
             }
-            Some((peer, Role::Recipient)) => self.recipient_disconnected(peer, now),
+            Some((peer, Role::Recipient)) => {
+                self.recipient_disconnected(peer, now);
+                self.end_asks_to(peer);
+            }
             None => {}
         }
     }
@@ -276,6 +285,9 @@ impl<C: SettlementCheck> Vault<C> {
             SenderFrame::Resubmit { recipient, delivery, attempt, settlement } => {
                 self.resubmit(Key { sender, delivery }, recipient, attempt, &settlement);
             }
+            SenderFrame::Ask { id, recipient, route, within_ms, question } => {
+                self.ask(connection, sender, asks::Asked { id, recipient, route, within_ms, question });
+            }
             SenderFrame::Abandon { transfer } => {
                 if let Some(key) = self.arriving(connection, transfer) {
                     self.counters.abandoned += 1;
@@ -311,6 +323,9 @@ impl<C: SettlementCheck> Vault<C> {
                 self.resubmit(Key { sender, delivery }, recipient, attempt, &settlement);
             }
             RecipientFrame::Release { transfer } => self.release(recipient, transfer, now),
+            RecipientFrame::Answer { sender, id, answer } => {
+                self.pass_answer(recipient, sender, id, answer);
+            }
         }
     }
 
@@ -455,6 +470,7 @@ impl<C: SettlementCheck> Vault<C> {
                 Timer::Lease(recipient, transfer) => self.expire_lease(recipient, transfer, now),
                 Timer::Again(key) => self.queue_for_collection(key, now),
                 Timer::Answers(sender) => self.repeat_answers(sender),
+                Timer::Ask(sender, id) => self.expire_ask(sender, id),
                 Timer::Pace(sender) => {
                     self.sender(sender).pace_timer = None;
                     self.hungry.insert(sender);

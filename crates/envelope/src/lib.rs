@@ -7,6 +7,7 @@
 //! - A **header** wraps the content key of one body under one key of one session. A new header
 //!   addresses the same body again, to a new prekey or another receiver.
 //! - A **record** travels back from the receiver under the content key ([`seal_record`]).
+//! - A **question** of the sender and its answer travel under keys of the session ([`AnswerKey`]).
 //!
 //! What it does not do: no file, socket, clock or random source (times and random bytes are
 //! arguments), no DICOM, no durable state. It does not store content keys and does not know what an
@@ -23,6 +24,7 @@ mod opener;
 mod opening;
 mod padding;
 mod prekey;
+mod question;
 mod receiver;
 mod record;
 mod refusal;
@@ -38,6 +40,10 @@ pub use meta::BodyMeta;
 pub use opener::{BodyError, BodyOpener, OpenedBody};
 pub use padding::{Padding, PaddingBlock, PaddingError};
 pub use prekey::{BundleError, PrekeyKind, PrekeySecret};
+pub use question::{
+    ANSWER_BYTES_MAX, AnswerError, AnswerKey, NoQuestion, OpenedQuestion, QUESTION_BYTES_MAX, SealedQuestion,
+    refuse_question,
+};
 pub use receiver::{OpenedHeader, Pinned, ReceiverSessions, TableFull};
 pub use refusal::HeaderError;
 pub use schedule::{BodyContext, Commitment};

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::header::{self, Close, Header, OpeningPart};
 use crate::opening::{Info, Opening};
+use crate::question::{OpenedQuestion, Question};
 use crate::session_table::{Session, SessionTable};
 use crate::{
     BodyContext, Commitment, FORMAT_VERSION, HeaderError, PrekeyKind, PrekeySecret, Suite, cbor, kem,
@@ -138,16 +139,11 @@ impl ReceiverSessions {
             return Err(HeaderError::Malformed);
         }
         let id = header.core.session;
-        if self.sessions.get(id).is_none() {
-            self.accept_opening(&header, &pin, now)?;
-        }
-        if self.sessions.get(id).is_some_and(|session| now >= session.expires) {
-            self.sessions.remove(id);
-            return Err(HeaderError::Expired);
-        }
+        let pinned = self.session_of(id, &header.core.opening, pin, now)?;
         let session = self.sessions.get_mut(id).ok_or(HeaderError::UnknownSession)?;
-        let pinned = check_pin(&pin, session.route, session.sender, session.suite)?;
-        check_known(session, &header)?;
+        if header.core.body.suite != session.suite {
+            return Err(HeaderError::SuiteMismatch);
+        }
         let content_key = header.unwrap(session.suite, session.exporter.as_ref())?;
         let core = &header.core;
         let delivery = DeliveryId::derive(&pinned.name, core.body.object, session.route, &pinned.destination);
@@ -170,21 +166,62 @@ impl ReceiverSessions {
         })
     }
 
+    /// Opens a question. Each number of a session is taken once, and none below one that was taken.
+    pub fn open_question(
+        &mut self,
+        question: &[u8],
+        pin: impl Fn(RouteId) -> Option<Pinned>,
+        now: Timestamp,
+    ) -> Result<OpenedQuestion, HeaderError> {
+        let question = Question::decode(question)?;
+        let (id, number) = (question.core.session, question.core.number);
+        self.session_of(id, &question.core.opening, pin, now)?;
+        let session = self.sessions.get_mut(id).ok_or(HeaderError::UnknownSession)?;
+        if number < session.next_question {
+            return Err(HeaderError::Replay);
+        }
+        let (plaintext, answer) = question.open(session.suite, session.exporter.as_ref())?;
+        session.next_question = number + 1;
+        Ok(OpenedQuestion { route: session.route, sender_fingerprint: session.sender, plaintext, answer })
+    }
+
+    /// Makes sure that a session is known, lives, and belongs to whoever is pinned for its route now.
+    fn session_of(
+        &mut self,
+        id: SessionId,
+        opening: &OpeningPart<'_>,
+        pin: impl Fn(RouteId) -> Option<Pinned>,
+        now: Timestamp,
+    ) -> Result<Pinned, HeaderError> {
+        if self.sessions.get(id).is_none() {
+            self.accept_opening(id, opening, &pin, now)?;
+        }
+        if self.sessions.get(id).is_some_and(|session| now >= session.expires) {
+            self.sessions.remove(id);
+            return Err(HeaderError::Expired);
+        }
+        let session = self.sessions.get(id).ok_or(HeaderError::UnknownSession)?;
+        let pinned = check_pin(&pin, session.route, session.sender, session.suite)?;
+        check_known(session, opening)?;
+        Ok(pinned)
+    }
+
     /// Verifies an opening and remembers its session. Everything cheap is checked before the signatures,
     /// and a prekey is used up only after them.
     fn accept_opening(
         &mut self,
-        header: &Header<'_>,
+        session: SessionId,
+        opening: &OpeningPart<'_>,
         pin: &impl Fn(RouteId) -> Option<Pinned>,
         now: Timestamp,
     ) -> Result<(), HeaderError> {
-        let OpeningPart::Full(bytes) = header.core.opening else { return Err(HeaderError::UnknownSession) };
+        let OpeningPart::Full(bytes) = *opening else { return Err(HeaderError::UnknownSession) };
         let opening = Opening::decode(bytes)?;
         let info = opening.info;
         if info.version != FORMAT_VERSION {
             return Err(HeaderError::Version);
         }
-        if info.session != header.core.session {
+        if info.session != session {
             return Err(HeaderError::OpeningMismatch);
         }
         if info.receiver != self.receiver {
@@ -302,19 +339,13 @@ fn check_pin(
     Ok(pinned)
 }
 
-/// A header of a remembered session has the same opening, and a body of the same suite.
-fn check_known(session: &Session, header: &Header<'_>) -> Result<(), HeaderError> {
-    let opening = match header.core.opening {
-        OpeningPart::Known(digest) => digest,
+/// Whatever comes of a remembered session has the same opening.
+fn check_known(session: &Session, opening: &OpeningPart<'_>) -> Result<(), HeaderError> {
+    let opening = match opening {
+        OpeningPart::Known(digest) => *digest,
         OpeningPart::Full(bytes) => Digest::of(bytes),
     };
-    if opening != session.opening {
-        return Err(HeaderError::OpeningMismatch);
-    }
-    if header.core.body.suite != session.suite {
-        return Err(HeaderError::SuiteMismatch);
-    }
-    Ok(())
+    if opening == session.opening { Ok(()) } else { Err(HeaderError::OpeningMismatch) }
 }
 
 impl std::fmt::Debug for ReceiverSessions {

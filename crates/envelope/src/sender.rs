@@ -7,6 +7,7 @@ use crate::header::{self, Close, Core, OpeningPart};
 use crate::kem::{self, Exporter};
 use crate::opening::{self, Info};
 use crate::prekey::Bundle;
+use crate::question::{self, NoQuestion, QUESTIONS_MAX, SealedQuestion};
 use crate::{BundleError, FORMAT_VERSION, HeaderFields, SealedHeader, Suite, cbor};
 
 /// One encapsulation to one prekey, shared by all associations of a route. Never stored: a sender that
@@ -21,6 +22,7 @@ pub struct SenderSession {
     opening_digest: Digest,
     opening_known: bool,
     next_sequence: u32,
+    next_question: u32,
     expires: Timestamp,
 }
 
@@ -100,6 +102,7 @@ impl SenderSession {
             opening,
             opening_known: false,
             next_sequence: 0,
+            next_question: 0,
             expires,
         })
     }
@@ -125,10 +128,7 @@ impl SenderSession {
         let core = Core {
             version: FORMAT_VERSION,
             session: self.id,
-            opening: match self.opening_known {
-                true => OpeningPart::Known(self.opening_digest),
-                false => OpeningPart::Full(self.opening.as_slice().into()),
-            },
+            opening: self.opening_part(),
             sequence,
             delivery: fields.delivery,
             attempt: fields.attempt,
@@ -139,7 +139,34 @@ impl SenderSession {
         Ok(SealedHeader { bytes, session: self.id, sequence })
     }
 
-    /// The receiver has answered a header of this session: from now on headers carry the opening's
+    /// Seals a question to the receiver, of at most [`QUESTION_BYTES_MAX`](crate::QUESTION_BYTES_MAX).
+    pub fn next_question(&mut self, plaintext: &[u8], now: Timestamp) -> Result<SealedQuestion, NoQuestion> {
+        if now >= self.expires {
+            return Err(SessionSpent::Expired.into());
+        }
+        if self.next_question >= QUESTIONS_MAX {
+            return Err(SessionSpent::Instances.into());
+        }
+        let number = self.next_question;
+        let core = question::Core {
+            version: FORMAT_VERSION,
+            session: self.id,
+            opening: self.opening_part(),
+            number,
+        };
+        let sealed = question::seal(&core, self.suite, self.exporter.as_ref(), plaintext)?;
+        self.next_question += 1;
+        Ok(sealed)
+    }
+
+    fn opening_part(&self) -> OpeningPart<'_> {
+        match self.opening_known {
+            true => OpeningPart::Known(self.opening_digest),
+            false => OpeningPart::Full(self.opening.as_slice().into()),
+        }
+    }
+
+    /// The receiver has answered a header or a question of this session: from now on they carry the opening's
     /// digest only, some 5 KiB less.
     pub fn opening_known(&mut self) {
         self.opening_known = true;

@@ -23,6 +23,8 @@ pub(crate) struct Session {
     seen: HashMap<u32, Seen>,
     settled: u32,
     closed_at: Option<u32>,
+    /// Questions below this number are not taken any more.
+    pub(crate) next_question: u32,
 }
 
 /// What a sequence number is bound to.
@@ -48,6 +50,7 @@ impl Session {
             seen: HashMap::new(),
             settled: 0,
             closed_at: None,
+            next_question: 0,
         }
     }
 

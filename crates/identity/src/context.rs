@@ -24,8 +24,11 @@ impl Context {
     /// The head of a log.
     pub const CHECKPOINT: Self = Self::new("sluis/1 checkpoint");
 
+    /// What a destination accepts, as its receiver found out.
+    pub const TABLE: Self = Self::new("sluis/1 table");
+
     /// Every context, for tables and tests.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CARD,
         Self::SUCCESSION,
         Self::PREKEY,
@@ -33,6 +36,7 @@ impl Context {
         Self::BATCH,
         Self::MANIFEST,
         Self::CHECKPOINT,
+        Self::TABLE,
     ];
 
     /// Length of what precedes the signed bytes under Ed25519. Fixed, so that no context followed by

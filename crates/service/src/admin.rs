@@ -97,6 +97,26 @@ impl Admin {
         self.merge(Router::new().route(path, post(handler)))
     }
 
+    /// `POST` of a JSON value to `path` has `act` done with it: 200 with what came of it, or 409 with why nothing did.
+    #[must_use]
+    pub fn with_action<F, A>(self, path: &str, act: F) -> Self
+    where
+        F: Fn(Value) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Value, String>> + Send + 'static,
+    {
+        let act = Arc::new(act);
+        let handler = move |Json(ask): Json<Value>| {
+            let act = act.clone();
+            async move {
+                match act(ask).await {
+                    Ok(done) => Json(done).into_response(),
+                    Err(reason) => (StatusCode::CONFLICT, format!("{reason}\n")).into_response(),
+                }
+            }
+        };
+        self.merge(Router::new().route(path, post(handler)))
+    }
+
     /// Answers GET on these paths (axum's notation) by one function, which knows nothing of the server.
     #[must_use]
     pub fn with_pages<F, A>(self, paths: &[&str], answer: F) -> Self
@@ -192,22 +212,32 @@ pub async fn ask_to_reload(address: SocketAddr) -> Result<Value, RequestError> {
 /// A GET that is answered with JSON. `path` starts with a slash and is percent-encoded where it has to be.
 pub async fn fetch(address: SocketAddr, path: &str) -> Result<Value, RequestError> {
     let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n");
-    exchange(address, head.into_bytes()).await
+    exchange(address, head.into_bytes(), ANSWER_TIMEOUT).await
 }
 
 /// A POST of JSON that is answered with JSON.
 pub async fn post_json(address: SocketAddr, path: &str, body: &Value) -> Result<Value, RequestError> {
+    post_json_within(address, path, body, ANSWER_TIMEOUT).await
+}
+
+/// The same for what takes longer.
+pub async fn post_json_within(
+    address: SocketAddr,
+    path: &str,
+    body: &Value,
+    within: Duration,
+) -> Result<Value, RequestError> {
     let body = body.to_string();
     let length = body.len();
     let head = format!(
         "POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     );
-    exchange(address, head.into_bytes()).await
+    exchange(address, head.into_bytes(), within).await
 }
 
 /// HTTP/1.0: the answer ends with the connection, so there is no chunked coding to undo.
-async fn exchange(address: SocketAddr, request: Vec<u8>) -> Result<Value, RequestError> {
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, async {
+async fn exchange(address: SocketAddr, request: Vec<u8>, within: Duration) -> Result<Value, RequestError> {
+    let answer = tokio::time::timeout(within, async {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(&request).await?;
         let mut answer = Vec::new();

@@ -99,6 +99,19 @@ pub enum DownlinkEvent {
         /// For a receipt: a `ledger::Manifest`, not verified yet.
         manifest: Option<Vec<u8>>,
     },
+    /// A sender asks something. It waits for [`Downlink::answer`] for so long.
+    Asked {
+        /// Who.
+        sender: Fingerprint,
+        /// Names the question together with the sender.
+        id: u64,
+        /// The sender's route.
+        route: RouteId,
+        /// How long somebody waits.
+        within: Duration,
+        /// Opaque.
+        question: Vec<u8>,
+    },
     /// A head of the relay's log.
     LogHead(wire::LogHead),
     /// Where a settlement stands in it.
@@ -212,6 +225,12 @@ impl Downlink {
         live.control.send(frame).await.map_err(|_| Unavailable)?;
         live.leases.settled(sender, delivery, attempt);
         Ok(())
+    }
+
+    /// Answers a question of this sender.
+    pub async fn answer(&self, sender: Fingerprint, id: u64, answer: Vec<u8>) -> Result<(), SendError> {
+        SendError::check("answer", answer.len(), wire::ANSWER_BYTES_MAX)?;
+        self.send(RecipientFrame::Answer { sender, id, answer: answer.into() }).await
     }
 
     /// Says which head of the relay's log we believe.
@@ -456,6 +475,13 @@ impl Session {
             ToRecipient::Acked { sender, delivery, attempt, manifest } => {
                 DownlinkEvent::Acked { sender, delivery, attempt, manifest: manifest.map(Into::into) }
             }
+            ToRecipient::Ask { sender, id, route, within_ms, question } => DownlinkEvent::Asked {
+                sender,
+                id,
+                route,
+                within: Duration::from_millis(u64::from(within_ms.min(wire::ASK_MS_MAX))),
+                question: question.into(),
+            },
             ToRecipient::LogHead(head) => DownlinkEvent::LogHead(head),
             ToRecipient::Logged(logged) => DownlinkEvent::Logged(logged),
             ToRecipient::SessionClosed { sender, route, bytes } => {

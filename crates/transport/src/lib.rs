@@ -10,6 +10,7 @@
 //! Read first: [`Uplink`] (gateway-out), [`Downlink`] and [`IncomingOffer`] (gateway-in),
 //! [`RelayListener`] and [`RelayEvent`] (relay).
 
+mod ask;
 mod backoff;
 mod control;
 mod deposit;
@@ -28,6 +29,7 @@ mod tests;
 mod tls;
 mod uplink;
 
+pub use ask::AskError;
 pub use deposit::{BodyPiece, BodySource, DepositError, Deposited, Offer, Offered, WholeBody};
 pub use downlink::{Downlink, DownlinkConfig, DownlinkEvent, Prekeys};
 pub use link::{ConnectError, LinkTask, SendError, Unavailable};
@@ -92,6 +94,10 @@ pub mod limits {
     pub const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
     /// Open prekey requests of one uplink.
     pub const PREKEY_REQUESTS_MAX: usize = 256;
+    /// Open questions of one uplink: as many as the relay takes of one sender.
+    pub const ASKS_MAX: usize = 64;
+    /// How much longer than a question is open its sender listens for the relay's word on it.
+    pub const ASK_GRACE: Duration = Duration::from_millis(500);
     /// How long the relay may take to answer a request for a prekey, or to say how a finished deposit ended.
     pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 }

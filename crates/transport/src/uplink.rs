@@ -1,5 +1,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use base::{Attempt, BootId, DeliveryId, Fingerprint, RouteId};
 use identity::{IdentityKey, PeerCard};
@@ -7,8 +8,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use wire::{CloseCode, Deposit, NoticeKind, Role, SenderFrame, ToSender, Transfer};
+use wire::{CloseCode, Deposit, NoticeKind, Role, SenderFrame, ToSender, Transfer, UnansweredCode};
 
+use crate::ask::{AskError, Asks};
 use crate::backoff::Backoff;
 use crate::control::{ControlError, ControlReader, write_queue};
 use crate::deposit::Registered;
@@ -112,6 +114,7 @@ pub(crate) struct Live {
     next_transfer: Transfer,
     prekeys: HashMap<(Fingerprint, RouteId), VecDeque<PrekeyWaiter>>,
     prekeys_open: usize,
+    pub(crate) asks: Asks,
 }
 
 impl Uplink {
@@ -171,6 +174,22 @@ impl Uplink {
             Ok(Ok(bundle)) => Ok(bundle),
             _ => Err(Unavailable),
         }
+    }
+
+    /// Asks a recipient something about a route, and waits for its answer for so long. Both are opaque here.
+    pub async fn ask(
+        &self,
+        recipient: Fingerprint,
+        route: RouteId,
+        question: Vec<u8>,
+        within: Duration,
+    ) -> Result<Vec<u8>, AskError> {
+        crate::ask::ask(self, recipient, route, question, within).await
+    }
+
+    /// The round trip to the relay, as the connection measures it.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.shared.lock().as_ref().map(|live| live.connection.rtt())
     }
 
     /// Deposits one attempt of a delivery. Returns when the relay has the whole body, or why it has not.
@@ -246,7 +265,7 @@ impl Uplink {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -347,6 +366,7 @@ impl Driver {
             next_transfer: 1,
             prekeys: HashMap::new(),
             prekeys_open: 0,
+            asks: Asks::new(),
         });
         info!(relay = %remote.card.name, %boot, "uplink stands");
         let served = tokio::select! {
@@ -412,6 +432,14 @@ impl Driver {
                 news.send_modify(|deposit| result = deposit.handle(&frame));
                 result.map(|()| None)
             }
+            ToSender::Answer { id, answer } => {
+                self.answer_ask(id, Ok(answer.into()));
+                Ok(None)
+            }
+            ToSender::Unanswered { id, code } => {
+                self.answer_ask(id, Err(code));
+                Ok(None)
+            }
             ToSender::LogHead(head) => Ok(Some(UplinkEvent::LogHead(head))),
             ToSender::Logged(logged) => Ok(Some(UplinkEvent::Logged(logged))),
             ToSender::Collected { delivery, attempt } => {
@@ -428,6 +456,12 @@ impl Driver {
                     record: record.into(),
                 }))
             }
+        }
+    }
+
+    fn answer_ask(&self, id: u64, answer: Result<Vec<u8>, UnansweredCode>) {
+        if let Some(live) = self.shared.lock().as_mut() {
+            live.asks.answer(id, answer);
         }
     }
 

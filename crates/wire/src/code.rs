@@ -59,6 +59,39 @@ impl fmt::Display for DeclineCode {
     }
 }
 
+/// Why a question has no answer, as far as the relay knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum UnansweredCode {
+    /// The sender may not deposit for that recipient, and so it may not ask it.
+    #[n(0)]
+    NotAdmitted,
+    /// The recipient is not connected to this relay.
+    #[n(1)]
+    Away,
+    /// Questions come too fast, or one of the same route is open.
+    #[n(2)]
+    Busy,
+    /// The recipient gave no answer in time.
+    #[n(3)]
+    Expired,
+    /// The question itself breaks a limit of the protocol (too long, id in use).
+    #[n(4)]
+    Malformed,
+}
+
+impl fmt::Display for UnansweredCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAdmitted => "the relay does not admit us for that receiver",
+            Self::Away => "the receiving gateway is not connected to the relay",
+            Self::Busy => "questions come too fast for the relay",
+            Self::Expired => "the receiving gateway gave no answer in time",
+            Self::Malformed => "the relay refuses the question as malformed",
+        })
+    }
+}
+
 /// Where a delivery stands at the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
 #[cbor(index_only)]

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::{
         CloseCode, DeclineCode, Greeting, Hello, LogHead, Logged, NoticeKind, RecipientFrame, RelayState,
-        Role, SenderFrame, ToRecipient, ToSender, Urgency,
+        Role, SenderFrame, ToRecipient, ToSender, UnansweredCode, Urgency,
     };
 
     fn octets() -> impl Strategy<Value = crate::Octets> {
@@ -182,6 +182,15 @@ mod tests {
                     SenderFrame::Resubmit { recipient, delivery, attempt, settlement }
                 }
             ),
+            (any::<u64>(), peer(), route(), any::<u32>(), octets()).prop_map(
+                |(id, recipient, route, within_ms, question)| SenderFrame::Ask {
+                    id,
+                    recipient,
+                    route,
+                    within_ms,
+                    question
+                }
+            ),
         ]
     }
 
@@ -235,6 +244,8 @@ mod tests {
             ),
             log_head().prop_map(ToSender::LogHead),
             logged().prop_map(ToSender::Logged),
+            (any::<u64>(), octets()).prop_map(|(id, answer)| ToSender::Answer { id, answer }),
+            any::<u64>().prop_map(|id| ToSender::Unanswered { id, code: UnansweredCode::Away }),
         ]
     }
 
@@ -271,6 +282,11 @@ mod tests {
             (peer(), delivery(), attempt(), octets()).prop_map(|(sender, delivery, attempt, settlement)| {
                 RecipientFrame::Resubmit { sender, delivery, attempt, settlement }
             }),
+            (peer(), any::<u64>(), octets()).prop_map(|(sender, id, answer)| RecipientFrame::Answer {
+                sender,
+                id,
+                answer
+            }),
         ]
     }
 
@@ -302,6 +318,15 @@ mod tests {
             }),
             log_head().prop_map(ToRecipient::LogHead),
             logged().prop_map(ToRecipient::Logged),
+            (peer(), any::<u64>(), route(), any::<u32>(), octets()).prop_map(
+                |(sender, id, route, within_ms, question)| ToRecipient::Ask {
+                    sender,
+                    id,
+                    route,
+                    within_ms,
+                    question
+                }
+            ),
         ]
     }
 

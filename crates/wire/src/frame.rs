@@ -2,7 +2,7 @@ use base::{Attempt, BootId, DeliveryId, Digest, Fingerprint, RouteId};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use crate::{CloseCode, DeclineCode, NoticeKind, RelayState, Role, Urgency};
+use crate::{CloseCode, DeclineCode, NoticeKind, RelayState, Role, UnansweredCode, Urgency};
 
 /// Names one body on one connection. The side that offers chooses it and never uses it twice there.
 pub type Transfer = u64;
@@ -205,6 +205,26 @@ pub enum SenderFrame {
         #[n(3)]
         settlement: Octets,
     },
+    /// A question to a recipient. Passed on or answered at once with why not; the relay keeps nothing of it but who
+    /// waits. One at a time for each route.
+    #[n(8)]
+    Ask {
+        /// Names it on this connection; never used twice there.
+        #[n(0)]
+        id: u64,
+        /// Whom.
+        #[n(1)]
+        recipient: Fingerprint,
+        /// The sender's route.
+        #[n(2)]
+        route: RouteId,
+        /// After this long nobody waits for the answer; at most [`crate::ASK_MS_MAX`].
+        #[n(3)]
+        within_ms: u32,
+        /// Sealed for the recipient; at most [`crate::QUESTION_BYTES_MAX`].
+        #[n(4)]
+        question: Octets,
+    },
 }
 
 /// What the relay says to a sender.
@@ -308,6 +328,26 @@ pub enum ToSender {
     /// Where the settlement of a delivery of this gateway stands in the log.
     #[n(9)]
     Logged(#[n(0)] Logged),
+    /// The recipient's answer to a question.
+    #[n(10)]
+    Answer {
+        /// The question.
+        #[n(0)]
+        id: u64,
+        /// Sealed for the sender.
+        #[n(1)]
+        answer: Octets,
+    },
+    /// A question has no answer.
+    #[n(11)]
+    Unanswered {
+        /// The question.
+        #[n(0)]
+        id: u64,
+        /// Why.
+        #[n(1)]
+        code: UnansweredCode,
+    },
 }
 
 /// What a recipient says to the relay.
@@ -405,6 +445,19 @@ pub enum RecipientFrame {
         /// A `ledger::Settlement`.
         #[n(3)]
         settlement: Octets,
+    },
+    /// The answer to a question.
+    #[n(8)]
+    Answer {
+        /// Who asked.
+        #[n(0)]
+        sender: Fingerprint,
+        /// What.
+        #[n(1)]
+        id: u64,
+        /// Sealed for the sender; at most [`crate::ANSWER_BYTES_MAX`].
+        #[n(2)]
+        answer: Octets,
     },
 }
 
@@ -504,4 +557,23 @@ pub enum ToRecipient {
     /// Where the settlement of a delivery of this gateway stands in the log.
     #[n(7)]
     Logged(#[n(0)] Logged),
+    /// A sender's question.
+    #[n(8)]
+    Ask {
+        /// Who.
+        #[n(0)]
+        sender: Fingerprint,
+        /// Names it together with the sender.
+        #[n(1)]
+        id: u64,
+        /// The sender's route.
+        #[n(2)]
+        route: RouteId,
+        /// After this long nobody waits for the answer.
+        #[n(3)]
+        within_ms: u32,
+        /// Opaque.
+        #[n(4)]
+        question: Octets,
+    },
 }

@@ -20,6 +20,8 @@
 //!    │ ◀───── LogHead, Logged │LogHead, Logged ─────────▶ │  the settlement is in the relay's log
 //!    │ Witness ─────────────▶ │ ◀──────────────── Witness │  seen, consistent, cosigned
 //!    │ Resubmit ────────────▶ │ ◀─────────────── Resubmit │  a settlement whose place was not proved
+//!    │ Ask ─────────────────▶ │Ask ─────────────────────▶ │  a sealed question, beside all deliveries
+//!    │ ◀────────────── Answer │ ◀───────────────── Answer │  never kept at the relay
 //! ```
 //!
 //! One bidirectional stream, opened by the gateway, carries the frames; one unidirectional stream per
@@ -43,7 +45,7 @@ mod shares;
 mod urgency;
 
 pub use body::{BodyDecoder, BodyError, PREAMBLE_BYTES, TRAILER_BYTES, preamble, transfer_of};
-pub use code::{CloseCode, DeclineCode, NoticeKind, RelayState, Role, StreamCode};
+pub use code::{CloseCode, DeclineCode, NoticeKind, RelayState, Role, StreamCode, UnansweredCode};
 pub use codec::{FrameDecoder, FrameError, encode_frame};
 pub use collect::{Collect, CollectError};
 pub use custody::{Inflow, Outflow};
@@ -75,6 +77,12 @@ pub const MANIFEST_BYTES_MAX: usize = 8 * 1024;
 pub const CHECKPOINT_BYTES_MAX: usize = 16 * 1024;
 /// The longest forwarded session close.
 pub const SESSION_CLOSE_BYTES_MAX: usize = 8 * 1024;
+/// The longest sealed question: as a header, with a session opening or without.
+pub const QUESTION_BYTES_MAX: usize = 8 * 1024;
+/// The longest sealed answer: three blocks of 16 KiB, and what sealing adds.
+pub const ANSWER_BYTES_MAX: usize = 48 * 1024 + 64;
+/// The longest that a question may wait for its answer.
+pub const ASK_MS_MAX: u32 = 30_000;
 /// Leases named by one `Renew` frame.
 pub const RENEWED_PER_FRAME_MAX: usize = 4096;
 /// The longest text of a `Bye`.

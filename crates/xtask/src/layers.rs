@@ -10,6 +10,7 @@ pub(crate) const ROWS: &[(&str, u8)] = &[
     ("wire", 2),
     ("ledger", 2),
     ("dimse", 2),
+    ("enquiry", 2),
     ("pseudonym", 2),
     // Synthetic instances: for tests and the quickstart.
     ("fixtures", 2),
@@ -40,6 +41,7 @@ pub(crate) const FORBIDDEN_REACHES: &[(&str, &[&str])] = &[
             "dataset",
             "envelope",
             "dimse",
+            "enquiry",
             "pseudonym",
             "spool",
             "hpke",

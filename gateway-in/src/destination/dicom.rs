@@ -44,6 +44,7 @@ pub struct DicomDestination {
     // Owned by `assign` and `Assigned::drop`; never held across an await.
     studies: Arc<Mutex<HashMap<StudyKey, Share>>>,
     linger: Duration,
+    wanted: Arc<watch::Sender<u64>>,
 }
 
 type StudyKey = (Name, Option<Phi<Uid>>);
@@ -80,7 +81,18 @@ impl DicomDestination {
             format!("destination {name} prober"),
             probe(name.clone(), target.clone(), health.clone(), tasks.token()),
         );
-        Self { workers, studies: Arc::default(), linger: target.linger }
+        Self { workers, studies: Arc::default(), linger: target.linger, wanted }
+    }
+
+    /// Asks idle associations to give way: some destinations serve one at a time.
+    pub fn give_way(&self) {
+        self.wanted.send_modify(|count| *count += 1);
+    }
+
+    /// Instances that wait or are under way.
+    pub fn pending(&self) -> usize {
+        let studies = self.studies.lock().unwrap_or_else(PoisonError::into_inner);
+        studies.values().map(|share| share.pending).sum()
     }
 
     /// Queues an instance at once, in the order of the calls, and waits for its outcome.
@@ -344,7 +356,11 @@ fn not_answered(error: &ConnectError) -> NotAnswered {
     }
 }
 
-fn requestor_config(target: &DicomTarget, calling: AeTitle, contexts: Vec<(Uid, Uid)>) -> RequestorConfig {
+pub(super) fn requestor_config(
+    target: &DicomTarget,
+    calling: AeTitle,
+    contexts: Vec<(Uid, Uid)>,
+) -> RequestorConfig {
     RequestorConfig {
         connect_timeout: target.connect_timeout,
         response_timeout: target.response_timeout,

@@ -66,6 +66,13 @@ impl Folder {
         Ok(Self { dir: dir.to_owned() })
     }
 
+    /// Whether a file can be written now.
+    pub fn try_write(&self) -> io::Result<()> {
+        let path = self.dir.join(INCOMING).join("echo");
+        fs::write(&path, b"?")?;
+        fs::remove_file(path)
+    }
+
     /// Writes one instance. When this returns, the file and its name are durable.
     pub async fn store(
         &self,

@@ -2,13 +2,16 @@
 //! of relays, envelopes and receipts.
 
 mod dicom;
+mod echo;
 mod folder;
 mod health;
+mod probe;
 mod queue;
 
-use std::{io, pin::Pin, sync::Arc};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
-use base::{DeliveryId, InstanceMeta, Name, Phi, Status, Uid};
+use base::{AeTitle, DeliveryId, InstanceMeta, Name, Phi, Status, Uid};
+use enquiry::EchoAnswer;
 use ledger::Remark;
 use spool::{InboundError, Sent};
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -21,8 +24,10 @@ use crate::{
     config::{DestinationSettings, Target},
 };
 pub use dicom::DicomDestination;
+pub use echo::echo_dicom;
 pub use folder::{Folder, FolderError, Stored};
 pub use health::{Changes, Health, HealthState};
+pub use probe::{Ahead, ProbeFailed, probe};
 
 /// One instance on its way to a destination.
 #[derive(Debug)]
@@ -158,6 +163,7 @@ pub struct Destination {
     /// Up or down.
     pub health: Health,
     kind: Running,
+    echo: echo::Echoes,
 }
 
 #[derive(Debug)]
@@ -185,7 +191,20 @@ impl Destination {
                 Running::Dicom(DicomDestination::start(&settings.name, target, &health, tasks))
             }
         };
-        Ok(Self { settings: Arc::clone(settings), health, kind })
+        Ok(Self { settings: Arc::clone(settings), health, kind, echo: echo::Echoes::default() })
+    }
+
+    /// Whether it answers now. An answer of the last second counts, so that nobody can have it hammered.
+    pub async fn echo(&self, calling: Option<AeTitle>, within: Duration) -> EchoAnswer {
+        self.echo.ask(self, calling, within).await
+    }
+
+    /// The pool of associations, where it has one.
+    pub fn dicom(&self) -> Option<&DicomDestination> {
+        match &self.kind {
+            Running::Dicom(destination) => Some(destination),
+            Running::Folder(..) => None,
+        }
     }
 
     /// Queues an instance at once, in the order of the calls, and waits for its outcome.

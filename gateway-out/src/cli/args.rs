@@ -10,7 +10,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use spool::State;
 use statement::command::ConformanceArgs;
 
-use crate::{commitment::show, queue};
+use crate::{
+    commands::{EchoArgs, MirrorArgs},
+    commitment::show,
+    queue,
+};
 
 /// Takes instances from a PACS by C-STORE and owes them until a receipt is in.
 #[derive(Debug, Parser)]
@@ -46,6 +50,11 @@ pub(super) enum Command {
     /// Ask the configuration where instances would go.
     #[command(subcommand)]
     Route(RouteCommand),
+    /// Ask the destination behind a route by C-ECHO, through the whole path, and show how long each leg took. Exit code 0
+    /// says that it answers.
+    Echo(EchoArgs),
+    /// Ask the receiving gateways now what their destinations accept, and show what is offered to the PACS.
+    Mirror(MirrorArgs),
     /// Decide about a relay.
     #[command(subcommand)]
     Relay(RelayCommand),
@@ -57,10 +66,10 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ConfigArg {
+pub(crate) struct ConfigArg {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/sluis/gateway-out.toml")]
-    pub(super) config: PathBuf,
+    pub(crate) config: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -73,12 +82,12 @@ pub(super) struct RunArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct JsonArgs {
+pub(crate) struct JsonArgs {
     #[command(flatten)]
-    pub(super) config: ConfigArg,
+    pub(crate) config: ConfigArg,
     /// JSON instead of text.
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! `[[route]]` tables, with what they leave away taken from `[route_defaults]` and contradictions refused.
 
-use std::{collections::HashSet, str::FromStr, sync::Arc};
+use std::{collections::HashSet, ops::RangeInclusive, str::FromStr, sync::Arc, time::Duration};
 
 use base::RouteId;
 use identity::PeerCard;
@@ -10,12 +10,15 @@ use wildmatch::WildMatch;
 
 use super::groups::{self, Groups};
 use crate::{
-    config::{Config, DestinationTable, Destinations, Respond, RouteDefaults, RouteTable, Texts},
+    config::{self, Config, DestinationTable, Destinations, Respond, RouteDefaults, RouteTable, Texts},
     pace::{Pace, Rate},
     routes::{Callers, Leg, Legs, Route},
     rule::Rule,
     windows::{Span, Windows},
 };
+
+/// What a C-ECHO through the whole path may take: longer than that nobody waits.
+const ECHO_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(25);
 
 /// All `[[route]]` tables.
 pub(super) fn check(loaded: &Loaded<Config>, peers: &[PeerCard]) -> Result<Vec<Arc<Route>>, ConfigError> {
@@ -71,7 +74,19 @@ impl<'a> Checking<'a> {
             private_sop_classes: table.private_sop_classes.or(defaults.private_sop_classes).unwrap_or(true),
             changed_content: table.changed_content.or(defaults.changed_content).unwrap_or_default(),
             prefer: prefer.cloned().unwrap_or_default(),
+            negotiate: table.negotiate.or(defaults.negotiate).unwrap_or_default(),
+            echo: table.echo.or(defaults.echo).unwrap_or_default(),
+            echo_timeout: self.echo_timeout()?,
         })
+    }
+
+    fn echo_timeout(&self) -> Result<Duration, ConfigError> {
+        let said = self.said("echo_timeout", &self.table.echo_timeout, &self.defaults.echo_timeout);
+        let Some(said) = said else { return Ok(config::echo_timeout().0) };
+        match said.value.0 {
+            within if ECHO_TIMEOUT.contains(&within) => Ok(within),
+            other => Err(self.loaded.error(&said.key, format!("{other:?} is out of range; give 1 to 25 s"))),
+        }
     }
 
     fn error(&self, key: &str, message: impl Into<String>) -> ConfigError {

@@ -24,6 +24,7 @@ impl<C: SettlementCheck> Vault<C> {
         self.memory.set_capacity(self.policy.limits.budget);
         self.burn_unadmitted();
         self.close_unadmitted(changed, now);
+        self.end_unadmitted_asks();
         self.forget_unadmitted();
         for (peer, books) in &mut self.senders {
             books.memory.set_capacity(self.policy.budget_of(peer));

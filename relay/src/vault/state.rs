@@ -148,6 +148,8 @@ pub(super) enum Timer {
     Answers(Fingerprint),
     /// A sender that went too fast may go on.
     Pace(Fingerprint),
+    /// Nobody waits for the answer to a question any more.
+    Ask(Fingerprint, u64),
 }
 
 /// An offer as it came.

@@ -25,6 +25,8 @@ pub struct Counters {
     pub settlements_unknown: u64,
     pub settlements_refused: u64,
     pub settlements_dropped: u64,
+    pub asks: u64,
+    pub asks_unanswered: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
 }

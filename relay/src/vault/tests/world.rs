@@ -10,7 +10,7 @@ use ledger::log::EntryKind;
 use transport::ConnectionId;
 use wire::{
     CloseCode, DeclineCode, NoticeKind, RecipientFrame, RelayState, Role, SenderFrame, ToRecipient, ToSender,
-    Transfer, Urgency,
+    Transfer, UnansweredCode, Urgency,
 };
 
 use crate::vault::{Command, Input, Limits, Policy, Record, SettlementCheck, Status, Tenant, Vault, Verdict};
@@ -51,6 +51,8 @@ pub(super) enum Told {
     Settlement(u8, u32),
     Stopped,
     Prekey(Option<Vec<u8>>),
+    Answer(u64, Vec<u8>),
+    Unanswered(u64, UnansweredCode),
 }
 
 /// What a recipient was told, without the bodies.
@@ -63,6 +65,7 @@ pub(super) enum Heard {
     PrekeysLow(u32),
     SessionClosed,
     Reset,
+    Ask(u64, u32),
 }
 
 /// How a model recipient takes what is offered.
@@ -416,6 +419,8 @@ impl World {
             ToSender::Notice { delivery, attempt, kind } => Told::Notice(delivery.0[0], attempt.0, kind),
             ToSender::Settlement { delivery, attempt, .. } => Told::Settlement(delivery.0[0], attempt.0),
             ToSender::Prekey { bundle, .. } => Told::Prekey(bundle.map(Into::into)),
+            ToSender::Answer { id, answer } => Told::Answer(id, answer.into()),
+            ToSender::Unanswered { id, code } => Told::Unanswered(id, code),
             ToSender::LogHead(_) | ToSender::Logged(_) => unreachable!("the vault knows nothing of the log"),
         };
         self.told.push(told);
@@ -456,6 +461,10 @@ impl World {
             }
             ToRecipient::PrekeysLow { left, .. } => Heard::PrekeysLow(left),
             ToRecipient::SessionClosed { .. } => Heard::SessionClosed,
+            ToRecipient::Ask { id, sender, within_ms, .. } => {
+                assert_eq!(sender, SENDER);
+                Heard::Ask(id, within_ms)
+            }
             ToRecipient::LogHead(_) | ToRecipient::Logged(_) => {
                 unreachable!("the vault knows nothing of the log")
             }

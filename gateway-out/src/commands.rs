@@ -1,0 +1,71 @@
+//! `gateway-out echo` and `gateway-out mirror`: done by the running daemon, which has the sessions.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use base::AeTitle;
+use clap::Args;
+use serde_json::{Value, json};
+use service::admin::{self, RequestError};
+
+use crate::{
+    cli::{JsonArgs, load},
+    echo,
+};
+
+/// The longest wait for a daemon that asks others: an echo that stands in line behind another, or many routes.
+const ASK_WITHIN: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Args)]
+pub(crate) struct EchoArgs {
+    #[command(flatten)]
+    args: JsonArgs,
+    /// The route's AE title.
+    ae: AeTitle,
+    /// The AE title in whose name the destination is asked, where it sees the original one. Default: the route's own.
+    #[arg(long)]
+    calling: Option<AeTitle>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MirrorArgs {
+    #[command(flatten)]
+    args: JsonArgs,
+    /// The route's AE title; all routes without one.
+    ae: Option<AeTitle>,
+}
+
+/// Has the running daemon do something that takes its time.
+async fn ask_daemon(args: &JsonArgs, path: &str, ask: &Value) -> Result<Value> {
+    let address = load(&args.config)?.config.admin.listen;
+    match admin::post_json_within(address, path, ask, ASK_WITHIN).await {
+        Err(RequestError::Refused { text, .. }) => bail!("{text}"),
+        answer => Ok(answer?),
+    }
+}
+
+/// Prints how the destination behind a route answers.
+pub(crate) async fn echo_command(args: &EchoArgs) -> Result<()> {
+    let ask = json!({ "ae": args.ae, "calling": args.calling });
+    let answer = ask_daemon(&args.args, "/echo", &ask).await?;
+    if args.args.json {
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+    } else {
+        print!("{}", echo::text(&answer));
+    }
+    if answer.get("answered") != Some(&Value::Bool(true)) {
+        bail!("no C-ECHO from end to end to {}", args.ae);
+    }
+    Ok(())
+}
+
+/// Prints what is known of the destinations.
+pub(crate) async fn mirror_command(args: &MirrorArgs) -> Result<()> {
+    let answer = ask_daemon(&args.args, "/mirror", &json!({ "ae": args.ae })).await?;
+    if args.args.json {
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+    } else {
+        print!("{}", service::text::render(&answer));
+    }
+    Ok(())
+}
