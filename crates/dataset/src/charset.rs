@@ -3,7 +3,7 @@ use dicom_encoding::text::{SpecificCharacterSet, TextCodec};
 /// The character set in which a data set, or an item, writes its text (PS3.5 §6.1; PS3.3 C.12.1.1.2).
 ///
 /// With code extensions (several values) text is written in the first set only: what would need an escape sequence
-/// is refused. Reading is for counting characters, not for people.
+/// is refused.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CharacterSet(Kind);
 
@@ -50,6 +50,14 @@ impl CharacterSet {
         }
         // The codec replaces what it cannot express by something like it.
         (set.decode(&bytes).ok()? == text).then_some(bytes)
+    }
+
+    /// The text of these bytes, or `None` where this set cannot tell.
+    pub fn decode(&self, value: &[u8]) -> Option<String> {
+        match &self.0 {
+            Kind::Ascii => value.is_ascii().then(|| String::from_utf8_lossy(value).into_owned()),
+            Kind::SingleByte(set) | Kind::MultiByte(set) => set.decode(value).ok(),
+        }
     }
 
     /// How many characters these bytes are, as far as this set tells.

@@ -190,18 +190,18 @@ impl Vr {
     }
 
     /// Text in the data set's character set (PS3.5 §6.1.2.3).
-    pub(crate) fn has_characters(self) -> bool {
+    pub fn has_characters(self) -> bool {
         matches!(&self.0, b"LO" | b"LT" | b"PN" | b"SH" | b"ST" | b"UC" | b"UT")
     }
 
     /// Text in any character set, padded with a space (PS3.5 §6.2). A UID is padded with a zero byte.
-    pub(crate) fn is_text(self) -> bool {
+    pub fn is_text(self) -> bool {
         self.has_characters()
             || matches!(&self.0, b"AE" | b"AS" | b"CS" | b"DA" | b"DS" | b"DT" | b"IS" | b"TM" | b"UR")
     }
 
     /// The most characters that one value may have (PS3.5 Table 6.2-1), for text.
-    pub(crate) fn characters_max(self) -> Option<usize> {
+    pub fn characters_max(self) -> Option<usize> {
         Some(match &self.0 {
             b"AS" => 4,
             b"DA" => 8,
@@ -217,7 +217,7 @@ impl Vr {
     }
 
     /// OB, OW and their like, whose value may be encapsulated fragments (PS3.5 A.4).
-    pub(crate) fn is_other(self) -> bool {
+    pub fn is_other(self) -> bool {
         matches!(&self.0, b"OB" | b"OW" | b"OF" | b"OD" | b"OL" | b"OV")
     }
 }

@@ -73,6 +73,11 @@ impl<E: Edit> Rewriter<E> {
         &self.pump.stage.edit
     }
 
+    /// The edit, without an end: what it has learned so far.
+    pub fn into_edit(self) -> E {
+        self.pump.stage.edit
+    }
+
     /// Ends the data set; here truncation is found. Appends the rest to `out`.
     pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(Rewritten, E), RewriteError> {
         let (before, after) = self.pump.finish(out)?;

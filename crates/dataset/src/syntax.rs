@@ -20,7 +20,8 @@ impl Encoding {
         !matches!(self, Self::ImplicitLittle)
     }
 
-    pub(crate) fn u16(self, bytes: [u8; 2]) -> u16 {
+    /// A number of two bytes.
+    pub fn u16(self, bytes: [u8; 2]) -> u16 {
         match self {
             Self::ExplicitBig => u16::from_be_bytes(bytes),
             Self::ImplicitLittle | Self::ExplicitLittle => u16::from_le_bytes(bytes),

@@ -1,0 +1,184 @@
+use std::sync::Arc;
+
+use base::Uid;
+use dataset::{RewriteError, Rewriter};
+
+use crate::key::Pseudonyms;
+use crate::pass::{self, Pass};
+use crate::plan::Plan;
+use crate::refusal::Refusal;
+use crate::report::Pseudonymized;
+use crate::scan::{Facts, Scan};
+use crate::scope;
+
+/// Bytes before the pixel data, as they came, that are held and looked at as a whole.
+pub const HEADER_BYTES_MAX: usize = 32 << 20;
+
+/// Pseudonymizes one instance as it passes.
+///
+/// Nothing comes out before the whole header has been looked at twice: once to learn who the patient is and what must not be left
+/// of one, once to act on each element and to search what goes on. Pixels stream by after that, in constant memory. After a
+/// refusal nothing that came out before may become a whole instance.
+pub struct Pseudonymizer {
+    plan: Arc<Plan>,
+    pseudonyms: Arc<Pseudonyms>,
+    transfer_syntax: Uid,
+    stage: Stage,
+}
+
+enum Stage {
+    /// The header comes in.
+    Looking {
+        scan: Box<Rewriter<Scan>>,
+        held: Vec<u8>,
+        unused: Vec<u8>,
+    },
+    /// It is acted on; what comes out waits for its end.
+    Acting {
+        pass: Box<Rewriter<Pass>>,
+        about: About,
+        waiting: Vec<u8>,
+    },
+    Refused(Refusal),
+}
+
+/// Of an instance, what is told at its end.
+struct About {
+    sop_class: String,
+    sop_instance: String,
+    study: base::Phi<String>,
+}
+
+impl Pseudonymizer {
+    /// For a data set in this transfer syntax.
+    pub fn new(plan: Arc<Plan>, pseudonyms: Arc<Pseudonyms>, transfer_syntax: &Uid) -> Result<Self, Refusal> {
+        let scan =
+            Rewriter::new(transfer_syntax, Scan::new(Arc::clone(&plan))).ok_or(Refusal::TransferSyntax)?;
+        Ok(Self {
+            plan,
+            pseudonyms,
+            transfer_syntax: transfer_syntax.clone(),
+            stage: Stage::Looking { scan: Box::new(scan), held: Vec::new(), unused: Vec::new() },
+        })
+    }
+
+    /// Takes the next bytes and appends to `out` what may go on. After a refusal each call gives it again.
+    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let result = self.step(bytes, out);
+        self.settle(result)
+    }
+
+    /// Ends the data set and appends the rest to `out`.
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<Pseudonymized, Refusal> {
+        if let Stage::Looking { .. } = &self.stage {
+            let result = self.act(true);
+            self.settle(result)?;
+        }
+        match self.stage {
+            Stage::Refused(refusal) => Err(refusal),
+            Stage::Looking { .. } => Err(RewriteError::Empty.into()),
+            Stage::Acting { pass, about, mut waiting } => {
+                let (done, edit) = pass.finish(&mut waiting)?;
+                out.append(&mut waiting);
+                let sop_instance = match self.plan.options.has(crate::ProfileOption::RetainUids) {
+                    true => Uid::parse(&about.sop_instance).map_err(|_| Refusal::NoInstance)?,
+                    false => self.pseudonyms.uid(&about.sop_instance),
+                };
+                Ok(Pseudonymized {
+                    report: edit.report,
+                    sop_class: about.sop_class,
+                    sop_instance,
+                    sop_instance_before: base::Phi::new(about.sop_instance),
+                    study_before: about.study,
+                    before: done.before,
+                    after: done.after,
+                })
+            }
+        }
+    }
+
+    fn settle(&mut self, result: Result<(), Refusal>) -> Result<(), Refusal> {
+        if let Err(refusal) = &result {
+            self.stage = Stage::Refused(refusal.clone());
+        }
+        result
+    }
+
+    fn step(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        match &mut self.stage {
+            Stage::Refused(refusal) => return Err(refusal.clone()),
+            Stage::Looking { scan, held, unused } => {
+                held.extend_from_slice(bytes);
+                scan.feed(bytes, unused)?;
+                unused.clear();
+                if !scan.edit().has_ended() {
+                    return match held.len() {
+                        len if len > HEADER_BYTES_MAX => {
+                            Err(Refusal::HeaderTooLong { max: HEADER_BYTES_MAX })
+                        }
+                        _ => Ok(()),
+                    };
+                }
+                self.act(false)?;
+            }
+            Stage::Acting { pass, waiting, .. } => {
+                let fed = pass.feed(bytes, waiting);
+                fed.map_err(|error| refused(pass, error))?;
+            }
+        }
+        self.release(out);
+        Ok(())
+    }
+
+    /// From the first look to the second.
+    fn act(&mut self, at_end: bool) -> Result<(), Refusal> {
+        let waiting = Stage::Refused(Refusal::NoInstance);
+        let Stage::Looking { scan, held, mut unused } = std::mem::replace(&mut self.stage, waiting) else {
+            return Ok(());
+        };
+        let scan = match at_end {
+            true => scan.finish(&mut unused)?.1,
+            // The pixels are its last thing to see: there is no end yet.
+            false => scan.into_edit(),
+        };
+        let facts = scan.facts();
+        let (about, pass) = self.decide(facts)?;
+        let mut pass = Box::new(Rewriter::new(&self.transfer_syntax, pass).ok_or(Refusal::TransferSyntax)?);
+        let mut waiting = Vec::new();
+        let fed = pass.feed(&held, &mut waiting);
+        fed.map_err(|error| refused(&pass, error))?;
+        self.stage = Stage::Acting { pass, about, waiting };
+        Ok(())
+    }
+
+    fn decide(&self, facts: Facts) -> Result<(About, Pass), Refusal> {
+        let about = About {
+            sop_class: facts.kind.sop_class.clone(),
+            sop_instance: facts.sop_instance.reveal().clone(),
+            study: facts.study.clone(),
+        };
+        if about.sop_class.is_empty() || about.sop_instance.is_empty() {
+            return Err(Refusal::NoInstance);
+        }
+        scope::admit(&facts.kind, &self.plan.profile.pixel_rules)?;
+        let patient = self.plan.profile.patient.patient(facts.issuer.reveal(), facts.patient_id.reveal())?;
+        let pass = pass::after(&self.plan, &self.pseudonyms, facts, patient).ok_or(Refusal::NoPatient)?;
+        Ok((about, pass))
+    }
+
+    fn release(&mut self, out: &mut Vec<u8>) {
+        if let Stage::Acting { pass, waiting, .. } = &mut self.stage
+            && pass.edit().header_has_passed()
+        {
+            out.append(waiting);
+        }
+    }
+}
+
+/// The reason, where the rewriter knows only that there was one.
+fn refused(pass: &Rewriter<Pass>, error: RewriteError) -> Refusal {
+    match pass.edit().found() {
+        Some((tag, trace)) => Refusal::Residual { tag, what: trace.what() },
+        None => error.into(),
+    }
+}

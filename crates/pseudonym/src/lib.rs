@@ -1,0 +1,43 @@
+//! Pseudonymizes instances as they pass: the Basic Application Level Confidentiality Profile of PS3.15 Annex E with its options, keyed.
+//!
+//! A data set goes in piece by piece and comes out rewritten ([`Pseudonymizer`]); what is not acted on keeps its bytes. A [`Plan`] is
+//! what is done to which attribute: Table E.1-1 as data, the options, the overrides of a [`Profile`]. [`Pseudonyms`] are keyed, so
+//! that one patient, study or UID stays one, also on another day and at another gateway with the same key, and nobody without the
+//! key can compute them. Whatever cannot be cleaned is refused ([`Refusal`]); what comes out was searched for names, identifiers and
+//! birth date of its own patient.
+//!
+//! The result is pseudonymized, not anonymous: whoever has the key can link it (GDPR recital 26), and pixels may show a face.
+//!
+//! What it does not do: it changes no pixel, so images that may show text are refused unless a rule says that they do not; it cleans
+//! no structured report and no graphics, which are refused; it keeps no key, no file and no crosswalk.
+//!
+//! Read first: [`Pseudonymizer`], [`Plan`], [`table`].
+
+mod date;
+mod engine;
+mod key;
+mod mark;
+mod option;
+mod pass;
+mod patient;
+mod plan;
+mod profile;
+mod refusal;
+mod report;
+pub mod safe_private;
+mod scan;
+mod scope;
+pub mod table;
+mod traces;
+mod words;
+
+pub use engine::{HEADER_BYTES_MAX, Pseudonymizer};
+pub use key::{PatientKey, Pseudonyms, SITE_KEY_BYTES};
+pub use option::{MethodCode, OptionSet, ProfileOption};
+pub use patient::{Case, PatientRules, Zeros};
+pub use plan::Plan;
+pub use profile::{DateShift, Override, OverrideAction, Preset, Profile, ProfileError};
+pub use refusal::Refusal;
+pub use report::{Done, Pseudonymized, Report};
+pub use scope::{PixelAction, PixelRule};
+pub use words::WordList;

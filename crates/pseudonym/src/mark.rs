@@ -1,0 +1,67 @@
+//! What is written: the attributes that say what was done (PS3.15 E.1.1), and dummy values.
+
+use dataset::{NewElement, Tag, Vr};
+
+use crate::option::ProfileOption;
+use crate::plan::Plan;
+use crate::table::EDITION;
+
+const IDENTITY_REMOVED: Tag = Tag(0x0012, 0x0062);
+const METHOD: Tag = Tag(0x0012, 0x0063);
+const METHOD_CODES: Tag = Tag(0x0012, 0x0064);
+const LONGITUDINAL: Tag = Tag(0x0028, 0x0303);
+const CODE_VALUE: Tag = Tag(0x0008, 0x0100);
+const CODING_SCHEME: Tag = Tag(0x0008, 0x0102);
+const CODE_MEANING: Tag = Tag(0x0008, 0x0104);
+const CS: Vr = Vr(*b"CS");
+const SH: Vr = Vr(*b"SH");
+
+/// Attributes that are written anew, whatever the instance came with.
+pub(crate) const TAGS: [Tag; 4] = [IDENTITY_REMOVED, METHOD, METHOD_CODES, LONGITUDINAL];
+
+/// What replaces text.
+const REDACTED: &[u8] = b"REDACTED";
+
+/// The attributes of [`TAGS`], in their order.
+pub(crate) fn elements(plan: &Plan) -> Vec<(Tag, NewElement)> {
+    let value = |tag, vr, text: &str| NewElement::Value { tag, vr, bytes: text.as_bytes().to_vec() };
+    let item = |code: crate::option::MethodCode| {
+        vec![
+            value(CODE_VALUE, SH, code.value),
+            value(CODING_SCHEME, SH, "DCM"),
+            value(CODE_MEANING, Vr::LO, code.meaning),
+        ]
+    };
+    let longitudinal = if plan.options.has(ProfileOption::RetainFullDates) {
+        "UNMODIFIED"
+    } else if plan.options.has(ProfileOption::RetainModifiedDates) {
+        "MODIFIED"
+    } else {
+        "REMOVED"
+    };
+    let method = format!("Sluis {}: PS3.15 {EDITION} Annex E", env!("CARGO_PKG_VERSION"));
+    let elements = [
+        value(IDENTITY_REMOVED, CS, "YES"),
+        value(METHOD, Vr::LO, &method),
+        NewElement::Sequence { tag: METHOD_CODES, items: plan.codes().map(item).collect() },
+        value(LONGITUDINAL, CS, longitudinal),
+    ];
+    TAGS.into_iter().zip(elements).collect()
+}
+
+/// A value that says nothing, of the form that the representation asks for (PS3.15 Table E.1-1a, D).
+pub(crate) fn dummy(tag: Tag, vr: Vr) -> Vec<u8> {
+    match &vr.0 {
+        _ if tag == CODING_SCHEME => b"99SLUIS".to_vec(),
+        b"AS" => b"000Y".to_vec(),
+        b"DA" => b"19000101".to_vec(),
+        b"DT" => b"19000101000000".to_vec(),
+        b"TM" => b"000000".to_vec(),
+        b"DS" | b"IS" => b"0".to_vec(),
+        b"UR" => b"urn:redacted".to_vec(),
+        _ if vr.is_text() => REDACTED.to_vec(),
+        b"FD" | b"SV" | b"UV" | b"OD" | b"OV" => vec![0; 8],
+        b"FL" | b"SL" | b"UL" | b"AT" | b"OF" | b"OL" => vec![0; 4],
+        _ => vec![0; 2],
+    }
+}

@@ -1,0 +1,444 @@
+//! The second look at a header: each element is acted on, and each value that goes on is searched for traces of the patient.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use dataset::{
+    Content, Decision, Edit, EditError, ElementHeader, NewElement, Outcome, Place, Tag, Vr, WholeElement,
+};
+
+use crate::date::{shift_date, shift_date_time};
+use crate::key::{PatientKey, Pseudonyms};
+use crate::mark;
+use crate::option::ProfileOption;
+use crate::plan::{Action, Basic, PATIENT_NAME, Plan};
+use crate::report::{Done, Report};
+use crate::safe_private::SafePrivate;
+use crate::scan::{Facts, PIXEL_GROUP, VALUE_BYTES_MAX, text, vr};
+use crate::traces::{Found, Searcher, Trace};
+
+/// UIDs that the standard gives: classes, syntaxes, coding schemes, context groups, templates, well-known frames of reference.
+/// They name nobody, and another value would name nothing.
+const DICOM_ROOT: &str = "1.2.840.10008.";
+
+pub(crate) struct Pass {
+    plan: Arc<Plan>,
+    pseudonyms: Arc<Pseudonyms>,
+    patient: PatientKey,
+    issuer: String,
+    days: i64,
+    searcher: Searcher,
+    marks: VecDeque<(Tag, NewElement)>,
+    /// Safe creators of private blocks, on each level.
+    blocks: Vec<HashMap<(u16, u16), &'static str>>,
+    /// Elements deeper than this stand in a sequence that has dummy values.
+    dummy: Option<usize>,
+    reading: Reading,
+    pixels: Pixels,
+    found: Option<(Tag, Trace)>,
+    pub(crate) report: Report,
+}
+
+/// What is to be done with the element that is read.
+#[derive(Clone, Debug)]
+enum Reading {
+    /// It stays, if nothing is found in it.
+    Check(Vr),
+    /// The owner of a private block.
+    Creator,
+    Uid,
+    Shift(Basic),
+    Clean(Basic),
+    Patient,
+    Accession,
+    Hash,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pixels {
+    /// Not yet.
+    Header,
+    /// They pass, or have passed.
+    Passing,
+}
+
+impl Pass {
+    pub(crate) fn new(
+        plan: Arc<Plan>,
+        pseudonyms: Arc<Pseudonyms>,
+        patient: PatientKey,
+        issuer: String,
+        searcher: Searcher,
+    ) -> Self {
+        let days = pseudonyms.days(&patient, plan.profile.date_shift.0);
+        let report = Report::new(&plan, pseudonyms.key_id());
+        Self {
+            marks: mark::elements(&plan).into(),
+            plan,
+            pseudonyms,
+            patient,
+            issuer,
+            days,
+            searcher,
+            blocks: Vec::new(),
+            dummy: None,
+            reading: Reading::Creator,
+            pixels: Pixels::Header,
+            found: None,
+            report,
+        }
+    }
+
+    /// Every element before the pixels has passed.
+    pub(crate) fn header_has_passed(&self) -> bool {
+        self.pixels == Pixels::Passing
+    }
+
+    /// What of the patient was found, and where, when that was the reason of an error.
+    pub(crate) fn found(&self) -> Option<(Tag, Trace)> {
+        self.found
+    }
+
+    /// Pixels pass; what stands behind them is padding, signatures and whatever nobody expects there.
+    fn behind_header(&mut self, header: &ElementHeader) -> Decision {
+        if self.pixels == Pixels::Header {
+            self.pixels = Pixels::Passing;
+        }
+        if header.tag.0 == PIXEL_GROUP && header.tag <= Tag::PIXEL_DATA && !header.tag.is_group_length() {
+            return Decision::Keep;
+        }
+        self.report.note(header.tag, Done::Removed);
+        Decision::Remove
+    }
+
+    fn private(&mut self, place: &Place<'_>, header: &ElementHeader) -> Decision {
+        let tag = header.tag;
+        if self.plan.options.has(ProfileOption::RetainSafePrivate) && self.dummy.is_none() {
+            if tag.is_private_creator() && header.content == Content::Value {
+                self.reading = Reading::Creator;
+                return Decision::Read { bytes_max: VALUE_BYTES_MAX };
+            }
+            let block = (tag.0, tag.1 >> 8);
+            let creator = self.blocks.get(place.path.len()).and_then(|blocks| blocks.get(&block)).copied();
+            if let Some(vr) = creator.and_then(|creator| SafePrivate::get().row(creator, tag)) {
+                self.report.note(tag, Done::KeptPrivate);
+                return match (header.content, header.vr.filter(|vr| *vr != Vr::UN).or(vr)) {
+                    (Content::Sequence, _) => Decision::Descend,
+                    (Content::Value, Some(Vr::UI)) => self.read(Reading::Uid),
+                    (Content::Value, Some(vr)) => self.checked(vr),
+                    (Content::Value, None) => self.checked(Vr::UN),
+                    (Content::Fragments, _) => self.removed(tag),
+                };
+            }
+        }
+        self.removed(tag)
+    }
+
+    fn read(&mut self, reading: Reading) -> Decision {
+        self.reading = reading;
+        Decision::Read { bytes_max: VALUE_BYTES_MAX }
+    }
+
+    /// It stays, but text is looked at first.
+    fn checked(&mut self, vr: Vr) -> Decision {
+        if vr.is_text() || vr == Vr::UI || vr == Vr::UN {
+            self.read(Reading::Check(vr))
+        } else {
+            Decision::Keep
+        }
+    }
+
+    fn removed(&mut self, tag: Tag) -> Decision {
+        self.report.note(tag, Done::Removed);
+        Decision::Remove
+    }
+
+    fn sequence(&mut self, place: &Place<'_>, tag: Tag, action: Option<Action>) -> Decision {
+        match action {
+            None | Some(Action::Keep) => Decision::Descend,
+            Some(Action::Basic(Basic::Empty) | Action::Clean(Basic::Empty) | Action::Shift(Basic::Empty)) => {
+                self.report.note(tag, Done::Emptied);
+                Decision::Replace(NewElement::Sequence { tag, items: Vec::new() })
+            }
+            Some(
+                Action::Basic(Basic::Dummy | Basic::Uid)
+                | Action::Clean(Basic::Dummy)
+                | Action::Shift(Basic::Dummy),
+            ) => {
+                self.report.note(tag, Done::Dummied);
+                self.dummy.get_or_insert(place.path.len());
+                Decision::Descend
+            }
+            // There is no text in a sequence itself, so that nothing of it can be cleaned, moved or replaced.
+            Some(_) => self.removed(tag),
+        }
+    }
+
+    fn value(&mut self, header: &ElementHeader, action: Option<Action>) -> Decision {
+        let (tag, vr) = (header.tag, vr(header));
+        match action {
+            None | Some(Action::Keep) => self.checked(vr),
+            Some(Action::Basic(Basic::Uid)) => self.read(Reading::Uid),
+            Some(Action::Basic(basic)) => self.basic(tag, vr, basic),
+            Some(Action::Shift(basic)) => self.read(Reading::Shift(basic)),
+            Some(Action::Clean(basic)) => self.read(Reading::Clean(basic)),
+            Some(Action::Patient) => self.read(Reading::Patient),
+            Some(Action::Accession) => self.read(Reading::Accession),
+            Some(Action::Hash) => self.read(Reading::Hash),
+            Some(Action::Replace(value)) => {
+                self.report.note(tag, Done::Replaced);
+                Decision::Replace(NewElement::Value { tag, vr, bytes: value.into_bytes() })
+            }
+        }
+    }
+
+    fn basic(&mut self, tag: Tag, vr: Vr, basic: Basic) -> Decision {
+        match basic {
+            Basic::Remove => self.removed(tag),
+            Basic::Uid => self.read(Reading::Uid),
+            Basic::Empty => {
+                self.report.note(tag, Done::Emptied);
+                Decision::Replace(NewElement::Value { tag, vr, bytes: Vec::new() })
+            }
+            Basic::Dummy => {
+                self.report.note(tag, Done::Dummied);
+                Decision::Replace(NewElement::Value { tag, vr, bytes: mark::dummy(tag, vr) })
+            }
+        }
+    }
+
+    /// In a sequence with dummy values: all that a person could have written is replaced.
+    fn dummied(&mut self, header: &ElementHeader) -> Decision {
+        let (tag, vr) = (header.tag, vr(header));
+        match &vr.0 {
+            b"UI" => self.read(Reading::Uid),
+            b"CS" | b"DS" | b"IS" => self.checked(vr),
+            _ if vr.is_text() => self.basic(tag, vr, Basic::Dummy),
+            _ if vr.is_other() || vr == Vr::UN => self.removed(tag),
+            _ => Decision::Keep,
+        }
+    }
+
+    /// What becomes of an element that was read, and what stands there then.
+    fn outcome(&mut self, place: &Place<'_>, element: WholeElement<'_>) -> Outcome {
+        let (tag, value) = (element.header.tag, element.value());
+        let vr = vr(element.header);
+        let replaced = |bytes: Vec<u8>| Outcome::Replace(NewElement::Value { tag, vr, bytes });
+        match std::mem::replace(&mut self.reading, Reading::Creator) {
+            Reading::Check(_) => Outcome::Keep,
+            Reading::Creator => self.creator(place, tag, value),
+            Reading::Uid => {
+                let written = self.uids(value);
+                self.report.note(tag, Done::Uid);
+                // A private UID has no row in the dictionary that could give its representation.
+                let vr = if tag.is_private() { Vr::UI } else { vr };
+                Outcome::Replace(NewElement::Value { tag, vr, bytes: written })
+            }
+            Reading::Shift(basic) => match self.shifted(vr, &text(place, value)) {
+                Some(written) => {
+                    self.report.note(tag, Done::Shifted);
+                    replaced(written.into_bytes())
+                }
+                None => self.fall_back(tag, vr, basic, value),
+            },
+            Reading::Clean(basic) => {
+                let kept = self.plan.words.keep_of(&text(place, value));
+                match place.characters.encode(&kept).filter(|kept| !kept.is_empty() && vr.has_characters()) {
+                    Some(kept) => {
+                        self.report.note(tag, Done::Cleaned);
+                        replaced(kept)
+                    }
+                    None => self.fall_back(tag, vr, basic, value),
+                }
+            }
+            Reading::Patient => {
+                self.report.note(tag, Done::Pseudonym);
+                let patient = if tag == PATIENT_NAME || place.path.is_empty() {
+                    self.patient.clone()
+                } else {
+                    self.plan.profile.patient.nested(&self.issuer, &text(place, value))
+                };
+                replaced(self.pseudonyms.patient_id(&patient).into_bytes())
+            }
+            Reading::Accession => {
+                let number = text(place, value);
+                if number.is_empty() {
+                    return Outcome::Keep;
+                }
+                self.report.note(tag, Done::Pseudonym);
+                replaced(self.pseudonyms.accession(&self.patient.issuer, &number).into_bytes())
+            }
+            Reading::Hash => {
+                let value = text(place, value);
+                if value.is_empty() {
+                    return Outcome::Keep;
+                }
+                self.report.note(tag, Done::Pseudonym);
+                match vr.characters_max() {
+                    Some(max) if max >= 16 && vr != Vr(*b"DS") && vr != Vr(*b"TM") && vr != Vr(*b"DT") => {
+                        replaced(self.pseudonyms.text(&value).into_bytes())
+                    }
+                    _ => replaced(mark::dummy(tag, vr)),
+                }
+            }
+        }
+    }
+
+    fn creator(&mut self, place: &Place<'_>, tag: Tag, value: &[u8]) -> Outcome {
+        let name = text(place, value);
+        match SafePrivate::get().creator(tag.0, &name) {
+            Some(creator) => {
+                if let Some(blocks) = self.blocks.get_mut(place.path.len()) {
+                    blocks.insert((tag.0, tag.1), creator);
+                }
+                Outcome::Keep
+            }
+            None => {
+                self.report.note(tag, Done::Removed);
+                Outcome::Remove
+            }
+        }
+    }
+
+    fn fall_back(&mut self, tag: Tag, vr: Vr, basic: Basic, value: &[u8]) -> Outcome {
+        match basic {
+            Basic::Remove => {
+                self.report.note(tag, Done::Removed);
+                Outcome::Remove
+            }
+            Basic::Empty => {
+                self.report.note(tag, Done::Emptied);
+                Outcome::Replace(NewElement::Value { tag, vr, bytes: Vec::new() })
+            }
+            Basic::Dummy => {
+                self.report.note(tag, Done::Dummied);
+                Outcome::Replace(NewElement::Value { tag, vr, bytes: mark::dummy(tag, vr) })
+            }
+            Basic::Uid => {
+                self.report.note(tag, Done::Uid);
+                Outcome::Replace(NewElement::Value { tag, vr, bytes: self.uids(value) })
+            }
+        }
+    }
+
+    fn uids(&self, value: &[u8]) -> Vec<u8> {
+        let text = String::from_utf8_lossy(value);
+        let each = |uid: &str| match uid.trim_matches([' ', '\0']) {
+            "" => String::new(),
+            known if known.starts_with(DICOM_ROOT) => known.to_owned(),
+            uid => self.pseudonyms.uid(uid).to_string(),
+        };
+        text.split('\\').map(each).collect::<Vec<_>>().join("\\").into_bytes()
+    }
+
+    /// Whole days move dates; times of day stay as they are.
+    fn shifted(&self, vr: Vr, value: &str) -> Option<String> {
+        match &vr.0 {
+            b"DA" => shift_date(value, self.days),
+            b"DT" => shift_date_time(value, self.days),
+            b"TM" => crate::date::is_time_like(value).then(|| value.to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Whether anything of the patient stands in what goes on.
+    fn search(&mut self, place: &Place<'_>, tag: Tag, vr: Vr, value: &[u8]) -> Result<(), EditError> {
+        if value.starts_with(DICOM_ROOT.as_bytes()) {
+            return Ok(());
+        }
+        match self.searcher.search(value, vr, place.characters, &self.plan.clinical) {
+            Found::Nothing => Ok(()),
+            Found::Clinical => {
+                self.report.clinical += 1;
+                Ok(())
+            }
+            Found::Trace(trace) => {
+                self.found = Some((tag, trace));
+                Err(EditError::Refused { tag, why: "still has something of the patient in it" })
+            }
+        }
+    }
+}
+
+impl Edit for Pass {
+    fn opens_unknown(&self) -> bool {
+        true
+    }
+
+    fn level(&mut self, place: &Place<'_>) {
+        self.blocks.truncate(place.path.len());
+        self.blocks.resize_with(place.path.len() + 1, HashMap::new);
+    }
+
+    fn insert(&mut self, place: &Place<'_>, next: Option<Tag>) -> Result<Option<NewElement>, EditError> {
+        if !place.path.is_empty() {
+            return Ok(None);
+        }
+        let is_due = self.marks.front().is_some_and(|(tag, _)| next.is_none_or(|next| *tag <= next));
+        Ok(if is_due { self.marks.pop_front().map(|(_, element)| element) } else { None })
+    }
+
+    fn element(&mut self, place: &Place<'_>, header: &ElementHeader) -> Result<Decision, EditError> {
+        let (tag, depth) = (header.tag, place.path.len());
+        if self.dummy.is_some_and(|from| depth <= from) {
+            self.dummy = None;
+        }
+        if depth == 0 && tag.0 >= PIXEL_GROUP {
+            return Ok(self.behind_header(header));
+        }
+        // Wrong as soon as anything changes, and without use (PS3.5 §7.2).
+        if tag.is_group_length() {
+            return Ok(Decision::Remove);
+        }
+        // Written anew.
+        if depth == 0 && mark::TAGS.contains(&tag) {
+            return Ok(Decision::Remove);
+        }
+        if tag.is_private() {
+            return Ok(self.private(place, header));
+        }
+        let action = self.plan.action(tag).cloned();
+        // What nobody knows may hold anything; pixels within an item are an icon's.
+        let is_unknown = action.is_none() && tag.dictionary_vr().is_none();
+        if is_unknown || header.content == Content::Fragments || tag.0 >= PIXEL_GROUP {
+            return Ok(self.removed(tag));
+        }
+        let acts = !matches!(action, None | Some(Action::Keep | Action::Clean(_) | Action::Shift(_)));
+        Ok(match header.content {
+            Content::Sequence => self.sequence(place, tag, action),
+            // Its items are hidden in another representation.
+            _ if tag.is_sequence() => self.removed(tag),
+            _ if self.dummy.is_some() && !acts => self.dummied(header),
+            _ => self.value(header, action),
+        })
+    }
+
+    fn read(&mut self, place: &Place<'_>, element: WholeElement<'_>) -> Result<Outcome, EditError> {
+        let tag = element.header.tag;
+        let reading = self.reading.clone();
+        let outcome = self.outcome(place, element);
+        let (vr, value) = match (&reading, &outcome) {
+            (Reading::Check(vr), Outcome::Keep) => (*vr, element.value()),
+            (Reading::Creator, Outcome::Keep) => (Vr::LO, element.value()),
+            (Reading::Clean(_), Outcome::Replace(NewElement::Value { vr, bytes, .. })) => {
+                (*vr, bytes.as_slice())
+            }
+            // Pseudonyms, dummies and dates of ours.
+            _ => return Ok(outcome),
+        };
+        self.search(place, tag, vr, value)?;
+        Ok(outcome)
+    }
+}
+
+/// What [`Pass`] needs of the first look.
+pub(crate) fn after(
+    plan: &Arc<Plan>,
+    pseudonyms: &Arc<Pseudonyms>,
+    facts: Facts,
+    patient: PatientKey,
+) -> Option<Pass> {
+    let issuer = facts.issuer.into_revealed();
+    let searcher = facts.traces.searcher()?;
+    Some(Pass::new(Arc::clone(plan), Arc::clone(pseudonyms), patient, issuer, searcher))
+}

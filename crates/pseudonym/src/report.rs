@@ -1,0 +1,119 @@
+use std::collections::BTreeMap;
+
+use base::{Digest, Hasher, Phi, Uid};
+use dataset::{Extent, Tag};
+
+use crate::option::MethodCode;
+use crate::plan::Plan;
+
+/// What was done to elements of one tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Done {
+    /// They are not there any more.
+    Removed,
+    /// They have no value any more.
+    Emptied,
+    /// They have a dummy value.
+    Dummied,
+    /// Their UIDs are pseudonyms.
+    Uid,
+    /// They were moved by days.
+    Shifted,
+    /// Only reviewed words are left.
+    Cleaned,
+    /// They have a keyed pseudonym.
+    Pseudonym,
+    /// They have the value that an override gives.
+    Replaced,
+    /// Private, and safe to keep.
+    KeptPrivate,
+}
+
+impl Done {
+    /// As reports write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Emptied => "emptied",
+            Self::Dummied => "dummy value",
+            Self::Uid => "UID replaced",
+            Self::Shifted => "moved by days",
+            Self::Cleaned => "cleaned",
+            Self::Pseudonym => "pseudonym",
+            Self::Replaced => "replaced",
+            Self::KeptPrivate => "kept (safe private)",
+        }
+    }
+}
+
+/// Different tags that a report lists; more are only counted.
+const TAGS_MAX: usize = 4096;
+
+/// What was done to an instance: tags and counts, never values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How often what was done to which attribute, at every depth. Private elements count under their tag.
+    pub done: BTreeMap<(Tag, Done), u64>,
+    /// What did not fit into `done`.
+    pub more: u64,
+    /// Words of names that were found, and are clinical words as well.
+    pub clinical: u64,
+    /// The codes that were written.
+    pub codes: Vec<MethodCode>,
+    /// Names the profile with its lists and tables.
+    pub plan: Digest,
+    /// Names the site key.
+    pub key: Digest,
+}
+
+impl Report {
+    pub(crate) fn new(plan: &Plan, key: Digest) -> Self {
+        Self {
+            done: BTreeMap::new(),
+            more: 0,
+            clinical: 0,
+            codes: plan.codes().collect(),
+            plan: plan.digest(),
+            key,
+        }
+    }
+
+    pub(crate) fn note(&mut self, tag: Tag, done: Done) {
+        if self.done.len() >= TAGS_MAX && !self.done.contains_key(&(tag, done)) {
+            self.more += 1;
+        } else {
+            *self.done.entry((tag, done)).or_default() += 1;
+        }
+    }
+
+    /// Binds the report: for receipts.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Hasher::new(b"sluis/pseudonym/report/1");
+        hasher.field(self.plan.as_bytes());
+        hasher.field(self.key.as_bytes());
+        for ((tag, done), count) in &self.done {
+            hasher.field(format!("{tag} {} {count}", done.as_str()).as_bytes());
+        }
+        hasher.field(format!("{} {}", self.more, self.clinical).as_bytes());
+        hasher.finish()
+    }
+}
+
+/// A pseudonymized instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pseudonymized {
+    /// What was done.
+    pub report: Report,
+    /// Its SOP Class UID.
+    pub sop_class: String,
+    /// Its new SOP Instance UID.
+    pub sop_instance: Uid,
+    /// The SOP Instance UID that it came with.
+    pub sop_instance_before: Phi<String>,
+    /// The Study Instance UID that it came with; empty where it has none.
+    pub study_before: Phi<String>,
+    /// The data set as it came.
+    pub before: Extent,
+    /// The data set as it goes.
+    pub after: Extent,
+}

@@ -1,0 +1,185 @@
+//! The first look at a header, which changes nothing: who the patient is, what the instance is, what must not be left of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base::Phi;
+use dataset::{
+    Content, Decision, DictionaryVr, Edit, EditError, ElementHeader, Outcome, Place, Tag, Vr, WholeElement,
+};
+
+use crate::plan::{Action, Plan};
+use crate::scope::Kind;
+use crate::traces::{TRACES_MAX, Traces};
+
+/// Bytes of one value that is looked at.
+pub(crate) const VALUE_BYTES_MAX: usize = 1 << 20;
+/// From this group on, the first level of a data set is pixels and what follows them.
+pub(crate) const PIXEL_GROUP: u16 = 0x7FE0;
+
+const BIRTH_DATE: Tag = Tag(0x0010, 0x0030);
+/// Identifiers that people type from one system into another's free text.
+const IDENTIFIERS: &[Tag] = &[
+    Tag::PATIENT_ID,
+    Tag::ACCESSION,
+    Tag(0x0010, 0x1000),
+    Tag(0x0038, 0x0010),
+    Tag(0x0038, 0x0060),
+    Tag(0x0040, 0x2016),
+    Tag(0x0040, 0x2017),
+];
+const IMAGE_TYPE: Tag = Tag(0x0008, 0x0008);
+const CONVERSION: Tag = Tag(0x0008, 0x0064);
+const MANUFACTURER: Tag = Tag(0x0008, 0x0070);
+const MODEL: Tag = Tag(0x0008, 0x1090);
+const ROWS: Tag = Tag(0x0028, 0x0010);
+const COLUMNS: Tag = Tag(0x0028, 0x0011);
+const BURNED_IN: Tag = Tag(0x0028, 0x0301);
+/// First-level attributes that say what the instance is, and whose.
+const FACTS: &[Tag] = &[
+    IMAGE_TYPE,
+    Tag::SOP_CLASS,
+    Tag::SOP_INSTANCE,
+    Tag::MODALITY,
+    CONVERSION,
+    MANUFACTURER,
+    MODEL,
+    Tag::PATIENT_ID,
+    Tag::PATIENT_ID_ISSUER,
+    Tag::STUDY,
+    ROWS,
+    COLUMNS,
+    BURNED_IN,
+];
+
+/// What the first look found.
+pub(crate) struct Facts {
+    pub(crate) kind: Kind,
+    pub(crate) patient_id: Phi<String>,
+    pub(crate) issuer: Phi<String>,
+    pub(crate) study: Phi<String>,
+    pub(crate) sop_instance: Phi<String>,
+    pub(crate) traces: Traces,
+}
+
+pub(crate) struct Scan {
+    plan: Arc<Plan>,
+    /// Values of [`FACTS`], as they came, in Unicode as far as their character set tells.
+    facts: BTreeMap<Tag, Phi<String>>,
+    traces: Traces,
+    ended: bool,
+}
+
+impl Scan {
+    pub(crate) fn new(plan: Arc<Plan>) -> Self {
+        Self { plan, facts: BTreeMap::new(), traces: Traces::default(), ended: false }
+    }
+
+    /// The header is over: what comes now is pixels.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// What was found, once the header is over.
+    pub(crate) fn facts(mut self) -> Facts {
+        let mut take = |tag| self.facts.remove(&tag).unwrap_or_default();
+        let mut text = |tag| take(tag).into_revealed();
+        let kind = Kind {
+            sop_class: text(Tag::SOP_CLASS),
+            modality: text(Tag::MODALITY),
+            image_type: text(IMAGE_TYPE),
+            burned_in: text(BURNED_IN),
+            conversion: text(CONVERSION),
+            manufacturer: text(MANUFACTURER),
+            model: text(MODEL),
+            rows: text(ROWS).parse().ok(),
+            columns: text(COLUMNS).parse().ok(),
+        };
+        Facts {
+            kind,
+            patient_id: take(Tag::PATIENT_ID),
+            issuer: take(Tag::PATIENT_ID_ISSUER),
+            study: take(Tag::STUDY),
+            sop_instance: take(Tag::SOP_INSTANCE),
+            traces: self.traces,
+        }
+    }
+
+    fn is_kept(&self, tag: Tag) -> bool {
+        matches!(self.plan.action(tag), Some(Action::Keep))
+    }
+}
+
+impl Edit for Scan {
+    fn is_identity(&self) -> bool {
+        true
+    }
+
+    fn opens_unknown(&self) -> bool {
+        true
+    }
+
+    fn element(&mut self, place: &Place<'_>, header: &ElementHeader) -> Result<Decision, EditError> {
+        let (tag, first_level) = (header.tag, place.path.is_empty());
+        if first_level && tag.0 >= PIXEL_GROUP {
+            self.ended = true;
+        }
+        if self.ended {
+            return Ok(Decision::Keep);
+        }
+        if header.content != Content::Value {
+            return Ok(Decision::Descend);
+        }
+        let is_fact = first_level && FACTS.contains(&tag);
+        let is_trace = vr(header) == Vr(*b"PN") || IDENTIFIERS.contains(&tag) || tag == BIRTH_DATE;
+        Ok(if is_fact || is_trace { Decision::Read { bytes_max: VALUE_BYTES_MAX } } else { Decision::Keep })
+    }
+
+    fn read(&mut self, place: &Place<'_>, element: WholeElement<'_>) -> Result<Outcome, EditError> {
+        let (tag, value) = (element.header.tag, element.value());
+        if place.path.is_empty() && FACTS.contains(&tag) {
+            let text = match (vr(element.header), value.first_chunk()) {
+                (Vr::US, Some(bytes)) => place.encoding.u16(*bytes).to_string(),
+                _ => text(place, value),
+            };
+            self.facts.entry(tag).or_insert_with(|| Phi::new(text));
+        }
+        if self.is_kept(tag) {
+            return Ok(Outcome::Keep);
+        }
+        if IDENTIFIERS.contains(&tag) {
+            self.traces.id(value, place.characters);
+        } else if tag == BIRTH_DATE {
+            self.traces.birth_date(value);
+        } else if vr(element.header) == Vr(*b"PN") {
+            self.traces.name(value, place.characters);
+        }
+        if self.traces.len() >= TRACES_MAX {
+            return Err(EditError::Refused {
+                tag,
+                why: "comes after more different names than can be searched for",
+            });
+        }
+        Ok(Outcome::Keep)
+    }
+}
+
+/// A value in Unicode, without padding.
+pub(crate) fn text(place: &Place<'_>, value: &[u8]) -> String {
+    let text =
+        place.characters.decode(value).unwrap_or_else(|| value.iter().copied().map(char::from).collect());
+    text.trim_matches([' ', '\0']).to_owned()
+}
+
+/// The value representation that counts: of UN and in implicit VR the dictionary's.
+pub(crate) fn vr(header: &ElementHeader) -> Vr {
+    match header.vr {
+        Some(vr) if vr != Vr::UN => vr,
+        _ => match header.tag.dictionary_vr() {
+            Some(DictionaryVr::Exact(vr)) => vr,
+            Some(DictionaryVr::Sample) => Vr::US,
+            Some(DictionaryVr::Words) => Vr::OW,
+            None => Vr::UN,
+        },
+    }
+}

@@ -1,0 +1,202 @@
+//! Which instances are let through at all: by SOP class, and by what their pixels may show.
+
+use serde::{Deserialize, Serialize};
+
+use crate::refusal::Refusal;
+
+/// What is known of an instance before anything is changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) sop_class: String,
+    pub(crate) modality: String,
+    pub(crate) image_type: String,
+    pub(crate) burned_in: String,
+    pub(crate) conversion: String,
+    pub(crate) manufacturer: String,
+    pub(crate) model: String,
+    pub(crate) rows: Option<u16>,
+    pub(crate) columns: Option<u16>,
+}
+
+/// Images that are passed or refused otherwise than by default. What is not given fits any.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PixelRule {
+    /// SOP Class UID.
+    pub sop_class: Option<String>,
+    /// Modality (0008,0060).
+    pub modality: Option<String>,
+    /// Manufacturer (0008,0070).
+    pub manufacturer: Option<String>,
+    /// Manufacturer's Model Name (0008,1090).
+    pub model: Option<String>,
+    /// Rows (0028,0010).
+    pub rows: Option<u16>,
+    /// Columns (0028,0011).
+    pub columns: Option<u16>,
+    /// What is done.
+    pub pixels: PixelAction,
+}
+
+/// What is done with the images that a rule fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PixelAction {
+    /// They pass as they are: somebody has seen that nothing is burned in.
+    Pass,
+    /// They are refused.
+    Refuse,
+}
+
+/// SOP classes of cross-sectional and projection images that machines make, without text in the pixels unless they say so, and of
+/// objects without pixels whose text stands in attributes of the table.
+const COVERED: &[&str] = &[
+    "1.2.840.10008.5.1.4.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.1.2",
+    "1.2.840.10008.5.1.4.1.1.1.2.1",
+    "1.2.840.10008.5.1.4.1.1.1.3",
+    "1.2.840.10008.5.1.4.1.1.1.3.1",
+    "1.2.840.10008.5.1.4.1.1.2",
+    "1.2.840.10008.5.1.4.1.1.2.1",
+    "1.2.840.10008.5.1.4.1.1.2.2",
+    "1.2.840.10008.5.1.4.1.1.4",
+    "1.2.840.10008.5.1.4.1.1.4.1",
+    "1.2.840.10008.5.1.4.1.1.4.3",
+    "1.2.840.10008.5.1.4.1.1.4.4",
+    "1.2.840.10008.5.1.4.1.1.12.1",
+    "1.2.840.10008.5.1.4.1.1.12.1.1",
+    "1.2.840.10008.5.1.4.1.1.12.2",
+    "1.2.840.10008.5.1.4.1.1.12.2.1",
+    "1.2.840.10008.5.1.4.1.1.13.1.1",
+    "1.2.840.10008.5.1.4.1.1.13.1.2",
+    "1.2.840.10008.5.1.4.1.1.13.1.3",
+    "1.2.840.10008.5.1.4.1.1.13.1.4",
+    "1.2.840.10008.5.1.4.1.1.13.1.5",
+    "1.2.840.10008.5.1.4.1.1.20",
+    "1.2.840.10008.5.1.4.1.1.128",
+    "1.2.840.10008.5.1.4.1.1.128.1",
+    "1.2.840.10008.5.1.4.1.1.130",
+    "1.2.840.10008.5.1.4.1.1.30",
+    "1.2.840.10008.5.1.4.1.1.66.1",
+    "1.2.840.10008.5.1.4.1.1.66.2",
+    "1.2.840.10008.5.1.4.1.1.66.3",
+    "1.2.840.10008.5.1.4.1.1.66.4",
+    "1.2.840.10008.5.1.4.1.1.481.1",
+    "1.2.840.10008.5.1.4.1.1.481.2",
+    "1.2.840.10008.5.1.4.1.1.481.3",
+    "1.2.840.10008.5.1.4.1.1.481.4",
+    "1.2.840.10008.5.1.4.1.1.481.5",
+    "1.2.840.10008.5.1.4.1.1.481.6",
+    "1.2.840.10008.5.1.4.1.1.481.7",
+    "1.2.840.10008.5.1.4.1.1.481.8",
+    "1.2.840.10008.5.1.4.1.1.481.9",
+];
+
+/// Values of Image Type (0008,0008) that name pictures of a screen or of a document.
+const SCREENS: &[&str] = &[
+    "SCREEN SAVE",
+    "SCREENSHOT",
+    "SECONDARY",
+    "REPORT",
+    "DOSE",
+    "DOSE_INFO",
+    "PROT",
+    "PROTOCOL",
+    "OVERVIEW",
+];
+
+/// Whether an instance may go on, its attributes pseudonymized and its pixels as they are.
+pub(crate) fn admit(kind: &Kind, rules: &[PixelRule]) -> Result<(), Refusal> {
+    // What its maker says of its own pixels, no rule about its class overrules.
+    if kind.burned_in.trim().eq_ignore_ascii_case("YES") {
+        return Err(Refusal::Pixels("Burned In Annotation (0028,0301) is YES"));
+    }
+    if let Some(rule) = rules.iter().find(|rule| rule.fits(kind)) {
+        return match rule.pixels {
+            PixelAction::Pass => Ok(()),
+            PixelAction::Refuse => Err(Refusal::Pixels("a rule refuses images of this kind")),
+        };
+    }
+    if !COVERED.contains(&kind.sop_class.as_str()) {
+        return Err(Refusal::SopClass(kind.sop_class.clone()));
+    }
+    if !kind.conversion.trim().is_empty() {
+        return Err(Refusal::Pixels("Conversion Type (0008,0064) says that it was scanned or drawn"));
+    }
+    let shows_screen = kind
+        .image_type
+        .split('\\')
+        .any(|value| SCREENS.contains(&value.trim().to_ascii_uppercase().as_str()));
+    if shows_screen {
+        return Err(Refusal::Pixels(
+            "Image Type (0008,0008) says that it is a picture of a screen or a secondary capture",
+        ));
+    }
+    Ok(())
+}
+
+impl PixelRule {
+    fn fits(&self, kind: &Kind) -> bool {
+        let is = |wanted: &Option<String>, value: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted.trim().eq_ignore_ascii_case(value.trim()))
+        };
+        is(&self.sop_class, &kind.sop_class)
+            && is(&self.modality, &kind.modality)
+            && is(&self.manufacturer, &kind.manufacturer)
+            && is(&self.model, &kind.model)
+            && self.rows.is_none_or(|rows| kind.rows == Some(rows))
+            && self.columns.is_none_or(|columns| kind.columns == Some(columns))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+    const US: &str = "1.2.840.10008.5.1.4.1.1.6.1";
+
+    fn kind(sop_class: &str) -> Kind {
+        Kind { sop_class: sop_class.into(), image_type: "ORIGINAL\\PRIMARY\\AXIAL".into(), ..Kind::default() }
+    }
+
+    #[test]
+    fn what_may_show_a_name_is_refused_unless_a_rule_says_that_it_does_not() {
+        let pass = PixelRule {
+            sop_class: Some(US.into()),
+            modality: None,
+            manufacturer: Some("Maker".into()),
+            model: None,
+            rows: Some(480),
+            columns: None,
+            pixels: PixelAction::Pass,
+        };
+        let fitting = Kind { manufacturer: "MAKER ".into(), rows: Some(480), ..kind(US) };
+        let cases = [
+            (kind(CT), true),
+            (kind(US), false),
+            (fitting.clone(), true),
+            (Kind { rows: Some(481), ..fitting.clone() }, false),
+            (Kind { burned_in: "YES ".into(), ..fitting }, false),
+            (Kind { burned_in: "NO".into(), ..kind(CT) }, true),
+            (Kind { image_type: "DERIVED\\SECONDARY\\AXIAL".into(), ..kind(CT) }, false),
+            (Kind { conversion: "WSD".into(), ..kind(CT) }, false),
+            (kind("1.2.840.10008.5.1.4.1.1.104.1"), false),
+            (kind("1.2.3.4"), false),
+            (kind(""), false),
+        ];
+        for (kind, want) in cases {
+            assert_eq!(admit(&kind, std::slice::from_ref(&pass)).is_ok(), want, "{kind:?}");
+        }
+        let refuse = PixelRule {
+            sop_class: Some(CT.into()),
+            manufacturer: None,
+            rows: None,
+            pixels: PixelAction::Refuse,
+            ..pass
+        };
+        assert!(admit(&kind(CT), &[refuse]).is_err());
+    }
+}
