@@ -16,7 +16,7 @@ pub enum Selection {
     /// Its values, decoded and without padding; numbers as decimal text. Empty where the element is empty.
     Values(Vec<String>),
     /// Something that is no text and no number, or that is longer than
-    /// [`RULE_BYTES_MAX`](crate::limits::RULE_BYTES_MAX).
+    /// [`RULE_BYTES_MAX`].
     Opaque,
 }
 
@@ -38,7 +38,7 @@ impl Selection {
 /// Reads some elements of the first level from the beginning of a data set, for whoever has to decide before the rest
 /// is here. It ends as soon as nothing more can come: tags ascend (PS3.5 §7.1), so that an element that stands before
 /// its place in the order counts as absent behind it; nor does it look at pixel data, or further than
-/// [`HEADER_BYTES_MAX`](crate::limits::HEADER_BYTES_MAX).
+/// [`HEADER_BYTES_MAX`].
 ///
 /// It holds the wanted values, each up to a limit, and nothing else. Values are patient data.
 pub struct Selector {
