@@ -387,7 +387,8 @@ impl Pair {
         let (sample, attempt) = self.receipt_for(index, back);
         let got = self.outbox().settled_stored(sample.receipt(attempt, 0), self.now()).await.unwrap();
         let one = &mut self.model.known[index];
-        let is_new = one.state != State::Receipted && !one.receipts.contains(&attempt);
+        let is_new =
+            !matches!(one.state, State::Receipted | State::Purged) && !one.receipts.contains(&attempt);
         let ends = is_new && !one.state.is_ended();
         if is_new {
             one.receipts.push(attempt);
