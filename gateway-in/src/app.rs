@@ -256,6 +256,7 @@ async fn serve_admin(
         }
     };
     let (probing, echoing) = (Arc::clone(&status.desk), Arc::clone(&status.desk));
+    let tls = status.settings.admin_tls.clone();
     let json = move || {
         let status = status.clone();
         async move { status.json().await }
@@ -268,6 +269,6 @@ async fn serve_admin(
         let desk = Arc::clone(&echoing);
         async move { desk.echo_command(&ask).await }
     };
-    let admin = Admin::new(ready, json).with_reload(reloads);
+    let admin = Admin::new(ready, json).with_tls(tls).with_reload(reloads);
     admin.with_action("/probe", probe).with_action("/echo", echo).serve(listener, stop).await
 }

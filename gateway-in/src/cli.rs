@@ -11,6 +11,7 @@ use service::{
     admin, config, exit,
     files::{self, Readable},
     own::Own,
+    peers::admin_access,
     ports,
     receipt::{self, CardFiles},
     telemetry, witness,
@@ -241,7 +242,9 @@ fn plan(loaded: &config::Loaded<Config>, settings: &Settings) -> Result<Plan> {
     let config = &loaded.config;
     let cards =
         config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
-    let files: Vec<_> = cards.chain(config.identity.files()).map(|file| loaded.resolve(file)).collect();
+    let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let files: Vec<_> =
+        cards.chain(config.identity.files()).chain(tls).map(|file| loaded.resolve(file)).collect();
     Ok(Plan::stateful(folders).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path)))
 }
 
@@ -339,7 +342,7 @@ fn open_ledger(arg: &ConfigArg) -> Result<Inbound> {
 
 async fn status(args: &StatusArgs) -> Result<()> {
     let loaded = config::load::<Config>(&args.config.config, config::ENVIRONMENT_PREFIX)?;
-    let status = match admin::fetch_status(loaded.config.admin.listen).await {
+    let status = match admin::fetch_status(admin_access(loaded.path())?).await {
         Ok(status) => status,
         Err(error) => {
             eprintln!("not running ({error}); this is what the ledger says");

@@ -8,7 +8,7 @@ use envelope::Suite;
 use identity::PeerCard;
 use serde::{Deserialize, Serialize};
 use service::{
-    TransparencyTable,
+    AdminTls, TransparencyTable,
     config::{ByteSize, ConfigError, Loaded, Span},
     own::{IdentityTable, Own},
     peers::{AdminTable, PeerTable, Relay, RelayTable, load_peers, load_relays},
@@ -234,6 +234,8 @@ pub struct Settings {
     pub destinations: HashMap<Name, Arc<DestinationSettings>>,
     /// Admin listener.
     pub admin: SocketAddr,
+    /// Its certificate and key, if it speaks TLS.
+    pub admin_tls: Option<AdminTls>,
     /// Log lines.
     pub log: LogConfig,
     /// The file that all of this comes from, to be read again.
@@ -348,6 +350,7 @@ impl Config {
             routes: check_routes(loaded, &peers, &destinations)?,
             destinations,
             admin: config.admin.listen,
+            admin_tls: config.admin.check(loaded)?,
             log: config.log.clone(),
             source: loaded.path().to_owned(),
         })

@@ -279,6 +279,7 @@ async fn serve_admin(
     asks: [(&'static str, Reloads); 2],
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    let tls = shared.settings.admin_tls.clone();
     let ready = {
         let shared = Arc::clone(&shared);
         move || {
@@ -302,7 +303,7 @@ async fn serve_admin(
         let shared = Arc::clone(&mirroring);
         async move { mirror::command(&shared, &ask).await }
     };
-    let admin =
-        asks.into_iter().fold(Admin::new(ready, status), |admin, (path, ask)| admin.with_request(path, ask));
+    let admin = Admin::new(ready, status).with_tls(tls);
+    let admin = asks.into_iter().fold(admin, |admin, (path, ask)| admin.with_request(path, ask));
     admin.with_action("/echo", echo).with_action("/mirror", mirror).serve(listener, stop).await
 }

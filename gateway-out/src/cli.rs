@@ -21,6 +21,7 @@ use service::{
     exit::{self, UsageError},
     files::{self, Readable},
     own::Own,
+    peers::admin_access,
     ports,
     receipt::{self, CardFiles},
     telemetry, witness,
@@ -124,7 +125,8 @@ fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
     let cards =
         config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
     let keys = config.identity.files().into_iter().chain([&config.outbox.key, &config.outbox.index_key]);
-    let files: Vec<_> = cards.chain(keys).map(|file| loaded.resolve(file)).collect();
+    let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let files: Vec<_> = cards.chain(keys).chain(tls).map(|file| loaded.resolve(file)).collect();
     let plan =
         Plan::stateful(vec![outbox]).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path));
     // Time zones of windows that a reload brings. The host's own is known from now on.
@@ -223,7 +225,7 @@ fn queue_of(settings: &Settings) -> Result<Queue> {
 
 async fn show_status(args: &JsonArgs) -> Result<()> {
     let loaded = load(&args.config)?;
-    let value = match admin::fetch_status(loaded.config.admin.listen).await {
+    let value = match admin::fetch_status(admin_access(loaded.path())?).await {
         Ok(value) => value,
         Err(error) => {
             eprintln!("not running ({error}); this is what the outbox says");
@@ -260,8 +262,8 @@ async fn rotate_outbox_key(arg: &ConfigArg) -> Result<()> {
         println!("an earlier rotation had wrapped everything already");
         0
     } else {
-        let running =
-            admin::post_json(loaded.config.admin.listen, rotate::PATH, &serde_json::json!({})).await;
+        let access = admin_access(loaded.path())?;
+        let running = admin::post_json(access, rotate::PATH, &serde_json::json!({})).await;
         match running {
             Ok(answer) => rotate::count(&answer),
             Err(RequestError::Connection { .. }) => {
@@ -418,7 +420,8 @@ async fn print_hindrances<'a>(
     let loaded = load(config)?;
     let settings = Config::check(&loaded)?;
     let by_windows = hindered::by_windows(&settings.routes, open, Timestamp::now());
-    for line in by_windows.into_iter().chain(hindered::by_relays(loaded.config.admin.listen).await) {
+    let by_relays = hindered::by_relays(admin_access(&config.config)?).await;
+    for line in by_windows.into_iter().chain(by_relays) {
         println!("{line}");
     }
     Ok(())

@@ -1,11 +1,11 @@
 //! What keeps open deliveries from leaving, beside their own state: relays, asked of the running daemon, and time
 //! windows, from the configuration.
 
-use std::{collections::HashSet, net::SocketAddr};
+use std::collections::HashSet;
 
 use base::{RouteId, Timestamp};
 use serde_json::{Value, json};
-use service::admin;
+use service::{Access, admin};
 use spool::{Delivery, State};
 
 use crate::routes::{Leg, Routes};
@@ -48,7 +48,7 @@ pub(crate) fn closed(routes: &Routes, now: Timestamp) -> Vec<Value> {
 }
 
 /// One line for each relay that is not connected. None where no daemon runs.
-pub(crate) async fn by_relays(admin: SocketAddr) -> Vec<String> {
+pub(crate) async fn by_relays(admin: Access) -> Vec<String> {
     match admin::fetch_status(admin).await {
         Ok(status) => lines(&status),
         Err(_) => Vec::new(),

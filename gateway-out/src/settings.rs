@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use envelope::Padding;
 use service::{
-    TransparencyTable,
+    AdminTls, TransparencyTable,
     config::{ConfigError, Loaded},
     own::Own,
     peers::{Relay, load_peers, load_relays},
@@ -41,6 +41,8 @@ pub struct Settings {
     pub commitment: commitment::Peers,
     /// Admin listener.
     pub admin: SocketAddr,
+    /// Its certificate and key, if it speaks TLS.
+    pub admin_tls: Option<AdminTls>,
     /// Log lines.
     pub log: LogConfig,
     /// The file that all of this comes from, to be read again.
@@ -88,6 +90,7 @@ impl Config {
             routes: Routes::new(routes::check(loaded, &peers)?),
             commitment: commitment::Peers::check(loaded)?,
             admin: config.admin.listen,
+            admin_tls: config.admin.check(loaded)?,
             log: config.log.clone(),
             source: loaded.path().to_owned(),
         })

@@ -170,6 +170,7 @@ impl Relay {
             log: LogLimits { interval: Duration::from_millis(500), entries_max: 4_000_000 },
             quic: address,
             admin: admin.local_addr()?,
+            admin_tls: None,
             keys: Keys::new(
                 &[out_key.card(CardFields::new(1, &[])), in_key.card(CardFields::new(1, &[]))],
                 &tenants,

@@ -15,7 +15,7 @@ use service::admin::{self, RequestError};
 use service::config::{ByteSize, ENVIRONMENT_PREFIX, Loaded, Place, fragments_dir, load};
 use service::exit::UsageError;
 use service::files::{self, Edits};
-use service::peers::admin_address;
+use service::peers::admin_access;
 
 use crate::config::{Config, TenantTable};
 use crate::emergency;
@@ -183,7 +183,7 @@ pub(crate) async fn revoke(args: RevokeArgs) -> Result<()> {
 /// The tenants of the running relay, and those whose tables and cards can be read.
 async fn known_to_anybody(config: &Path) -> Vec<(Name, Fingerprint)> {
     let mut known = emergency::tenants(config);
-    if let Ok(admin) = admin_address(config)
+    if let Ok(admin) = admin_access(config)
         && let Ok(status) = admin::fetch_status(admin).await
         && let Some(admission) = status.get("admission")
         && let Ok(directory) = serde_json::from_value::<Vec<Entry>>(admission.clone())
@@ -237,7 +237,7 @@ fn remove_drafts(config: &Path) {
 }
 
 async fn tell_relay(config: &Path) -> Result<()> {
-    let access = admin_address(config).context("written; send the running relay SIGHUP")?;
+    let access = admin_access(config).context("written; send the running relay SIGHUP")?;
     match admin::ask_to_reload(access).await {
         Ok(changed) => {
             let count = |key: &str| changed.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
@@ -264,7 +264,7 @@ async fn tell_relay(config: &Path) -> Result<()> {
 
 /// Lists all tenants: who they are, what they may, whether they are here.
 pub(crate) async fn tenants(config: &Path, json: bool) -> Result<()> {
-    let running = admin::fetch_status(admin_address(config)?).await;
+    let running = admin::fetch_status(admin_access(config)?).await;
     let (directory, status) = match running {
         Ok(answer) => {
             let admission = answer.get("admission").cloned().unwrap_or_default();

@@ -67,7 +67,15 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let Settings {
-        own: Own { identity, log_key, card }, log, log_dir, policy, keys, directory, source, ..
+        own: Own { identity, log_key, card },
+        log,
+        log_dir,
+        policy,
+        keys,
+        directory,
+        source,
+        admin_tls,
+        ..
     } = settings;
     // Before anybody is served: where it cannot go on, there is no relay.
     let found = match log_dir {
@@ -103,7 +111,10 @@ pub async fn run(
     let token = tasks.token();
     tasks.spawn("expiry", expiry::watch(move |now| alarms(&watched.0, &watched.1, now), token));
     let pages = http::Questions { log: look, head: head.clone(), status: questions.clone() };
-    let admin = admin(questions, head).with_reload(reloads).with_pages(http::PATHS, http::answer(pages));
+    let admin = admin(questions, head)
+        .with_tls(admin_tls)
+        .with_reload(reloads)
+        .with_pages(http::PATHS, http::answer(pages));
     let token = tasks.token();
     tasks.spawn("admin", admin.serve(listeners.admin, token));
 

@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, bail};
 use sandbox::{Facts, MemoryProof, Report, facts_of};
 use serde::Serialize;
 use service::admin;
+use service::peers::admin_access;
 
-use crate::cli::{loaded, runtime};
+use crate::cli::runtime;
 
 /// One promise, and whether it holds as far as it can be seen from here.
 #[derive(Debug, Serialize)]
@@ -33,8 +34,8 @@ struct Attestation {
 }
 
 pub(crate) fn attest_command(path: &Path, json: bool) -> Result<()> {
-    let address = loaded(path)?.config.admin.listen;
-    let status = runtime()?.block_on(admin::fetch_status(address))?;
+    let access = admin_access(path)?;
+    let status = runtime()?.block_on(admin::fetch_status(access))?;
     let process =
         status.get("sandbox").cloned().context("the answer has no `sandbox`: not a relay of this version")?;
     let process: Report = serde_json::from_value(process).context("the answer is not a relay's status")?;

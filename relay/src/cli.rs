@@ -13,7 +13,7 @@ use service::config::{ENVIRONMENT_PREFIX, Loaded, load};
 use service::exit::UsageError;
 use service::files::{self, Readable};
 use service::own::{Own, load_identity};
-use service::peers::admin_address;
+use service::peers::admin_access;
 use service::{admin, exit, ports, shutdown_signal, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -219,7 +219,9 @@ fn run_command(path: &Path, no_sandbox: bool) -> Result<()> {
 fn plan(loaded: &Loaded<Config>, log: Option<PathBuf>) -> Plan {
     let config = &loaded.config;
     let cards = config.tenants.iter().map(|tenant| loaded.resolve(&tenant.card));
-    let files: Vec<_> = cards.chain(config.identity.files().map(|file| loaded.resolve(file))).collect();
+    let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let own = config.identity.files().into_iter().chain(tls).map(|file| loaded.resolve(file));
+    let files: Vec<_> = cards.chain(own).collect();
     Plan::memory_only(config.sandbox.swap, log)
         .reading(loaded.dir())
         .reading_beside(files.iter().map(PathBuf::as_path))
@@ -316,8 +318,8 @@ fn describe_log(dir: &Path, key: &LogKey) -> Result<String> {
 }
 
 fn status_command(path: &Path, json: bool) -> Result<()> {
-    let address = admin_address(path)?;
-    let answer = runtime()?.block_on(admin::fetch_status(address))?;
+    let access = admin_access(path)?;
+    let answer = runtime()?.block_on(admin::fetch_status(access))?;
     if json {
         println!("{}", serde_json::to_string_pretty(&answer)?);
         return Ok(());

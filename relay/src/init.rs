@@ -60,7 +60,8 @@ pub fn config_text(options: &Options) -> String {
          \n# budget: all bodies together; the process needs about a tenth more. A body above hold_max passes through\n\
          # without being held as a whole. ttl: how long a body waits for a gateway that is not there.\n\
          [memory]\nbudget = \"1 GiB\"\nhold_max = \"128 MiB\"\nttl = \"15m\"\n\
-         \n# Status, and the page of the log: http://{admin}/. It asks for no password: leave it on a loopback address.\n\
+         \n# Status, and the page of the log: http://{admin}/. It asks for no password: another address than a loopback one needs\n\
+         # tls = {{ cert = \"admin.crt\", key = \"admin.key\" }} (PEM).\n\
          [admin]\nlisten = \"{admin}\"\n\
          \n# The log of what was accepted and settled: salted digests in memory, 45 bytes each. interval: the shortest time\n\
          # between two signed heads. entries_max: of one epoch, two for each instance; then another begins. dir: a folder of its\n\

@@ -6,6 +6,7 @@ use std::time::Duration;
 use base::{Fingerprint, Name, Timestamp};
 use identity::{IdentityPublic, PeerCard};
 use serde::{Deserialize, Serialize};
+use service::AdminTls;
 use service::config::{ConfigError, Loaded};
 use service::own::Own;
 use service::peers::load_card;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub quic: SocketAddr,
     /// Health and status.
     pub admin: SocketAddr,
+    /// Its certificate and key, if it speaks TLS.
+    pub admin_tls: Option<AdminTls>,
     /// Pace and size of the log.
     pub log: LogLimits,
     /// Where the log is kept over restarts, if it is.
@@ -129,6 +132,7 @@ impl Settings {
             log_dir: log_dir(loaded)?,
             quic: config.quic.listen,
             admin: config.admin.listen,
+            admin_tls: config.admin.check(loaded)?,
             policy,
             keys,
             directory,

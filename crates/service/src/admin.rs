@@ -1,13 +1,14 @@
-//! The admin port: health, readiness and state over HTTP, for a loopback address.
+//! The admin port: health, readiness and state over HTTP, for a loopback address, or over TLS.
 //!
-//! It carries no patient data and asks for no password, so it answers only requests that were made to an address or to
-//! `localhost`: a web page in a browser on the same machine cannot reach it by a name of its own (DNS rebinding). A
-//! route that changes something must take its input as JSON (axum's `Json`), which another site's page cannot send.
+//! It carries no patient data and asks for no password. Without TLS it answers only requests that were made to an address or
+//! to `localhost`: a web page in a browser on the same machine cannot reach it by a name of its own (DNS rebinding); with TLS
+//! the certificate's name keeps such a page out. A route that changes something must take its input as JSON (axum's
+//! `Json`), which another site's page cannot send.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture as _};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -18,17 +19,21 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::Reloads;
 use crate::pages::{self, Answer, Ask};
+use crate::tls::{self, Access, AdminTls, TlsListener};
 
 /// The most that a client of ours reads of an answer.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long a client of ours waits for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const RELOAD: &str = "/reload";
 
 /// Whether a daemon can do its work now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub enum Readiness {
 #[derive(Debug)]
 pub struct Admin {
     router: Router,
+    /// Set before serving; also seen by the routes.
+    tls: Arc<OnceLock<AdminTls>>,
 }
 
 impl Admin {
@@ -65,31 +72,45 @@ impl Admin {
                 }
             }
         };
+        let tls = Arc::new(OnceLock::new());
+        let shown: Arc<OnceLock<AdminTls>> = tls.clone();
         let status = move || {
-            let status = status.clone();
-            async move { Json(with_sandbox(status().await)) }
+            let (status, tls) = (status.clone(), shown.clone());
+            async move { Json(with_process(status().await, tls.get())) }
         };
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .route("/status", get(status));
-        Self { router }
+        Self { router, tls }
+    }
+
+    /// Speaks TLS, if there is a certificate.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<AdminTls>) -> Self {
+        if let Some(tls) = tls {
+            let _ = self.tls.set(tls);
+        }
+        self
     }
 
     /// `POST /reload` reads the configuration again: 200 with what changed, or 409 with why everything stays as it was.
     #[must_use]
     pub fn with_reload(self, reloads: Reloads) -> Self {
-        self.with_request("/reload", reloads)
+        self.with_request(RELOAD, reloads)
     }
 
     /// `POST` of a JSON value to `path` asks the daemon for something: 200 with what was done, or 409 with why not.
     #[must_use]
     pub fn with_request(self, path: &str, reloads: Reloads) -> Self {
+        let tls = (path == RELOAD).then(|| self.tls.clone());
         let handler = move |Json(_): Json<Value>| {
-            let reloads = reloads.clone();
+            let (reloads, tls) = (reloads.clone(), tls.clone());
             async move {
-                match reloads.ask().await {
-                    Ok(changed) => Json(changed).into_response(),
+                let asked = reloads.ask().await;
+                let tls = tls.and_then(|tls| tls.get().cloned());
+                match asked {
+                    Ok(changed) => Json(with_certificate(changed, tls).await).into_response(),
                     Err(reason) => (StatusCode::CONFLICT, format!("{reason}\n")).into_response(),
                 }
             }
@@ -130,17 +151,55 @@ impl Admin {
     /// Adds a daemon's own routes.
     #[must_use]
     pub fn merge(self, routes: Router) -> Self {
-        Self { router: self.router.merge(routes) }
+        Self { router: self.router.merge(routes), ..self }
     }
 
     /// Serves until the token is cancelled and the running requests are answered.
     pub async fn serve(self, listener: TcpListener, token: CancellationToken) -> io::Result<()> {
-        let router = self.router.fallback(pages::nothing_here).layer(middleware::from_fn(local_only));
-        axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await
+        let router = self.router.fallback(pages::nothing_here);
+        let Some(tls) = self.tls.get().cloned() else {
+            let address = listener.local_addr()?;
+            if !address.ip().is_loopback() {
+                warn!(%address, "THE ADMIN PORT SPEAKS NO TLS and is open to other machines: without_tls = true");
+            }
+            let router = router.layer(middleware::from_fn(local_only));
+            return axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await;
+        };
+        let router = router.layer(middleware::from_fn(uncached));
+        let hangups = reload_on_hangup(tls.clone());
+        let serving = axum::serve(TlsListener::new(listener, tls), router);
+        tokio::select! {
+            ended = serving.with_graceful_shutdown(token.cancelled_owned()).into_future() => ended,
+            failed = hangups => failed,
+        }
     }
 }
 
-fn with_sandbox(mut status: Value) -> Value {
+/// Reads certificate and key again on each SIGHUP.
+async fn reload_on_hangup(tls: AdminTls) -> io::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    while hangups.recv().await.is_some() {
+        let tls = tls.clone();
+        // What came of it is logged, and shown by the status.
+        let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
+    }
+    std::future::pending().await
+}
+
+/// Where the certificate could not be taken over, the rest was all the same.
+async fn with_certificate(mut changed: Value, tls: Option<AdminTls>) -> Value {
+    let Some(tls) = tls else { return changed };
+    let read = tokio::task::spawn_blocking(move || tls.reload()).await;
+    if let (Some(changed), Ok(Err(reason))) = (changed.as_object_mut(), read) {
+        changed.insert("admin_tls_refused".to_owned(), json!(reason));
+    }
+    changed
+}
+
+fn with_process(mut status: Value, tls: Option<&AdminTls>) -> Value {
+    if let (Some(status), Some(tls)) = (status.as_object_mut(), tls) {
+        status.insert("admin_tls".to_owned(), json!({ "refused": tls.refused() }));
+    }
     let report = sandbox::report().and_then(|report| serde_json::to_value(report).ok());
     if let (Some(status), Some(report)) = (status.as_object_mut(), report) {
         status.insert("sandbox".to_owned(), report);
@@ -148,7 +207,7 @@ fn with_sandbox(mut status: Value) -> Value {
     status
 }
 
-/// Refuses requests made to a name other than `localhost`, and keeps answers out of caches.
+/// Refuses requests made to a name other than `localhost`.
 async fn local_only(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).map(HeaderValue::to_str);
     let allowed = match host {
@@ -158,10 +217,15 @@ async fn local_only(request: Request, next: Next) -> Response {
         }
         Some(Err(_)) => false,
     };
-    let mut response = match allowed {
-        true => next.run(request).await,
+    match allowed {
+        true => uncached(request, next).await,
         false => (StatusCode::MISDIRECTED_REQUEST, "ask by address, not by name\n").into_response(),
-    };
+    }
+}
+
+/// Keeps answers out of caches.
+async fn uncached(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -186,6 +250,22 @@ pub enum RequestError {
     /// No answer in time.
     #[error("no answer from the admin port {0} in time")]
     TimeOut(SocketAddr),
+    /// It shows another certificate than the configuration names.
+    #[error(
+        "{0} shows another certificate than [admin] tls names: if the file was renewed, have the daemon read it (SIGHUP); if not, somebody else listens there"
+    )]
+    OtherCertificate(SocketAddr),
+    /// No TLS where there should be.
+    #[error(
+        "{address} does not speak TLS as [admin] tls says: was the daemon restarted since that was written?"
+    )]
+    Tls {
+        /// Where it was tried.
+        address: SocketAddr,
+        /// What is wrong.
+        #[source]
+        source: io::Error,
+    },
     /// Somebody else listens there.
     #[error("what answers at {0} is not an admin port of ours")]
     NotOurs(SocketAddr),
@@ -200,55 +280,62 @@ pub enum RequestError {
 }
 
 /// The JSON of `/status`.
-pub async fn fetch_status(address: SocketAddr) -> Result<Value, RequestError> {
-    fetch(address, "/status").await
+pub async fn fetch_status(access: impl Into<Access>) -> Result<Value, RequestError> {
+    fetch(access, "/status").await
 }
 
 /// Lets a daemon read its configuration again; gives what changed.
-pub async fn ask_to_reload(address: SocketAddr) -> Result<Value, RequestError> {
-    post_json(address, "/reload", &json!({})).await
+pub async fn ask_to_reload(access: impl Into<Access>) -> Result<Value, RequestError> {
+    post_json(access, RELOAD, &json!({})).await
 }
 
 /// A GET that is answered with JSON. `path` starts with a slash and is percent-encoded where it has to be.
-pub async fn fetch(address: SocketAddr, path: &str) -> Result<Value, RequestError> {
+pub async fn fetch(access: impl Into<Access>, path: &str) -> Result<Value, RequestError> {
+    let access = access.into();
+    let address = access.address;
     let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n");
-    exchange(address, head.into_bytes(), ANSWER_TIMEOUT).await
+    exchange(&access, head.into_bytes(), ANSWER_TIMEOUT).await
 }
 
 /// A POST of JSON that is answered with JSON.
-pub async fn post_json(address: SocketAddr, path: &str, body: &Value) -> Result<Value, RequestError> {
-    post_json_within(address, path, body, ANSWER_TIMEOUT).await
+pub async fn post_json(access: impl Into<Access>, path: &str, body: &Value) -> Result<Value, RequestError> {
+    post_json_within(access, path, body, ANSWER_TIMEOUT).await
 }
 
 /// The same for what takes longer.
 pub async fn post_json_within(
-    address: SocketAddr,
+    access: impl Into<Access>,
     path: &str,
     body: &Value,
     within: Duration,
 ) -> Result<Value, RequestError> {
+    let access = access.into();
+    let address = access.address;
     let body = body.to_string();
     let length = body.len();
     let head = format!(
         "POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     );
-    exchange(address, head.into_bytes(), within).await
+    exchange(&access, head.into_bytes(), within).await
 }
 
 /// HTTP/1.0: the answer ends with the connection, so there is no chunked coding to undo.
-async fn exchange(address: SocketAddr, request: Vec<u8>, within: Duration) -> Result<Value, RequestError> {
+async fn exchange(access: &Access, request: Vec<u8>, within: Duration) -> Result<Value, RequestError> {
+    let address = access.address;
+    let connection = |source| RequestError::Connection { address, source };
     let answer = tokio::time::timeout(within, async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(&request).await?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
-        Ok(answer)
+        let stream = TcpStream::connect(address).await.map_err(connection)?;
+        let secured =
+            access.secured(stream).await.map_err(|source| match tls::is_other_certificate(&source) {
+                true => RequestError::OtherCertificate(address),
+                false => RequestError::Tls { address, source },
+            })?;
+        match secured {
+            Ok(stream) => ask(stream, &request).await.map_err(connection),
+            Err(stream) => ask(stream, &request).await.map_err(connection),
+        }
     });
-    let answer = match answer.await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(source)) => return Err(RequestError::Connection { address, source }),
-        Err(_) => return Err(RequestError::TimeOut(address)),
-    };
+    let answer = answer.await.map_err(|_| RequestError::TimeOut(address))??;
     let (status, body) = split(&answer).ok_or(RequestError::NotOurs(address))?;
     if !(200..300).contains(&status) {
         let text = String::from_utf8_lossy(body).trim().chars().take(500).collect();
@@ -258,6 +345,13 @@ async fn exchange(address: SocketAddr, request: Vec<u8>, within: Duration) -> Re
         return Ok(json!(null));
     }
     serde_json::from_slice(body).map_err(|_| RequestError::NotOurs(address))
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u8]) -> io::Result<Vec<u8>> {
+    stream.write_all(request).await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    Ok(answer)
 }
 
 /// Status code and body of an HTTP/1 answer.

@@ -21,9 +21,11 @@ mod silence;
 mod tasks;
 pub mod telemetry;
 pub mod text;
+mod tls;
 pub mod witness;
 
 pub use backoff::Backoff;
 pub use reload::{LastReload, ReloadRequest, ReloadRequests, Reloaded, Reloads};
 pub use silence::TransparencyTable;
 pub use tasks::{Drained, End, Ended, Tasks, shutdown_signal};
+pub use tls::{Access, AdminTls, AdminTlsError, AdminTlsTable};

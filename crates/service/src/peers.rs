@@ -8,6 +8,7 @@ use identity::PeerCard;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, ENVIRONMENT_PREFIX, Loaded, peek};
+use crate::tls::{Access, AdminTls, AdminTlsError, AdminTlsTable};
 
 /// `[[peer]]`: a gateway on the other side.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,16 +38,55 @@ pub struct RelayTable {
 pub struct AdminTable {
     /// Address and TCP port of `/healthz`, `/readyz` and `/status`.
     pub listen: SocketAddr,
+    /// Certificate and key, for TLS 1.3. Default: none, plain HTTP, which is for a loopback address. The files are read again on
+    /// SIGHUP.
+    #[serde(default)]
+    pub tls: Option<AdminTlsTable>,
+    /// `true`: plain HTTP also where `listen` is no loopback address, as in a container behind something that speaks TLS.
+    /// Default `false`: such an address needs `tls`.
+    #[serde(default)]
+    pub without_tls: bool,
+}
+
+impl AdminTable {
+    /// Reads certificate and key, and refuses a port that others could read on their way.
+    pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<Option<AdminTls>, ConfigError> {
+        let Self { listen, tls, without_tls } = self;
+        let Some(AdminTlsTable { cert, key }) = tls else {
+            if listen.ip().is_loopback() || *without_tls {
+                return Ok(None);
+            }
+            return Err(loaded.error(
+                "admin.listen",
+                format!("{listen} is no loopback address, and the port asks for no password: give tls = {{ cert = …, key = … }}, or write without_tls = true"),
+            ));
+        };
+        if *without_tls {
+            return Err(loaded.error("admin.without_tls", "there is `tls`, too: remove one of the two"));
+        }
+        let read = AdminTls::read(loaded.resolve(cert), loaded.resolve(key));
+        read.map(Some).map_err(|error| {
+            let key = match &error {
+                AdminTlsError::Cert { .. } => "admin.tls.cert",
+                AdminTlsError::Key { .. } | AdminTlsError::Pair { .. } => "admin.tls.key",
+            };
+            loaded.error(key, error.to_string())
+        })
+    }
 }
 
 /// Where the daemon of this configuration is asked, also when the rest of the configuration cannot be used.
-pub fn admin_address(config: &Path) -> Result<SocketAddr, ConfigError> {
+pub fn admin_access(config: &Path) -> Result<Access, ConfigError> {
     #[derive(Deserialize)]
     struct Only {
         admin: AdminTable,
     }
-    let only: Only = peek(config, ENVIRONMENT_PREFIX)?;
-    Ok(only.admin.listen)
+    let Only { admin: AdminTable { listen, tls, .. } } = peek(config, ENVIRONMENT_PREFIX)?;
+    let Some(AdminTlsTable { cert, .. }) = tls else { return Ok(Access::from(listen)) };
+    let refuse = |reason: String| ConfigError::Read { path: config.to_owned(), reason };
+    let absolute = std::path::absolute(config).map_err(|error| refuse(error.to_string()))?;
+    let cert = absolute.parent().map_or_else(|| cert.clone(), |dir| dir.join(&cert));
+    Access::with_certificate(listen, &cert).map_err(|error| refuse(format!("admin.tls.cert: {error}")))
 }
 
 /// A relay with its pinned card.

@@ -98,6 +98,12 @@ pub(crate) const OWNERS_EXCEPT: &[(&str, &str, &str)] = &[
         "DIMSE over TLS (PS3.15 B.12) is TLS over TCP with X.509 certificates, for DICOM peers; transport has QUIC with pinned raw keys, for ours. Nothing is common to both but the library and its provider, and dimse stands a row below",
     ),
     (
+        "rustls",
+        "service",
+        "the admin port may speak HTTPS with an X.509 certificate; transport has QUIC only, and the relay must not reach dimse",
+    ),
+    ("tokio-rustls", "service", "the same"),
+    (
         "dicom-object",
         "fixtures",
         "the generator of synthetic instances writes data sets; no product code does",

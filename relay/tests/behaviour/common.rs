@@ -118,6 +118,7 @@ impl Bed {
             log: LogLimits { interval: Duration::from_millis(50), entries_max: 1_000_000 },
             quic: self.address,
             admin: self.admin,
+            admin_tls: None,
             keys: relay::Keys::new(&cards, &tenants),
             policy: Policy { limits: self.limits.clone(), tenants },
             log_dir: None,
