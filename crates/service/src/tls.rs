@@ -217,8 +217,8 @@ impl From<SocketAddr> for Access {
     }
 }
 
-impl From<&Access> for Access {
-    fn from(access: &Access) -> Self {
+impl From<&Self> for Access {
+    fn from(access: &Self) -> Self {
         access.clone()
     }
 }
