@@ -116,7 +116,7 @@ pub struct CommonExtendedNegotiation {
     pub related_general: Vec<Uid>,
 }
 
-/// Storage Service Class (PS3.4 §B.3.1.4), as [`CommonExtendedNegotiation`] names it.
+/// Storage Service Class (PS3.4 §B.3.1.3), as [`CommonExtendedNegotiation`] names it.
 pub const STORAGE_SERVICE_CLASS: &str = "1.2.840.10008.4.2";
 
 /// Service-class-application-information of a storage SCP (PS3.4 Table B.3-2).
@@ -130,7 +130,7 @@ pub struct StorageSupport {
     pub coerces: bool,
 }
 
-/// Level of storage support (PS3.4 §B.4.1).
+/// Level of storage support (PS3.4 §B.4.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StorageLevel {
     /// 0
@@ -142,8 +142,8 @@ pub enum StorageLevel {
 }
 
 impl StorageSupport {
-    /// Everything is kept as it came, signatures too.
-    pub const BIT_PRESERVING: Self = Self { level: StorageLevel::Full, signature_level: 1, coerces: false };
+    /// Everything is kept as it came, signatures too: signature level 3 is that, 1 promises nothing (PS3.4 §B.4.1.4).
+    pub const BIT_PRESERVING: Self = Self { level: StorageLevel::Full, signature_level: 3, coerces: false };
 
     /// The six bytes.
     pub fn information(self) -> Vec<u8> {

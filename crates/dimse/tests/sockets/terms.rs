@@ -132,7 +132,7 @@ async fn extended_negotiation_is_answered_for_accepted_classes_that_asked() {
     });
     let (address, _serving) = serve_one(AcceptorConfig::default(), watching).await;
     let requestor = Requestor::connect(address, config).await.unwrap();
-    let want = ExtendedNegotiation { sop_class: uid(CT), information: vec![2, 0, 1, 0, 0, 0] };
+    let want = ExtendedNegotiation { sop_class: uid(CT), information: vec![2, 0, 3, 0, 0, 0] };
     assert_eq!(requestor.extended(), [want]);
     assert_eq!(*seen.lock().unwrap(), [common]);
 }
