@@ -109,6 +109,9 @@ class Dcmjs(Peer):
 
 
 def _reported(log: Path) -> dict | None:
-    """The first report in the log of a `peer.js commit`."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith('{"report"')]
-    return json.loads(lines[0]) if lines else None
+    """The first report in the log of a `peer.js commit`, once its association is released: before that, the answer to the report may
+    not have left, and it would come again."""
+    lines = log.read_text(errors="replace").splitlines()
+    reports = [line for line in lines if line.startswith('{"report"')]
+    is_over = any(line.startswith('{"association":"released"') for line in lines)
+    return json.loads(reports[0]) if reports and is_over else None

@@ -151,6 +151,7 @@ function commit(settings) {
 
     associationReleaseRequested() {
       this.sendAssociationReleaseResponse();
+      say({ association: 'released' });
     }
   }
 
