@@ -255,7 +255,7 @@ def test_what_is_aborted(make_stack, prove):
 
     ends(fresh(struct.pack(">BBI", 99, 0, 4) + bytes(4)), "unrecognized-pdu")
     ends(fresh(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500)), "unrecognized-pdu")
-    prove("out/security/no-tls")
+    prove("out/security/plain-port")
     ends(fresh(_pdu(5, bytes(4))), "unexpected-pdu")
     ends(associated(_pdu(4, pdv(1, 2, b"data"))), "unexpected-pdu")
     ends(associated(_pdu(4, pdv(3, 3, b"none"))), "invalid-pdu-parameter")

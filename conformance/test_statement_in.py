@@ -94,7 +94,7 @@ def asks_for_nothing_else(asked: negotiate.Answer, prove) -> None:
     for row in ("async-window", "role-selection", "extended-negotiation", "user-identity"):
         assert prove(f"in/association/{row}")["value"] == "not proposed"
     # Plain by default: the first byte was that of an A-ASSOCIATE-RQ, not of a TLS record.
-    prove("in/security/no-tls")
+    prove("in/security/plain")
     assert not found, f"items that the statement does not have: {found}"
 
 

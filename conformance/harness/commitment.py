@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class Report:
 
 @dataclass
 class Asker:
-    """A modality. `listens`: a listener for reports; `role`: whether it answers SCP/SCU Role Selection there.
+    """A modality. `listens`: a listener for reports; `role`: whether it answers SCP/SCU Role Selection there; `tls`: it listens with that.
 
     `on_report` sees each report before it is answered, and gives the status of the answer.
     """
@@ -41,6 +42,7 @@ class Asker:
     role: bool = True
     on_report: Callable[[Report], int] = lambda report: 0
     look: Callable[[], object] = lambda: None
+    tls: ssl.SSLContext | None = None
     port: int = field(default_factory=free_ports)
     reports: list[Report] = field(default_factory=list)
     _server: object = None
@@ -58,7 +60,8 @@ class Asker:
         entity = AE(ae_title=self.ae)
         roles = {"scu_role": False, "scp_role": True} if self.role else {}
         entity.add_supported_context(StorageCommitmentPushModel, **roles)
-        self._server = entity.start_server((HOST, self.port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._report)])
+        handlers = [(evt.EVT_N_EVENT_REPORT, self._report)]
+        self._server = entity.start_server((HOST, self.port), block=False, evt_handlers=handlers, ssl_context=self.tls)
 
     def deaf(self) -> None:
         if self._server:

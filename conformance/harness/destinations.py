@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import ssl
 import threading
 import time
 import urllib.request
@@ -108,9 +109,11 @@ class PynetdicomScp:
         behave: Callable[[str, int], int | str] | None = None,
         max_pdu: int = 131072,
         keep: Path | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.ae = ae
         self.port = port or free_ports()
+        self._tls = tls
         self._behave = behave or (lambda _uid, _seen: 0x0000)
         self._max_pdu = max_pdu
         self._keep = keep
@@ -133,7 +136,8 @@ class PynetdicomScp:
             entity.add_supported_context(name, ALL_TRANSFER_SYNTAXES)
         entity.maximum_pdu_size = self._max_pdu
         entity.network_timeout = 120
-        self._server = entity.start_server((HOST, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        handlers = [(evt.EVT_C_STORE, self._store)]
+        self._server = entity.start_server((HOST, self.port), block=False, evt_handlers=handlers, ssl_context=self._tls)
         return self
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import time
 from collections.abc import Iterable, Sequence
 from io import BytesIO
@@ -92,12 +93,14 @@ def pynetdicom_send(
     max_pdu: int = 131072,
     originator: tuple[str, int] | None = None,
     seconds: float = 120.0,
+    tls: ssl.SSLContext | None = None,
 ) -> dict[str, int]:
     """Sends the data sets as they are in the files, in one association; {SOP Instance UID: status}."""
     entity = AE(ae_title=calling)
     entity.maximum_pdu_size = max_pdu
     entity.dimse_timeout = entity.network_timeout = seconds
-    association = entity.associate(HOST, port, contexts=contexts_of(instances), ae_title=called, max_pdu=max_pdu)
+    secured = (tls, HOST) if tls else None
+    association = entity.associate(HOST, port, contexts=contexts_of(instances), ae_title=called, max_pdu=max_pdu, tls_args=secured)
     if not association.is_established:
         raise NotAccepted(f"no association with {called} on port {port}")
     answers = {}

@@ -243,6 +243,8 @@ fn plan(loaded: &config::Loaded<Config>, settings: &Settings) -> Result<Plan> {
     let cards =
         config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
     let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let of_destinations = config.destinations.iter().filter_map(|table| table.tls.as_ref());
+    let tls = tls.chain(of_destinations.flat_map(|tls| tls.files()));
     let files: Vec<_> =
         cards.chain(config.identity.files()).chain(tls).map(|file| loaded.resolve(file)).collect();
     Ok(Plan::stateful(folders).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path)))
@@ -293,6 +295,13 @@ fn check(arg: &ConfigArg) -> Result<()> {
             relay.address,
             fingerprint_text(&relay.card.identity.fingerprint())
         );
+    }
+    for destination in settings.destinations.values() {
+        if let Target::Dicom(target) = &destination.target
+            && target.dialer.is_secure()
+        {
+            println!("destination {} at {} over TLS", destination.name, target.address);
+        }
     }
     for route in settings.routes.values() {
         println!("route {} from {} to {} (suite {})", route.id, route.from, route.destination, route.suite);

@@ -4,6 +4,7 @@
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use base::{AeTitle, Name, RouteId, Uid};
+use dimse::{Dialer, PeerTls};
 use envelope::Suite;
 use identity::PeerCard;
 use serde::{Deserialize, Serialize};
@@ -132,6 +133,10 @@ pub struct DestinationTable {
     pub ae: Option<AeTitle>,
     /// `dicom`: its address and port.
     pub address: Option<SocketAddr>,
+    /// `dicom`: `{ ca = "…", cert = "…", key = "…", name = "…" }`, PEM files: the destination is called over TLS 1.2 or
+    /// 1.3. It has to show a certificate of `ca` with the `name` (default: its address; `"*"` is any), and is shown `cert`.
+    /// Files are read again on a reload. Default: without TLS.
+    pub tls: Option<PeerTls>,
     /// `dicom`: the AE title that we present, or `"original"` for the one that the sender's PACS used.
     pub calling: Option<String>,
     /// `dicom`: associations at one time. Default 4; parallelism is across studies.
@@ -301,6 +306,8 @@ pub struct DicomTarget {
     pub ae: AeTitle,
     /// Where it listens.
     pub address: SocketAddr,
+    /// How it is called: with TLS, or without.
+    pub dialer: Dialer,
     /// The AE title that we present; `None` is the original one.
     pub calling: Option<AeTitle>,
     /// Associations at one time.
@@ -413,40 +420,67 @@ fn check_destination(
     i: usize,
     table: &DestinationTable,
 ) -> Result<DestinationSettings, ConfigError> {
-    let missing = |key: &str, hint: &str| {
-        let message = format!("destination {} has no `{key}`: {hint}", table.name);
-        loaded.error(&format!("destination[{i}]"), message)
-    };
     let target = match table.kind {
         Kind::Folder => {
-            let dir =
-                table.dir.as_ref().ok_or_else(|| missing("dir", "name the folder that the files go to"))?;
+            let dir = table
+                .dir
+                .as_ref()
+                .ok_or_else(|| missing(loaded, i, table, "dir", "name the folder that the files go to"))?;
+            if table.tls.is_some() {
+                let message = "a folder is called by nobody; remove it";
+                return Err(loaded.error(&format!("destination[{i}].tls"), message));
+            }
             Target::Folder(loaded.resolve(dir))
         }
-        Kind::Dicom => Target::Dicom(DicomTarget {
-            ae: table.ae.clone().ok_or_else(|| missing("ae", "give the destination's AE title"))?,
-            address: table
-                .address
-                .ok_or_else(|| missing("address", "give the destination's address and port"))?,
-            calling: match table.calling.as_deref() {
-                None => {
-                    return Err(missing("calling", "give the AE title that it knows us by, or \"original\""));
-                }
-                Some("original") => None,
-                Some(title) => Some(AeTitle::parse(title).map_err(|error| {
-                    loaded.error(&format!("destination[{i}].calling"), error.to_string())
-                })?),
-            },
-            max_associations: table.max_associations.clamp(1, 64),
-            linger: table.linger.0,
-            connect_timeout: table.connect_timeout.0,
-            response_timeout: table.response_timeout.0,
-            max_pdu: table.max_pdu,
-            probe_every: table.probe_every.0.max(Duration::from_millis(100)),
-            probe: Arc::new(probe::check(loaded, i, table)?),
-        }),
+        Kind::Dicom => Target::Dicom(check_dicom(loaded, i, table)?),
     };
     Ok(DestinationSettings { name: table.name.clone(), target, status: table.status.clone() })
+}
+
+fn missing(
+    loaded: &Loaded<Config>,
+    i: usize,
+    table: &DestinationTable,
+    key: &str,
+    hint: &str,
+) -> ConfigError {
+    let message = format!("destination {} has no `{key}`: {hint}", table.name);
+    loaded.error(&format!("destination[{i}]"), message)
+}
+
+fn check_dicom(
+    loaded: &Loaded<Config>,
+    i: usize,
+    table: &DestinationTable,
+) -> Result<DicomTarget, ConfigError> {
+    let missing = |key: &str, hint: &str| missing(loaded, i, table, key, hint);
+    let refuse =
+        |key: &str, message: String| loaded.error(&format!("destination[{i}].{key}"), message);
+    let ae = table.ae.clone().ok_or_else(|| missing("ae", "give the destination's AE title"))?;
+    let hint = "give the destination's address and port";
+    let address = table.address.ok_or_else(|| missing("address", hint))?;
+    let calling = match table.calling.as_deref() {
+        None => return Err(missing("calling", "give the AE title that it knows us by, or \"original\"")),
+        Some("original") => None,
+        Some(title) => {
+            Some(AeTitle::parse(title).map_err(|error| refuse("calling", error.to_string()))?)
+        }
+    };
+    let dialer = Dialer::of(table.tls.as_ref(), |file| loaded.resolve(file), address.ip())
+        .map_err(|refused| refuse(&format!("tls.{}", refused.key), refused.to_string()))?;
+    Ok(DicomTarget {
+        ae,
+        address,
+        dialer,
+        calling,
+        max_associations: table.max_associations.clamp(1, 64),
+        linger: table.linger.0,
+        connect_timeout: table.connect_timeout.0,
+        response_timeout: table.response_timeout.0,
+        max_pdu: table.max_pdu,
+        probe_every: table.probe_every.0.max(Duration::from_millis(100)),
+        probe: Arc::new(probe::check(loaded, i, table)?),
+    })
 }
 
 #[cfg(test)]

@@ -286,7 +286,27 @@ fn security() -> Vec<SecurityRow> {
         name: name.to_owned(),
         value: value.to_owned(),
     };
-    vec![row("no-tls", "DICOM over TLS", "not offered by this version")]
+    let mut rows = tables::tls(ROLE, "to each destination that has `tls`; off by default");
+    rows.extend([
+        row(
+            "tls-certificates",
+            "Certificates of destinations",
+            "required, of one of the authorities in `tls.ca` and of no other, with `tls.name` among its subject \
+             alternative names (default: the address that is called; `\"*\"` is any); ours is shown where it is asked for",
+        ),
+        row(
+            "tls-refused",
+            "A destination whose certificate is refused, or that refuses ours",
+            "gets nothing, and counts as one that cannot be reached",
+        ),
+        row(
+            "tls-renewal",
+            "Renewed certificates",
+            "taken over by a reload, for associations from then on; files that cannot be used change nothing",
+        ),
+        row("plain", "A destination without `tls`", "is called without TLS"),
+    ]);
+    rows
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use tracing::warn;
 use transport::{Downlink, DownlinkConfig, IncomingOffer};
 
 use crate::{
-    config::{Config, Settings},
+    config::{Config, Settings, Target},
     inbox::{self, Inbox, OFFERS_MAX},
     links::Queues,
 };
@@ -112,7 +112,7 @@ impl Live {
                 Ok((loaded, settings)) => {
                     if Some(&fixed_part(&loaded)) != fixed.as_ref() {
                         warn!(
-                            "only peers, relays and routes are taken over; the other changes take effect at the next start"
+                            "only peers, relays, routes and certificates are taken over; the other changes take effect at the next start"
                         );
                     }
                     self.take_over(settings).await
@@ -127,6 +127,7 @@ impl Live {
         if let Some(route) = settings.routes.values().find(|route| self.inbox.destination(route).is_none()) {
             return Err(format!("destination {} is new: restart to use it", route.destination));
         }
+        self.exchange_certificates(&settings);
         let routes = settings.routes.len();
         let (over, new) = self.inbox.exchange_routes(settings.routes);
         for route in &over {
@@ -140,6 +141,16 @@ impl Live {
         Ok(json!({
             "routes": routes, "routes_ended": over.len(), "routes_opened": new.len(), "relays_changed": relays_changed,
         }))
+    }
+
+    /// Files of the same names may hold new certificates.
+    fn exchange_certificates(&self, settings: &Settings) {
+        for destination in self.inbox.all_destinations() {
+            let now = settings.destinations.get(&destination.settings.name).map(|now| &now.target);
+            if let (Target::Dicom(running), Some(Target::Dicom(now))) = (&destination.settings.target, now) {
+                running.dialer.exchange(&now.dialer);
+            }
+        }
     }
 
     /// Links of relays that are gone end, those with another address or card begin anew.

@@ -25,7 +25,7 @@ use crate::{
     flights::{self, Flights},
     intake,
     lanes::Lanes,
-    mirror, relays, reload, rotate,
+    mirror, rejections, relays, reload, rotate,
     sessions::Sessions,
     settings::{OutboxSettings, Settings},
     settle,
@@ -73,6 +73,8 @@ pub struct Shared {
     pub tables: mirror::Tables,
     /// The last C-ECHO through the whole path, for each route.
     pub echoes: echo::Echoes,
+    /// Who was turned away lately.
+    pub rejections: rejections::Lately,
     /// Counts of this run.
     pub counters: crate::status::Counters,
     /// How the last reload ended, if there was one.
@@ -121,15 +123,23 @@ impl Shared {
 #[derive(Debug)]
 pub struct Listeners {
     /// C-STORE comes in here.
-    pub dicom: TcpListener,
+    pub dicom: intake::Ports,
     /// Health and status.
     pub admin: TcpListener,
 }
 
 impl Listeners {
-    /// Takes over ports that were opened before the runtime started.
-    pub fn adopt(dicom: std::net::TcpListener, admin: std::net::TcpListener) -> std::io::Result<Self> {
-        Ok(Self { dicom: TcpListener::from_std(dicom)?, admin: TcpListener::from_std(admin)? })
+    /// Takes over ports that were opened before the runtime started: DICOM without and with TLS, and the admin port.
+    pub fn adopt(
+        plain: Option<std::net::TcpListener>,
+        tls: Option<std::net::TcpListener>,
+        admin: std::net::TcpListener,
+    ) -> std::io::Result<Self> {
+        let dicom = intake::Ports {
+            plain: plain.map(TcpListener::from_std).transpose()?,
+            tls: tls.map(TcpListener::from_std).transpose()?,
+        };
+        Ok(Self { dicom, admin: TcpListener::from_std(admin)? })
     }
 }
 
@@ -193,6 +203,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         turns: asks::Turns::default(),
         tables,
         echoes: echo::Echoes::default(),
+        rejections: rejections::Lately::default(),
         counters: crate::status::Counters::default(),
         last_reload: Mutex::default(),
     });
@@ -223,7 +234,8 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let admin = serve_admin(Arc::clone(&shared), listeners.admin, asks, admin_tasks.token());
     admin_tasks.spawn("admin", admin);
     info!(
-        dicom = %shared.settings.dicom.listen,
+        dicom = shared.settings.dicom.listen.map(tracing::field::display),
+        dicom_tls = shared.settings.dicom.tls.as_ref().map(|tls| tracing::field::display(tls.listen)),
         routes = shared.settings.routes.iter().count(),
         fingerprint = %identity::fingerprint_text(&shared.identity().fingerprint()),
         "gateway-out is running"
@@ -294,7 +306,7 @@ async fn serve_admin(
             async move { crate::status::status(&shared).await }
         }
     };
-    let (echoing, mirroring) = (Arc::clone(&shared), shared);
+    let (echoing, mirroring, turning_away) = (Arc::clone(&shared), Arc::clone(&shared), shared);
     let echo = move |ask: Value| {
         let shared = Arc::clone(&echoing);
         async move { echo::command(&shared, &ask).await }
@@ -303,7 +315,12 @@ async fn serve_admin(
         let shared = Arc::clone(&mirroring);
         async move { mirror::command(&shared, &ask).await }
     };
+    let rejections = move |_: Value| {
+        let shared = Arc::clone(&turning_away);
+        async move { Ok(shared.rejections.json()) }
+    };
     let admin = Admin::new(ready, status).with_tls(tls);
     let admin = asks.into_iter().fold(admin, |admin, (path, ask)| admin.with_request(path, ask));
-    admin.with_action("/echo", echo).with_action("/mirror", mirror).serve(listener, stop).await
+    let admin = admin.with_action("/echo", echo).with_action("/mirror", mirror);
+    admin.with_action("/rejections", rejections).serve(listener, stop).await
 }

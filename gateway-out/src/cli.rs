@@ -82,6 +82,7 @@ fn run(command: Command) -> Result<()> {
             Command::Commitments(command) => commitments_command(command).await,
             Command::Echo(args) => commands::echo_command(&args).await,
             Command::Mirror(args) => commands::mirror_command(&args).await,
+            Command::Rejections(args) => commands::rejections_command(&args).await,
         }
     })
 }
@@ -94,8 +95,13 @@ fn daemon(args: &RunArgs) -> Result<()> {
     let loaded = load(&args.config)?;
     telemetry::init(&loaded.config.log);
     let settings = Config::check(&loaded)?;
-    let (dicom, admin) = (settings.dicom.listen, settings.admin);
-    let dicom = ports::listen(dicom).with_context(|| format!("cannot listen on {dicom} ([dicom] listen)"))?;
+    let (plain, admin) = (settings.dicom.listen, settings.admin);
+    let tls = settings.dicom.tls.as_ref().map(|tls| tls.listen);
+    let open = |address, key: &str| {
+        ports::listen(address).with_context(|| format!("cannot listen on {address} ({key})"))
+    };
+    let plain = plain.map(|address| open(address, "[dicom] listen")).transpose()?;
+    let tls = tls.map(|address| open(address, "[dicom] tls.listen")).transpose()?;
     let admin = ports::listen(admin).with_context(|| format!("cannot listen on {admin} ([admin] listen)"))?;
     let workers = ports::workers();
     match args.no_sandbox {
@@ -104,7 +110,7 @@ fn daemon(args: &RunArgs) -> Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(async {
-        let listeners = Listeners::adopt(dicom, admin).context("cannot use the ports")?;
+        let listeners = Listeners::adopt(plain, tls, admin).context("cannot use the ports")?;
         let stop = CancellationToken::new();
         let running = app::run(settings, listeners, stop.clone());
         tokio::pin!(running);
@@ -126,6 +132,9 @@ fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
         config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
     let keys = config.identity.files().into_iter().chain([&config.outbox.key, &config.outbox.index_key]);
     let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let of_peers = config.commitments.iter().filter_map(|table| table.tls.as_ref());
+    let tls = tls.chain(of_peers.flat_map(|tls| tls.files()));
+    let tls = tls.chain(config.dicom.tls.iter().flat_map(|tls| tls.files()));
     let files: Vec<_> = cards.chain(keys).chain(tls).map(|file| loaded.resolve(file)).collect();
     let plan =
         Plan::stateful(vec![outbox]).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path));
@@ -297,7 +306,10 @@ async fn send_files(args: &SendArgs) -> Result<()> {
             return Err(UsageError(several.to_owned()).into());
         }
     };
-    let mut address = loaded.config.dicom.listen;
+    let Some(mut address) = loaded.config.dicom.listen else {
+        let tls_only = "there is no DICOM port without TLS (`dicom.listen`), and this command has no certificate to show";
+        return Err(UsageError(tls_only.to_owned()).into());
+    };
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() {
             [127, 0, 0, 1].into()

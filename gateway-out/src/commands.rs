@@ -6,11 +6,14 @@ use anyhow::{Result, bail};
 use base::AeTitle;
 use clap::Args;
 use serde_json::{Value, json};
-use service::admin::{self, RequestError};
+use service::{
+    admin::{self, RequestError},
+    peers::admin_access,
+};
 
 use crate::{
     cli::{JsonArgs, load},
-    echo,
+    echo, rejections,
 };
 
 /// The longest wait for a daemon that asks others: an echo that stands in line behind another, or many routes.
@@ -37,8 +40,8 @@ pub(crate) struct MirrorArgs {
 
 /// Has the running daemon do something that takes its time.
 async fn ask_daemon(args: &JsonArgs, path: &str, ask: &Value) -> Result<Value> {
-    let address = load(&args.config)?.config.admin.listen;
-    match admin::post_json_within(address, path, ask, ASK_WITHIN).await {
+    let access = admin_access(load(&args.config)?.path())?;
+    match admin::post_json_within(access, path, ask, ASK_WITHIN).await {
         Err(RequestError::Refused { text, .. }) => bail!("{text}"),
         answer => Ok(answer?),
     }
@@ -55,6 +58,17 @@ pub(crate) async fn echo_command(args: &EchoArgs) -> Result<()> {
     }
     if answer.get("answered") != Some(&Value::Bool(true)) {
         bail!("no C-ECHO from end to end to {}", args.ae);
+    }
+    Ok(())
+}
+
+/// Prints who was turned away.
+pub(crate) async fn rejections_command(args: &JsonArgs) -> Result<()> {
+    let all = ask_daemon(args, "/rejections", &json!({})).await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    } else {
+        print!("{}", rejections::text(&all));
     }
     Ok(())
 }

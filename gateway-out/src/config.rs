@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use base::{AeTitle, Name, RouteId};
+use dimse::ListenTls;
 use envelope::{Padding, Suite};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -89,8 +90,11 @@ pub struct OutboxTable {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DicomTable {
-    /// Address and port of the DICOM listener.
-    pub listen: SocketAddr,
+    /// Address and port of the DICOM listener. May be left away where there is `tls`: then there is no port without it.
+    pub listen: Option<SocketAddr>,
+    /// `{ listen = "0.0.0.0:2762", cert = "…", key = "…", clients = "…" }`: another port, on which peers speak TLS 1.2 or
+    /// 1.3 and show a certificate of one of the authorities in `clients`. Files are PEM, and read again on a reload. Default: none.
+    pub tls: Option<ListenTls>,
     /// Maximum PDU length that we announce, 4096 to 1048576 bytes; 0 announces no limit. Default 256 KiB.
     #[serde(default = "max_pdu_default")]
     pub max_pdu: u32,

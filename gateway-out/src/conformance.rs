@@ -386,11 +386,29 @@ fn security() -> Vec<SecurityRow> {
         name: name.to_owned(),
         value: value.to_owned(),
     };
-    vec![row(
-        "no-tls",
-        "DICOM over TLS",
-        "not offered by this version: a TLS client hello is answered by A-ABORT",
-    )]
+    let offered = "on a port of its own, `dicom.tls.listen`, beside the one without TLS or instead of it; off by default";
+    let mut rows = tables::tls(ROLE, offered);
+    rows.extend([
+        row(
+            "tls-client-certificates",
+            "Certificates of peers",
+            "required, of one of the authorities in `dicom.tls.clients` and of no other; any name, since a certificate is \
+             bound to no AE title: titles and addresses are checked by themselves",
+        ),
+        row(
+            "tls-report",
+            "Reports of storage commitment",
+            "over TLS where the `[[commitment]]` has `tls`: the peer's certificate has to be of its `ca` and to have its \
+             `name`, by default the address; `\"*\"` is any; ours is shown",
+        ),
+        row(
+            "tls-renewal",
+            "Renewed certificates",
+            "taken over by a reload, for associations from then on; files that cannot be used change nothing",
+        ),
+        row("plain-port", "A TLS client hello at the port without TLS", "is answered by A-ABORT"),
+    ]);
+    rows
 }
 
 #[cfg(test)]

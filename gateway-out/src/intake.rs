@@ -1,15 +1,20 @@
-//! The DICOM port: who may associate, and one task for each association.
+//! The DICOM ports, with TLS and without: who may associate, and one task for each association.
 
 use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use base::{AeTitle, Timestamp};
 use dimse::{
-    Admission, Association, AssociationError, Incoming, Normalized, OtherRequest, Proposal, Verdict,
+    AcceptError, Admission, Association, AssociationError, Incoming, Normalized, OtherRequest, Proposal,
+    TlsAcceptor, TlsFailure, Verdict,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -25,7 +30,7 @@ use crate::{
     app::Shared,
     commitment::{self, Desk},
     echo, pipeline,
-    rejections::TurnedAway,
+    rejections::{Rejected, TurnedAway},
     routes::Refusal,
     routing::{self, Candidates},
 };
@@ -36,23 +41,50 @@ const REJECTIONS_AT_ONCE_MAX: usize = 64;
 /// After an error of the listener (out of file descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// Where peers connect.
+#[derive(Debug)]
+pub struct Ports {
+    /// Without TLS.
+    pub plain: Option<TcpListener>,
+    /// With TLS.
+    pub tls: Option<TcpListener>,
+}
+
+impl Ports {
+    /// The next connection, and whether it is to speak TLS.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, bool)> {
+        async fn next(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+            match listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        }
+        tokio::select! {
+            accepted = next(self.plain.as_ref()) => accepted.map(|(stream, peer)| (stream, peer, false)),
+            accepted = next(self.tls.as_ref()) => accepted.map(|(stream, peer)| (stream, peer, true)),
+        }
+    }
+}
+
 /// Accepts until `stop` ends. Then an association within a message may finish and answer it; one that is
 /// idle, or that has come to its next message, is aborted: the PACS sends the rest again later.
-pub async fn run(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+pub async fn run(shared: Arc<Shared>, ports: Ports, stop: CancellationToken) -> io::Result<()> {
     let slots = Slots::new(&shared);
     let mut associations = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = associations.join_next(), if !associations.is_empty() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = ports.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((stream, peer, secure)) => {
+                let keeper = shared.settings.dicom_tls.as_ref().filter(|_| secure);
+                let connection = Connection { stream, peer, tls: keeper.map(dimse::Doorkeeper::now) };
                 if let Some(slot) = slots.take(peer.ip()) {
                     let span = info_span!("association", %peer);
                     associations
-                        .spawn(serve(Arc::clone(&shared), stream, peer, slot, stop.clone()).instrument(span));
+                        .spawn(serve(Arc::clone(&shared), connection, slot, stop.clone()).instrument(span));
                 } else {
                     warn!(%peer, "connection closed unheard: far more connections than associations_max");
                 }
@@ -63,9 +95,29 @@ pub async fn run(shared: Arc<Shared>, listener: TcpListener, stop: CancellationT
             }
         }
     }
-    drop(listener);
+    drop(ports);
     while associations.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Somebody who has connected.
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Connection {
+    async fn associate(
+        self,
+        config: &dimse::AcceptorConfig,
+        door: &Door<'_>,
+    ) -> Result<Association, AcceptError> {
+        match self.tls {
+            Some(tls) => dimse::accept_tls(self.stream, &tls, config, door).await,
+            None => dimse::accept(self.stream, config, door).await,
+        }
+    }
 }
 
 /// Limits of associations at one time.
@@ -139,6 +191,8 @@ struct Door<'a> {
     open: bool,
     /// Set when the association is accepted.
     candidates: Mutex<Option<Candidates>>,
+    /// Set when it is rejected by [`Door::decide`].
+    turned_away: AtomicBool,
 }
 
 impl Admission for Door<'_> {
@@ -150,16 +204,18 @@ impl Admission for Door<'_> {
                 let nearest =
                     self.shared.settings.routes.nearest(called).filter(|_| refusal == Refusal::Called);
                 warn!(%calling, %called, did_you_mean = nearest.as_ref().map(tracing::field::display), "association rejected: {refusal}");
-                return Verdict::Reject(TurnedAway::from(refusal).reason());
+                return self.reject(proposal, refusal.into(), nearest, refusal.to_string());
             }
         };
         if !self.open {
             warn!(%calling, %called, "association rejected: associations_max or associations_per_peer_max is reached");
-            return Verdict::Reject(TurnedAway::Crowded.reason());
+            let why = "associations_max or associations_per_peer_max is reached".to_owned();
+            return self.reject(proposal, TurnedAway::Crowded, None, why);
         }
         if let Err(error) = self.room() {
             warn!(%calling, %called, %error, "association rejected: the outbox takes nothing more");
-            return Verdict::Reject(TurnedAway::OutboxFull.reason());
+            let why = format!("the outbox takes nothing more: {error}");
+            return self.reject(proposal, TurnedAway::OutboxFull, None, why);
         }
         let mut contexts = self.shared.tables.decide(&candidates, proposal);
         *self.candidates.lock().unwrap_or_else(PoisonError::into_inner) = Some(candidates);
@@ -169,6 +225,20 @@ impl Admission for Door<'_> {
 }
 
 impl Door<'_> {
+    fn reject(
+        &self,
+        proposal: &Proposal,
+        cause: TurnedAway,
+        did_you_mean: Option<AeTitle>,
+        why: String,
+    ) -> Verdict {
+        self.turned_away.store(true, Ordering::Relaxed);
+        let titles = Some((proposal.calling.clone(), proposal.called.clone()));
+        let rejected = Rejected { at: Timestamp::now(), peer: proposal.peer, titles, did_you_mean, why };
+        self.shared.rejections.add(rejected);
+        Verdict::Reject(cause.reason())
+    }
+
     /// Above the watermark new associations are turned away, while running ones may end.
     fn room(&self) -> Result<(), String> {
         match self.shared.outbox.usage() {
@@ -179,35 +249,30 @@ impl Door<'_> {
     }
 }
 
-async fn serve(
-    shared: Arc<Shared>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    slot: Slot,
-    stop: CancellationToken,
-) {
+async fn serve(shared: Arc<Shared>, connection: Connection, slot: Slot, stop: CancellationToken) {
     let config = shared.acceptor();
     let door = Door {
         shared: &shared,
         open: matches!(slot, Slot::Association { .. }),
         candidates: Mutex::new(None),
+        turned_away: AtomicBool::new(false),
     };
+    let (peer, tls) = (connection.peer, connection.tls.is_some());
     let accepted = tokio::select! {
-        accepted = dimse::accept(stream, &config, &door) => accepted,
+        accepted = connection.associate(&config, &door) => accepted,
         () = stop.cancelled() => return,
     };
     let association = match accepted {
         Ok(association) => association,
         Err(error) => {
-            debug!(%peer, %error, "no association");
-            shared.counters.rejected();
+            not_associated(&door, peer, &error);
             return;
         }
     };
     let candidates = door.candidates.into_inner().unwrap_or_else(PoisonError::into_inner);
     let Some(candidates) = candidates else { return };
     shared.counters.association();
-    info!(calling = %association.calling(), called = %association.called(), "association opened");
+    info!(calling = %association.calling(), called = %association.called(), tls, "association opened");
     let desk = shared.commitment.desk();
     let mut served = Served { shared: &shared, candidates, association, desk, instances: 0, refused: 0 };
     let end = served.run(&stop).await;
@@ -221,6 +286,30 @@ async fn serve(
         Err(error) => warn!(instances, refused, %error, "association ended"),
     }
     drop(slot);
+}
+
+/// Nobody who only looks whether the port is open takes the place of one who is kept.
+fn not_associated(door: &Door<'_>, peer: SocketAddr, error: &AcceptError) {
+    door.shared.counters.rejected();
+    let is_known = door.turned_away.load(Ordering::Relaxed);
+    let has_gone = match error {
+        AcceptError::Tls(TlsFailure::Handshake(error)) => error.kind() == io::ErrorKind::UnexpectedEof,
+        AcceptError::Failed(error) => matches!(error, AssociationError::Closed),
+        AcceptError::Tls(TlsFailure::NotTls | TlsFailure::Incompatible(_))
+        | AcceptError::Rejected(_)
+        | AcceptError::TimedOut(_) => false,
+    };
+    if is_known || has_gone {
+        debug!(%peer, %error, "no association");
+        return;
+    }
+    if matches!(error, AcceptError::Tls(_)) {
+        warn!(%peer, %error, "no association");
+    } else {
+        debug!(%peer, %error, "no association");
+    }
+    let (at, why) = (Timestamp::now(), error.to_string());
+    door.shared.rejections.add(Rejected { at, peer, titles: None, did_you_mean: None, why });
 }
 
 /// A running association.

@@ -1,8 +1,80 @@
-//! Who is turned away at the DICOM port, by which A-ASSOCIATE-RJ, and why. The Conformance Statement has the same rows.
+//! Who is turned away at the DICOM ports, by which A-ASSOCIATE-RJ, and why. The Conformance Statement has the same rows.
+//! Those of late are kept for whoever is asked why a device does not get through.
 
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+};
+
+use base::{AeTitle, Timestamp};
 use dimse::RejectReason;
+use serde_json::{Value, json};
 
 use crate::routes::Refusal;
+
+/// How many are kept.
+const KEPT_MAX: usize = 200;
+
+/// Those of late, the latest last. The lock is never held across an await.
+#[derive(Debug, Default)]
+pub struct Lately(Mutex<VecDeque<Rejected>>);
+
+/// One that was turned away.
+#[derive(Debug, Clone)]
+pub struct Rejected {
+    /// When.
+    pub at: Timestamp,
+    /// Where it came from.
+    pub peer: SocketAddr,
+    /// Calling and called AE title, where it came so far.
+    pub titles: Option<(AeTitle, AeTitle)>,
+    /// The configured AE title that is nearest to the called one.
+    pub did_you_mean: Option<AeTitle>,
+    /// In words; no patient data.
+    pub why: String,
+}
+
+impl Lately {
+    /// Keeps one, and forgets the eldest.
+    pub fn add(&self, rejected: Rejected) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= KEPT_MAX {
+            all.pop_front();
+        }
+        all.push_back(rejected);
+    }
+
+    /// All of them, the latest first.
+    pub fn json(&self) -> Value {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().rev().map(Rejected::json).collect()
+    }
+}
+
+impl Rejected {
+    fn json(&self) -> Value {
+        let (calling, called) = self.titles.as_ref().map(|(calling, called)| (calling.as_str(), called.as_str())).unzip();
+        json!({
+            "at": service::text::utc(self.at), "peer": self.peer, "calling": calling, "called": called, "why": self.why,
+            "did_you_mean": self.did_you_mean.as_ref().map(AeTitle::as_str),
+        })
+    }
+}
+
+/// [`Lately::json`] for people.
+pub fn text(all: &Value) -> String {
+    let line = |one: &Value| {
+        let of = |key: &str| one.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+        let hint = match one.get("did_you_mean").and_then(Value::as_str) {
+            Some(title) => format!(" (did you mean {title}?)"),
+            None => String::new(),
+        };
+        format!("{}  {:<22} {:<16} → {:<16}  {}{hint}\n", of("at"), of("peer"), of("calling"), of("called"), of("why"))
+    };
+    let all = all.as_array().map(Vec::as_slice).unwrap_or_default();
+    all.iter().map(line).chain([format!("{} of late\n", all.len())]).collect()
+}
 
 /// Why an association is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,5 +126,34 @@ impl From<Refusal> for TurnedAway {
             Refusal::Calling => Self::Calling,
             Refusal::Source => Self::Source,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_two_hundred_are_kept_the_latest_first() {
+        let lately = Lately::default();
+        let title = |text: &str| AeTitle::parse(text).unwrap();
+        for number in 0..=KEPT_MAX {
+            lately.add(Rejected {
+                at: Timestamp(0),
+                peer: "192.0.2.7:50000".parse().unwrap(),
+                titles: (number > 0).then(|| (title("CT1"), title("GW_MUNCIH"))),
+                did_you_mean: (number == KEPT_MAX).then(|| title("GW_MUNICH")),
+                why: format!("reason {number}"),
+            });
+        }
+        let text = text(&lately.json());
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), KEPT_MAX + 1);
+        assert_eq!(
+            lines[0],
+            "1970-01-01T00:00:00Z  192.0.2.7:50000        CT1              → GW_MUNCIH         reason 200 (did you mean GW_MUNICH?)"
+        );
+        assert!(lines[KEPT_MAX - 1].ends_with("reason 1"), "{}", lines[KEPT_MAX - 1]);
+        assert_eq!(lines[KEPT_MAX], "200 of late");
     }
 }

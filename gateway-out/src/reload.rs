@@ -34,8 +34,11 @@ fn reload(shared: &Shared, relays: &mut Vec<Relay>, fixed: Option<&Value>) -> Re
     let (loaded, settings) = read(shared).map_err(|error| error.to_string())?;
     if Some(&fixed_part(&loaded)) != fixed {
         warn!(
-            "only peers, relays, routes and commitment are taken over; the other changes take effect at the next start"
+            "only peers, relays, routes, commitment and certificates are taken over; the other changes take effect at the next start"
         );
+    }
+    if let (Some(running), Some(now)) = (&shared.settings.dicom_tls, &settings.dicom_tls) {
+        running.exchange(now);
     }
     shared.settings.commitment.exchange(&settings.commitment);
     let over = shared.settings.routes.exchange(&settings.routes);

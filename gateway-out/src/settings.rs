@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use dimse::Doorkeeper;
 use envelope::Padding;
 use service::{
     AdminTls, TransparencyTable,
@@ -27,8 +28,10 @@ pub struct Settings {
     pub own: Own,
     /// The outbox's folder, keys and limits.
     pub outbox: OutboxSettings,
-    /// The DICOM listener and its limits.
+    /// The DICOM listeners and their limits.
     pub dicom: DicomTable,
+    /// The certificates of the one with TLS, where there is one.
+    pub dicom_tls: Option<Doorkeeper>,
     /// Pace and limits of deliveries.
     pub retry: RetryTable,
     /// Relays, the preferred one first.
@@ -84,6 +87,7 @@ impl Config {
             own: Own::load(loaded, &config.identity)?,
             outbox: check_outbox(loaded)?,
             dicom: config.dicom.clone(),
+            dicom_tls: check_dicom_tls(loaded)?,
             retry: config.retry.clone(),
             relays: load_relays(loaded, &config.relays)?,
             transparency: config.transparency,
@@ -95,6 +99,21 @@ impl Config {
             source: loaded.path().to_owned(),
         })
     }
+}
+
+fn check_dicom_tls(loaded: &Loaded<Config>) -> Result<Option<Doorkeeper>, ConfigError> {
+    let table = &loaded.config.dicom;
+    let Some(tls) = &table.tls else {
+        let message = "missing, and there is no `tls`: nobody could send anything; give an address and a port";
+        return table.listen.map(|_| None).ok_or_else(|| loaded.error("dicom.listen", message));
+    };
+    if table.listen == Some(tls.listen) && tls.listen.port() != 0 {
+        let message = "the same address and port as `dicom.listen`; give TLS a port of its own, 2762 by convention";
+        return Err(loaded.error("dicom.tls.listen", message));
+    }
+    let read = tls.read(|file| loaded.resolve(file));
+    read.map(Some)
+        .map_err(|refused| loaded.error(&format!("dicom.tls.{}", refused.key), refused.to_string()))
 }
 
 /// The least `[outbox] reserve`. What is held can leave a full disk only by receipts, and each of them is

@@ -82,6 +82,7 @@ pub async fn status(shared: &Shared) -> Value {
         "name": shared.identity().name(),
         "fingerprint": identity::fingerprint_text(&shared.identity().fingerprint()),
         "dicom": shared.settings.dicom.listen,
+        "dicom_tls": shared.settings.dicom.tls.as_ref().map(|tls| tls.listen),
         "alarms": shared.alarms(Timestamp::now()).into_iter().chain(silent).collect::<Vec<_>>(),
         "last_reload": last_reload.as_ref().map(service::LastReload::json),
         "relays": relays.collect::<Vec<_>>(),

@@ -25,6 +25,7 @@
 //! [`Credentials::read`] once, at start; then [`TlsAcceptor::new`] and [`accept_tls`] in place of [`accept`], and
 //! [`TlsConnector::new`] and [`Requestor::connect_tls`] in place of [`Requestor::connect`]. All else is the same.
 //! Certificates are required on both sides. To take new ones, read them again and use the new values from then on.
+//! [`PeerTls`] and [`ListenTls`] are the tables in which an operator names the files; a [`Dialer`] calls with TLS or without.
 //!
 //! # Probing
 //!
@@ -38,6 +39,7 @@ mod acceptor;
 mod admission;
 mod associate;
 pub mod command;
+mod dialer;
 mod failure;
 mod fragment;
 pub mod framing;
@@ -69,6 +71,7 @@ pub use admission::{
     StoragePolicy, Terms, Verdict,
 };
 pub use associate::APPLICATION_CONTEXT;
+pub use dialer::{Dialer, Doorkeeper, ListenTls, PeerTls, TlsRefused};
 pub use failure::{
     AcceptError, AssociationError, ConnectError, EchoError, NormalizedError, StoreError, TimedOut,
 };
@@ -81,7 +84,9 @@ pub use refusals::{CONTEXT_REJECTIONS, UnreadableRequest, UnusableStore};
 pub use requestor::{Requestor, RequestorConfig, StoreResponse};
 pub use sop_class::{NOT_STORAGE_SOP_CLASSES, STORAGE_SOP_CLASSES, SopClass, SopClassKind, VERIFICATION};
 pub use statuses::{FailureReason, Retry, STATUSES, Service, StatusRow, retry, status_row};
-pub use tls::{Credentials, PeerName, TLS_PORT, TlsAcceptor, TlsConnector, TlsError, TlsFailure, TlsFiles};
+pub use tls::{
+    Credentials, PeerName, TLS_PORT, TlsAcceptor, TlsConnector, TlsError, TlsFailure, TlsFiles, cipher_suites,
+};
 pub use transfer_syntax::{
     EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, PLAIN_TRANSFER_SYNTAXES, TRANSFER_SYNTAXES,
     TransferSyntax, TransferSyntaxKind, choose_transfer_syntax, transfer_syntax,

@@ -106,7 +106,7 @@ impl Requestor {
             let stream = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
             stream.set_nodelay(true).map_err(ConnectError::Unreachable)?;
             let stream = tls.connect(stream).await.map_err(TlsFailure::from)?;
-            Self::connect_on(Box::new(stream), config).await
+            Self::connect_on(Box::new(stream), config).await.map_err(refused_late)
         };
         timeout(limit, connect).await.unwrap_or(Err(ConnectError::TimedOut(limit)))
     }
@@ -418,6 +418,16 @@ impl Requestor {
                 Frame::Control { pdu_type, .. } => return Err(Violation::UnexpectedPdu(pdu_type).into()),
             }
         }
+    }
+}
+
+/// With TLS 1.3 a peer refuses our certificate after our side of the handshake is over.
+fn refused_late(error: ConnectError) -> ConnectError {
+    match error {
+        ConnectError::Failed(AssociationError::Io(error)) if TlsFailure::is_one(&error) => {
+            TlsFailure::from(error).into()
+        }
+        error => error,
     }
 }
 

@@ -161,6 +161,12 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
+/// The cipher suites that are offered and taken, by their IANA names, the most wanted first.
+pub fn cipher_suites() -> Vec<String> {
+    let name = |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_");
+    provider().cipher_suites.iter().map(name).collect()
+}
+
 /// The acceptor's side. Peers must show a certificate of one of the authorities.
 #[derive(Clone)]
 pub struct TlsAcceptor(tokio_rustls::TlsAcceptor);
@@ -233,6 +239,11 @@ impl TlsConnector {
         Ok(Self { connector: tokio_rustls::TlsConnector::from(Arc::new(config)), name })
     }
 
+    /// Both want the same name.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+
     pub(crate) async fn connect(&self, stream: TcpStream) -> io::Result<client::TlsStream<TcpStream>> {
         self.connector.connect(self.name.clone(), stream).await
     }
@@ -295,9 +306,19 @@ pub enum TlsFailure {
     /// The first bytes were no TLS.
     #[error("peer does not speak TLS; does it send plain DICOM to the TLS port?")]
     NotTls,
+    /// Older versions, or suites that BCP 195 has no place for.
+    #[error("peer has no TLS 1.2 or 1.3, or none of the cipher suites that BCP 195 recommends ({0})")]
+    Incompatible(String),
     /// Anything else: certificates, versions, a connection that broke.
     #[error("TLS handshake failed: {0}")]
     Handshake(io::Error),
+}
+
+impl TlsFailure {
+    /// The error is one of TLS, and not of the connection below it.
+    pub(crate) fn is_one(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
+    }
 }
 
 impl From<io::Error> for TlsFailure {
@@ -305,6 +326,7 @@ impl From<io::Error> for TlsFailure {
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
         match cause {
             Some(rustls::Error::InvalidMessage(_)) => Self::NotTls,
+            Some(rustls::Error::PeerIncompatible(why)) => Self::Incompatible(format!("{why:?}")),
             _ => Self::Handshake(error),
         }
     }

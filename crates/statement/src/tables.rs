@@ -9,7 +9,7 @@ use dimse::{
     TransferSyntax, TransferSyntaxKind, VERIFICATION,
 };
 
-use crate::model::{ClassRow, Fact, Role, SyntaxRow};
+use crate::model::{ClassRow, Fact, Role, SecurityRow, SyntaxRow};
 
 /// The SOP classes that are stored by C-STORE.
 pub fn sop_classes(role: Role) -> Vec<ClassRow> {
@@ -81,6 +81,25 @@ pub fn implementation(role: Role) -> Vec<Fact> {
             dimse::IMPLEMENTATION_VERSION_NAME,
             "",
         ),
+    ]
+}
+
+/// What holds for DICOM over TLS on both sides; `offered` says where.
+pub fn tls(role: Role, offered: &str) -> Vec<SecurityRow> {
+    let row = |row: &str, name: &str, value: String| SecurityRow {
+        claim: role.claim("security", row),
+        name: name.to_owned(),
+        value,
+    };
+    vec![
+        row("tls", "DICOM over TLS", offered.to_owned()),
+        row(
+            "tls-versions",
+            "TLS versions",
+            "1.3 and 1.2: BCP 195 (RFC 8996, RFC 9325) TLS profiles of PS3.15 B.12 and B.13; SSL, TLS 1.0 and 1.1 are refused"
+                .to_owned(),
+        ),
+        row("tls-suites", "Cipher suites", dimse::cipher_suites().join(", ")),
     ]
 }
 

@@ -186,8 +186,8 @@ fn failures() -> Vec<String> {
 fn security() -> Vec<String> {
     lines([
         "Instances arrive sealed and are verified before the destination gets their end. That is no DICOM security \
-         profile; `SECURITY.md` in the sources describes it. The connection to the destination belongs into a network \
-         that is trusted with the images.",
+         profile; `SECURITY.md` in the sources describes it. Without TLS the connection to the destination belongs into a \
+         network that is trusted with the images.",
     ])
 }
 

@@ -9,6 +9,7 @@ use crate::config::{Config, Kind};
 #[rustfmt::skip]
 const DESTINATION_SETTINGS: &[(&str, &str)] = &[
     ("calling", "calling AE title: a fixed one, or the one that the sender's PACS used"),
+    ("tls", "it is called over TLS"),
     ("max_associations", "associations at one time"),
     ("linger", "how long an idle association is kept open"),
     ("connect_timeout", "limit of connection and handshake"),
@@ -70,7 +71,11 @@ fn to_value(value: &impl serde::Serialize) -> Value {
 fn of(value: &Value, prefix: &str, settings: &[(&str, &str)]) -> Vec<Setting> {
     let row = |(key, what): &(&str, &str)| Setting {
         key: format!("{prefix}{key}"),
-        value: shown(value.get(*key).unwrap_or(&Value::Null)),
+        value: match value.get(*key) {
+            // File names are nobody's business.
+            Some(Value::Object(_)) if *key == "tls" => "yes".to_owned(),
+            other => shown(other.unwrap_or(&Value::Null)),
+        },
         what: (*what).to_owned(),
     };
     settings.iter().map(row).collect()

@@ -11,7 +11,7 @@ use std::{
 };
 
 use base::{AeTitle, Name, Phi, Status, Uid};
-use dimse::{ConnectError, Requestor, RequestorConfig, StoreError};
+use dimse::{ConnectError, Requestor, StoreError};
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep, sleep_until},
@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Health, HealthState, Instance, NotAnswered, Outcome, queue};
+use super::{Health, HealthState, Instance, NotAnswered, Outcome, dial::dial, queue};
 use crate::config::DicomTarget;
 
 /// Instances that wait for one destination. The windows that we grant to relays keep it far below;
@@ -290,8 +290,7 @@ impl Worker {
         // Idle siblings give way; what we have asked for ourselves is no news to us.
         self.wanted.send_modify(|count| *count += 1);
         self.siblings.mark_unchanged();
-        let config = requestor_config(&self.target, calling.clone(), contexts.clone());
-        match Requestor::connect(self.target.address, config).await {
+        match dial(&self.target, calling.clone(), contexts.clone(), Duration::MAX).await {
             Ok(association) => {
                 self.set_health(HealthState::Up);
                 debug!(destination = %self.name, contexts = contexts.len(), "association opened");
@@ -313,6 +312,10 @@ impl Worker {
                 warn!(destination = %self.name, ae = %self.target.ae, %error, "association rejected for now");
             }
             _ => {
+                // Somebody has to mend a certificate; a destination that is off comes back by itself.
+                if matches!(error, ConnectError::Tls(_)) {
+                    warn!(destination = %self.name, address = %self.target.address, %error, "no TLS with the destination");
+                }
                 debug!(destination = %self.name, %error, "no association");
                 self.set_health(HealthState::Down);
             }
@@ -356,19 +359,6 @@ fn not_answered(error: &ConnectError) -> NotAnswered {
     }
 }
 
-pub(super) fn requestor_config(
-    target: &DicomTarget,
-    calling: AeTitle,
-    contexts: Vec<(Uid, Uid)>,
-) -> RequestorConfig {
-    RequestorConfig {
-        connect_timeout: target.connect_timeout,
-        response_timeout: target.response_timeout,
-        max_pdu_sent: target.max_pdu,
-        ..RequestorConfig::new(calling, target.ae.clone(), contexts)
-    }
-}
-
 /// Reads a body that nobody will take, to learn whether it is good.
 async fn drain(instance: &mut Instance) -> Option<crate::body::Verified> {
     while instance.body.next().await.ok()?.is_some() {}
@@ -398,8 +388,7 @@ async fn probe(
             () = sleep(target.probe_every) => {}
         }
         let verification = (dimse::verification(), dimse::implicit_little_endian());
-        let config = requestor_config(&target, calling.clone(), vec![verification]);
-        match Requestor::connect(target.address, config).await {
+        match dial(&target, calling.clone(), vec![verification], Duration::MAX).await {
             Ok(mut association) => {
                 let answered = association.echo().await.is_ok();
                 association.release().await;

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use base::AeTitle;
-use dimse::{AssociationError, ConnectError, EchoError, Requestor};
+use dimse::{AssociationError, ConnectError, EchoError};
 use enquiry::{EchoAnswer, EchoOutcome};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until, timeout},
 };
+use tracing::warn;
 
-use super::{Destination, Running, dicom};
+use super::{Destination, Running, dial::dial};
 use crate::config::{DicomTarget, Target};
 
 /// An answer of this age still counts as now: a destination is asked once in it at most, whoever asks how often.
@@ -75,13 +76,15 @@ pub async fn echo_dicom(target: &DicomTarget, asker: Option<AeTitle>, within: Du
     let known = target.calling.clone().or(asker).or_else(|| target.probe.calling.clone());
     let calling = known.unwrap_or_else(|| target.ae.clone());
     let verification = (dimse::verification(), dimse::implicit_little_endian());
-    let mut config = dicom::requestor_config(target, calling, vec![verification]);
-    config.connect_timeout = config.connect_timeout.min(within);
-    config.response_timeout = config.response_timeout.min(within);
     let asking = async {
-        let mut association = match Requestor::connect(target.address, config).await {
+        let mut association = match dial(target, calling, vec![verification], within).await {
             Ok(association) => association,
-            Err(error) => return not_connected(&error),
+            Err(error) => {
+                if matches!(error, ConnectError::Tls(_)) {
+                    warn!(ae = %target.ae, address = %target.address, %error, "no TLS with the destination");
+                }
+                return not_connected(&error);
+            }
         };
         let answered = association.echo().await;
         association.release().await;

@@ -1,6 +1,7 @@
 //! Where instances go. A destination takes an [`Instance`] and says what came of it; it knows nothing
 //! of relays, envelopes and receipts.
 
+mod dial;
 mod dicom;
 mod echo;
 mod folder;

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use base::{AeTitle, Uid};
-use dimse::{ConnectError, ContextAnswer, ContextRejection, Requestor};
+use dimse::{ConnectError, ContextAnswer, ContextRejection};
 use enquiry::{Finding, Findings};
 use tokio::time::{Instant, sleep};
 
-use super::{DicomDestination, dicom};
+use super::{DicomDestination, dial::dial};
 use crate::config::DicomTarget;
 
 /// Presentation contexts of one association (PS3.8 §9.3.2.2).
@@ -105,8 +105,7 @@ async fn associate(
     calling: &AeTitle,
     contexts: &[(Uid, Uid)],
 ) -> Result<Vec<((Uid, Uid), Finding)>, ConnectError> {
-    let config = dicom::requestor_config(target, calling.clone(), contexts.to_vec());
-    let association = Requestor::connect(target.address, config).await?;
+    let association = dial(target, calling.clone(), contexts.to_vec(), Duration::MAX).await?;
     let results = association.results().iter().map(|result| {
         ((result.abstract_syntax.clone(), result.transfer_syntax.clone()), finding(result.answer))
     });

@@ -55,6 +55,8 @@ pub(super) enum Command {
     Echo(EchoArgs),
     /// Ask the receiving gateways now what their destinations accept, and show what is offered to the PACS.
     Mirror(MirrorArgs),
+    /// Show whom the running daemon turned away at its DICOM ports lately, and why.
+    Rejections(JsonArgs),
     /// Decide about a relay.
     #[command(subcommand)]
     Relay(RelayCommand),

@@ -9,8 +9,8 @@ use std::{
 
 use base::AeTitle;
 use dimse::{
-    ContextChoice, ContextDecision, ContextRejection, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN,
-    Proposal, STORAGE_COMMITMENT,
+    ContextChoice, ContextDecision, ContextRejection, Dialer, EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN, PeerTls, Proposal, STORAGE_COMMITMENT,
 };
 use serde::{Deserialize, Serialize};
 use service::config::{ConfigError, Loaded, Span};
@@ -26,6 +26,10 @@ pub struct CommitmentTable {
     /// Address and port where it listens for the N-EVENT-REPORT. Required: also a peer that waits on its own association
     /// may have to be told on a new one.
     pub address: Option<SocketAddr>,
+    /// `{ ca = "…", cert = "…", key = "…", name = "…" }`, PEM files: it is told over TLS 1.2 or 1.3, where it is told on a
+    /// new association. It has to show a certificate of `ca` with the `name` (default: its address; `"*"` is any), and is
+    /// shown `cert`. Default: without TLS.
+    pub tls: Option<PeerTls>,
     /// Other calling AE titles under which it sends instances. Default none: it may ask only for what came under `ae`.
     #[serde(default)]
     pub sends_as: Vec<AeTitle>,
@@ -103,6 +107,8 @@ pub struct Peer {
     pub table: CommitmentTable,
     /// Where it listens.
     pub address: SocketAddr,
+    /// How it is called: with TLS, or without.
+    pub dialer: Dialer,
 }
 
 impl Peer {
@@ -164,7 +170,12 @@ impl Peers {
             if table.open_max == 0 {
                 return refuse("open_max", "0: no request would be taken; leave the table out".to_owned());
             }
-            peers.push(Arc::new(Peer { table: table.clone(), address }));
+            let dialer = Dialer::of(table.tls.as_ref(), |file| loaded.resolve(file), address.ip());
+            let dialer = match dialer {
+                Ok(dialer) => dialer,
+                Err(refused) => return refuse(&format!("tls.{}", refused.key), refused.to_string()),
+            };
+            peers.push(Arc::new(Peer { table: table.clone(), address, dialer }));
         }
         Ok(Self(RwLock::new(Arc::new(peers))))
     }
@@ -241,6 +252,10 @@ mod tests {
             (format!("{good}instances_max = 100001"), "give 1 to 100000"),
             (format!("{good}open_max = 0"), "leave the table out"),
             (format!("{good}on = \"other\""), "on"),
+            (
+                format!("{good}tls = {{ ca = \"ca\", cert = \"cert\", key = \"key\" }}"),
+                "`commitment[0].tls.cert`: ",
+            ),
             (format!("{good}adress = \"192.0.2.7:104\""), "adress"),
         ];
         for (tables, refused) in cases {

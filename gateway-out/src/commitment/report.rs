@@ -99,7 +99,7 @@ async fn open(peer: &Peer, calling: &AeTitle) -> Result<Requestor, ConnectError>
         response_timeout: ANSWER_TIMEOUT,
         ..RequestorConfig::new(calling.clone(), peer.table.ae.clone(), contexts.collect())
     };
-    Requestor::connect(peer.address, config).await
+    peer.dialer.dial(peer.address, config).await
 }
 
 /// Event Type ID and data set (PS3.4 Table J.3-2).

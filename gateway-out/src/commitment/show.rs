@@ -17,9 +17,10 @@ const NAMED_MAX: u32 = 20;
 pub fn peer_line(peer: &Peer) -> String {
     let table = &peer.table;
     format!(
-        "commitment for {} at {}: {:?} within {} s, reported on {} association",
+        "commitment for {} at {}{}: {:?} within {} s, reported on {} association",
         table.ae,
         peer.address,
+        if peer.dialer.is_secure() { " over TLS" } else { "" },
         table.means,
         table.timeout.0.as_secs(),
         match table.on {

@@ -1,5 +1,6 @@
 //! The sentences of the statement. Numbers in them come from the tables and the configuration.
 
+use dimse::TLS_PORT;
 use statement::{Prose, Stage, tables};
 
 use crate::{
@@ -250,15 +251,18 @@ fn security() -> Vec<String> {
         "Instances leave gateway-out sealed for one receiving gateway (hybrid post-quantum encryption), so that neither \
          network nor relay can read or change them unseen. That is no DICOM security profile; `SECURITY.md` in the \
          sources describes it.",
-        "The DICOM port belongs into the network of the peers that use it. Who may use a route is restricted by calling \
-         AE title and source network; the default allows the same machine only.",
+        "The DICOM port without TLS belongs into the network of the peers that use it. Who may use a route is restricted \
+         by calling AE title and source network, on both ports; the default allows the same machine only.",
     ])
 }
 
 fn ports(config: &Config) -> Vec<String> {
+    let suggested = config.dicom.listen.map_or(String::new(), |listen| {
+        format!("; `gateway-out init` suggests {}", listen.port())
+    });
     vec![format!(
-        "One TCP port, `dicom.listen`, for all AE titles; `gateway-out init` suggests {}.",
-        config.dicom.listen.port()
+        "One TCP port without TLS, `dicom.listen`{suggested}; and one with TLS, `dicom.tls.listen`, by convention {TLS_PORT}: \
+         either of them, or both, for all AE titles."
     )]
 }
 

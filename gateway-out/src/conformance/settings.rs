@@ -9,6 +9,7 @@ use crate::config::Config;
 #[rustfmt::skip]
 const SETTINGS: &[(&str, &str)] = &[
     ("dicom.max_pdu", "maximum PDU length announced, bytes"),
+    ("dicom.tls", "the port with TLS, its certificate, and the authorities of peers' certificates"),
     ("dicom.associations_max", "associations at one time"),
     ("dicom.associations_per_peer_max", "associations at one time from one address"),
     ("dicom.handshake_timeout", "limit of the association handshake"),
@@ -34,6 +35,7 @@ const ROUTE_SETTINGS: &[(&str, &str)] = &[
 /// The same within a `[[commitment]]`.
 #[rustfmt::skip]
 const COMMITMENT_SETTINGS: &[(&str, &str)] = &[
+    ("tls", "it is told over TLS"),
     ("sends_as", "other calling AE titles of the peer, whose instances it may ask for"),
     ("on", "where it is told: on an association of our own, or on the one that asked while it is open"),
     ("means", "what is committed: stored by every destination, or written to our disk"),
@@ -106,6 +108,8 @@ fn shown(key: &str, value: &Value) -> String {
     match value {
         Value::Null => "none".to_owned(),
         Value::String(text) => text.clone(),
+        // File names are nobody's business.
+        Value::Object(_) if key.ends_with("tls") => "yes".to_owned(),
         Value::Array(all) if all.is_empty() => "none".to_owned(),
         Value::Array(all) if all.iter().any(|one| one == "*") => "any".to_owned(),
         Value::Array(all) if COUNTED.contains(&key) && !is_loopback(all) => format!("{} listed", all.len()),

@@ -66,8 +66,10 @@ impl Bed {
         tweak(&mut loaded.config);
         let settings = Config::check(&loaded).unwrap();
         let listen = async || TcpListener::bind(nowhere).await.unwrap();
-        let listeners = Listeners { dicom: listen().await, admin: listen().await };
-        let dicom = listeners.dicom.local_addr().unwrap();
+        let plain = listen().await;
+        let dicom = plain.local_addr().unwrap();
+        let ports = gateway_out::intake::Ports { plain: Some(plain), tls: None };
+        let listeners = Listeners { dicom: ports, admin: listen().await };
         let stop = CancellationToken::new();
         let task = tokio::spawn(gateway_out::app::run(settings, listeners, stop.clone()));
         Self { dir, dicom, stop, task }

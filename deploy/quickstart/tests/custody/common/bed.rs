@@ -330,8 +330,10 @@ impl Bed {
 
     pub(crate) async fn start_out(&mut self) {
         let settings = self.out_settings();
-        let listeners = gateway_out::app::Listeners { dicom: listen().await, admin: listen().await };
-        self.dicom = listeners.dicom.local_addr().unwrap();
+        let plain = listen().await;
+        self.dicom = plain.local_addr().unwrap();
+        let ports = gateway_out::intake::Ports { plain: Some(plain), tls: None };
+        let listeners = gateway_out::app::Listeners { dicom: ports, admin: listen().await };
         self.admin_out = listeners.admin.local_addr().unwrap();
         self.out =
             Some(Running::start(|stop| tokio::spawn(gateway_out::app::run(settings, listeners, stop))));

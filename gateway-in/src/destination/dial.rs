@@ -1,0 +1,25 @@
+//! The one place where an association to a destination is opened: by sends, probes and echoes alike, so that what holds for
+//! one of them (TLS, time-outs, PDU sizes) holds for all.
+
+use std::time::Duration;
+
+use base::{AeTitle, Uid};
+use dimse::{ConnectError, Requestor, RequestorConfig};
+
+use crate::config::DicomTarget;
+
+/// An association with these presentation contexts. `within` cuts the destination's own time-outs short.
+pub(super) async fn dial(
+    target: &DicomTarget,
+    calling: AeTitle,
+    contexts: Vec<(Uid, Uid)>,
+    within: Duration,
+) -> Result<Requestor, ConnectError> {
+    let config = RequestorConfig {
+        connect_timeout: target.connect_timeout.min(within),
+        response_timeout: target.response_timeout.min(within),
+        max_pdu_sent: target.max_pdu,
+        ..RequestorConfig::new(calling, target.ae.clone(), contexts)
+    };
+    target.dialer.dial(target.address, config).await
+}
