@@ -454,17 +454,14 @@ fn check_dicom(
     table: &DestinationTable,
 ) -> Result<DicomTarget, ConfigError> {
     let missing = |key: &str, hint: &str| missing(loaded, i, table, key, hint);
-    let refuse =
-        |key: &str, message: String| loaded.error(&format!("destination[{i}].{key}"), message);
+    let refuse = |key: &str, message: String| loaded.error(&format!("destination[{i}].{key}"), message);
     let ae = table.ae.clone().ok_or_else(|| missing("ae", "give the destination's AE title"))?;
     let hint = "give the destination's address and port";
     let address = table.address.ok_or_else(|| missing("address", hint))?;
     let calling = match table.calling.as_deref() {
         None => return Err(missing("calling", "give the AE title that it knows us by, or \"original\"")),
         Some("original") => None,
-        Some(title) => {
-            Some(AeTitle::parse(title).map_err(|error| refuse("calling", error.to_string()))?)
-        }
+        Some(title) => Some(AeTitle::parse(title).map_err(|error| refuse("calling", error.to_string()))?),
     };
     let dialer = Dialer::of(table.tls.as_ref(), |file| loaded.resolve(file), address.ip())
         .map_err(|refused| refuse(&format!("tls.{}", refused.key), refused.to_string()))?;

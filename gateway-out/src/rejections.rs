@@ -54,7 +54,8 @@ impl Lately {
 
 impl Rejected {
     fn json(&self) -> Value {
-        let (calling, called) = self.titles.as_ref().map(|(calling, called)| (calling.as_str(), called.as_str())).unzip();
+        let (calling, called) =
+            self.titles.as_ref().map(|(calling, called)| (calling.as_str(), called.as_str())).unzip();
         json!({
             "at": service::text::utc(self.at), "peer": self.peer, "calling": calling, "called": called, "why": self.why,
             "did_you_mean": self.did_you_mean.as_ref().map(AeTitle::as_str),
@@ -70,7 +71,14 @@ pub fn text(all: &Value) -> String {
             Some(title) => format!(" (did you mean {title}?)"),
             None => String::new(),
         };
-        format!("{}  {:<22} {:<16} → {:<16}  {}{hint}\n", of("at"), of("peer"), of("calling"), of("called"), of("why"))
+        format!(
+            "{}  {:<22} {:<16} → {:<16}  {}{hint}\n",
+            of("at"),
+            of("peer"),
+            of("calling"),
+            of("called"),
+            of("why")
+        )
     };
     let all = all.as_array().map(Vec::as_slice).unwrap_or_default();
     all.iter().map(line).chain([format!("{} of late\n", all.len())]).collect()

@@ -104,16 +104,17 @@ impl Config {
 fn check_dicom_tls(loaded: &Loaded<Config>) -> Result<Option<Doorkeeper>, ConfigError> {
     let table = &loaded.config.dicom;
     let Some(tls) = &table.tls else {
-        let message = "missing, and there is no `tls`: nobody could send anything; give an address and a port";
+        let message =
+            "missing, and there is no `tls`: nobody could send anything; give an address and a port";
         return table.listen.map(|_| None).ok_or_else(|| loaded.error("dicom.listen", message));
     };
     if table.listen == Some(tls.listen) && tls.listen.port() != 0 {
-        let message = "the same address and port as `dicom.listen`; give TLS a port of its own, 2762 by convention";
+        let message =
+            "the same address and port as `dicom.listen`; give TLS a port of its own, 2762 by convention";
         return Err(loaded.error("dicom.tls.listen", message));
     }
     let read = tls.read(|file| loaded.resolve(file));
-    read.map(Some)
-        .map_err(|refused| loaded.error(&format!("dicom.tls.{}", refused.key), refused.to_string()))
+    read.map(Some).map_err(|refused| loaded.error(&format!("dicom.tls.{}", refused.key), refused.to_string()))
 }
 
 /// The least `[outbox] reserve`. What is held can leave a full disk only by receipts, and each of them is

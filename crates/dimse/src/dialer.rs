@@ -125,8 +125,7 @@ impl ListenTls {
             authorities: resolve(&self.clients),
         };
         let keys = Keys { files, authorities: "clients" };
-        let acceptor =
-            Credentials::read(&keys.files).and_then(|credentials| TlsAcceptor::new(&credentials));
+        let acceptor = Credentials::read(&keys.files).and_then(|credentials| TlsAcceptor::new(&credentials));
         let acceptor = acceptor.map_err(|error| keys.refused(error))?;
         Ok(Doorkeeper(Arc::new(RwLock::new(acceptor))))
     }
@@ -193,7 +192,11 @@ impl Dialer {
     }
 
     /// Connects and negotiates.
-    pub async fn dial(&self, address: SocketAddr, config: RequestorConfig) -> Result<Requestor, ConnectError> {
+    pub async fn dial(
+        &self,
+        address: SocketAddr,
+        config: RequestorConfig,
+    ) -> Result<Requestor, ConnectError> {
         let tls = self.tls.as_ref().map(|tls| tls.read().unwrap_or_else(PoisonError::into_inner).clone());
         match tls {
             Some(tls) => Requestor::connect_tls(address, config, &tls).await,

@@ -163,7 +163,8 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// The cipher suites that are offered and taken, by their IANA names, the most wanted first.
 pub fn cipher_suites() -> Vec<String> {
-    let name = |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_");
+    let name =
+        |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_");
     provider().cipher_suites.iter().map(name).collect()
 }
 

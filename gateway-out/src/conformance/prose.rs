@@ -257,9 +257,10 @@ fn security() -> Vec<String> {
 }
 
 fn ports(config: &Config) -> Vec<String> {
-    let suggested = config.dicom.listen.map_or(String::new(), |listen| {
-        format!("; `gateway-out init` suggests {}", listen.port())
-    });
+    let suggested = config
+        .dicom
+        .listen
+        .map_or(String::new(), |listen| format!("; `gateway-out init` suggests {}", listen.port()));
     vec![format!(
         "One TCP port without TLS, `dicom.listen`{suggested}; and one with TLS, `dicom.tls.listen`, by convention {TLS_PORT}: \
          either of them, or both, for all AE titles."
