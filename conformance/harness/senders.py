@@ -66,7 +66,7 @@ _WORDS = {
 def _status(text: str) -> int:
     if text in _WORDS:
         return _WORDS[text]
-    if found := re.search(r"0x([0-9a-fA-F]{4})", text):
+    if found := re.search(r"0x([0-9a-fA-F]{1,4})\b", text):
         return int(found[1], 16)
     raise AssertionError(f"storescu printed a status that this suite does not know: {text}")
 

@@ -23,6 +23,7 @@ pub fn delivery_json(row: &Delivery, now: Timestamp) -> Value {
         "state": row.state.as_str(),
         "attempt": row.attempt.0,
         "status": row.status.map(|status| format!("{:04X}", status.0)),
+        "meaning": row.status.and_then(meaning),
         "reason": row.reason,
         "alarm": row.alarm,
         "changed_content": row.changed_content,
@@ -36,6 +37,15 @@ pub fn delivery_json(row: &Delivery, now: Timestamp) -> Value {
         "ended_at": row.ended_at,
         "age_s": now.since(row.received_at).as_secs(),
     })
+}
+
+/// What a destination says with a status of a C-STORE; gateway-in says 0122, too, of what its destination accepted no presentation
+/// context for.
+fn meaning(status: base::Status) -> Option<&'static str> {
+    match status.0 {
+        0x0122 => Some("refused: SOP class not supported, or not in this transfer syntax"),
+        _ => dimse::status_row(dimse::Service::Store, status).map(|row| row.meaning),
+    }
 }
 
 /// One line of `queue ls`.
@@ -141,7 +151,8 @@ pub fn life_text(row: &Delivery, events: &[Event]) -> String {
         row.sop_class
     );
     if let Some(status) = row.status {
-        text.push_str(&format!("  last status {:04X}\n", status.0));
+        let meaning = meaning(status).map_or_else(String::new, |meaning| format!(": {meaning}"));
+        text.push_str(&format!("  last status {:04X}{meaning}\n", status.0));
     }
     if let Some(reason) = &row.reason {
         text.push_str(&format!("  {reason}\n"));
