@@ -1,14 +1,6 @@
 //! The walker over real files of many writers: `SLUIS_REAL_FIXTURES` names a directory that
 //! `fixtures/real.py` has filled. Nothing valid may be refused, and each truncation is found.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test panics"
-)]
-
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -1,18 +1,8 @@
 //! Each way in which a data set can be broken has its error, which names the place and no patient data; each
 //! oddity of real writers passes.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test panics"
-)]
-
-mod common;
-
+use crate::common::{Node, deflate, encode, header, item_header, value};
 use base::Uid;
-use common::{Node, deflate, encode, header, item_header, value};
 use dataset::{Encoding, Findings, Tag, WalkError, Walker, limits};
 
 const IMPLICIT: &str = "1.2.840.10008.1.2";

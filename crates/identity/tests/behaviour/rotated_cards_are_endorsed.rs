@@ -1,6 +1,5 @@
 //! A card of other identity keys takes the place of the pinned one only with the pinned keys' own signature, and then both
 //! are good until the overlap ends.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use base::{Name, Secret, Timestamp};
 use base64::Engine as _;

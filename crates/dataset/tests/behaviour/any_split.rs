@@ -1,17 +1,7 @@
 //! However a data set is cut into pieces, the result is the same, and every truncation is found.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test panics"
-)]
-
-mod common;
-
+use crate::common::{cut, data_sets, deflate, encode, encodings, tokenize, value};
 use base::Uid;
-use common::{cut, data_sets, deflate, encode, encodings, tokenize, value};
 use dataset::{Encoding, WalkError, Walker};
 use proptest::prelude::*;
 

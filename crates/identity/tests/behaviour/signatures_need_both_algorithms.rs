@@ -1,5 +1,4 @@
 //! A signature counts only when Ed25519 and ML-DSA-65 both verify, in the context it was made for.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use base::{Name, Secret};
 use identity::{Context, IdentityKey, IdentityPublic, Signature, VerifyError};

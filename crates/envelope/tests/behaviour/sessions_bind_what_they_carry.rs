@@ -1,5 +1,4 @@
 //! Prekeys, sessions and headers between one sender and one receiver: custody, replay, revocation, limits.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "all of this file is a test")]
 
 use std::time::Duration;
 

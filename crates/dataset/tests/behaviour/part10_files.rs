@@ -1,13 +1,5 @@
 //! What is written is what dicom-rs reads; what is read may be as odd as the files of archives are.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test panics"
-)]
-
 use std::io::{Cursor, Read as _, Seek as _};
 
 use base::{AeTitle, InstanceMeta, Phi, Priority, Uid};

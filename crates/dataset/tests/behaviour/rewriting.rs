@@ -1,17 +1,7 @@
 //! What a rewriter changes, and that it changes nothing else.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test panics"
-)]
-
-mod common;
-
+use crate::common::*;
 use base::{Phi, Timestamp, Uid};
-use common::*;
 use dataset::{
     Action, Change, Decision, Edit, EditError, ElementHeader, Encoding, NewElement, NewValue,
     OriginalAttributes, Outcome, Place, RewriteError, Rewriter, Rewritten, Rule, RuleError, Rules, Tag,

@@ -1,5 +1,4 @@
 //! Questions and answers between one sender and one receiver: binding, replay, lengths, restarts.
-#![expect(clippy::unwrap_used, reason = "all of this file is a test")]
 
 use base::limits::SESSION_LIFE_MAX;
 use base::{Name, RouteId, Secret, Timestamp};

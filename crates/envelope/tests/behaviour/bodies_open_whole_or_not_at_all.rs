@@ -1,5 +1,4 @@
 //! A body opens only whole, unchanged and in its context; what comes out before is a prefix of the data.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this file is a test")]
 
 use base::{AeTitle, Digest, InstanceMeta, ObjectId, Phi, Priority, Secret, Uid};
 use envelope::{

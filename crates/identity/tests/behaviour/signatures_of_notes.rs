@@ -1,5 +1,4 @@
 //! Signatures of notes and tree heads count for one key, name, type, time and text.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use base::{Digest, Name, Secret};
 use identity::{

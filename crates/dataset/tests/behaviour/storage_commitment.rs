@@ -1,17 +1,7 @@
 //! Storage Commitment's data sets, written and read, and refused where they name nothing.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test panics"
-)]
-
-mod common;
-
+use crate::common::*;
 use base::{Phi, Uid};
-use common::*;
 use dataset::commitment::{CommitmentError, CommitmentRequest, CommitmentResult, SopReference};
 use dataset::{Encoding, Tag};
 use proptest::prelude::*;

@@ -1,5 +1,4 @@
 //! A peer card is one line; an altered, mixed or older one is refused.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::time::Duration;
 

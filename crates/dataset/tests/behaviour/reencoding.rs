@@ -1,17 +1,7 @@
 //! Implicit, Explicit and Deflated Little Endian into each other.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test panics"
-)]
-
-mod common;
-
+use crate::common::*;
 use base::{Digest, Uid};
-use common::*;
 use dataset::{Encoding, PrivateVr, ReencodeError, Reencoded, Reencoder, Tag};
 use proptest::prelude::*;
 

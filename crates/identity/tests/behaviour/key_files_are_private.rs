@@ -1,5 +1,4 @@
 //! The identity key file: complete or absent, never overwritten, readable by its owner only.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
