@@ -22,6 +22,7 @@ from harness.part10 import Instance
 from harness.peers import Called, Can, Peer, absence, chosen
 from harness.processes import HOST, free_ports, wait_until
 from harness.stack import Stack
+from harness.tls import Authority, Secured
 
 LARGE_BYTES = 16 << 20
 MANY = 100
@@ -50,10 +51,16 @@ class Hub:
         self.directory = directory
         self.receiver = PynetdicomScp("RECEIVER", keep=directory / "received")
         self.stack = Stack(directory / "sluis", to=self.receiver.address)
-        # {(peer, PDU size): destination}, and those that were started
-        self._destinations: dict[tuple[str, int | None], object] = {}
+        # {(peer, PDU size or kind): destination}, and those that were started
+        self._destinations: dict[tuple[str, int | str | None], object] = {}
         self._running: list[object] = []
         self._askers: dict[str, int] = {}
+        self._authority = Authority(directory / "tls")
+        self._secured = Secured(self._authority, self._authority.certificate("peer"))
+        self._own = self._authority.certificate("gateway")
+        self._tls_port = free_ports()
+        with self.stack.edit("gateway-out") as out:
+            out["dicom"]["tls"] = self._authority.listen(self._own, self._tls_port)
         for peer in chosen():
             if not absence(peer):
                 self._routes_to(peer)
@@ -66,6 +73,16 @@ class Hub:
         for pdu in (None, *peer.receive_pdus) if Can.RECEIVE in peer.can else ():
             made = peer.receiver(self.directory, f"{title}-{'ANY' if pdu is None else pdu}", pdu)
             self._destinations[peer.name, pdu] = made
+            self.stack.add_dicom_route(made.ae, made.ae.lower(), made.address)
+        if Can.TLS_RECEIVE in peer.can:
+            made = peer.secure_receiver(self.directory, f"{title}-TLS", self._secured)
+            self._destinations[peer.name, "tls"] = made
+            _, _, place = made.address.partition("@")
+            table = {"kind": "dicom", "ae": made.ae, "address": place, "calling": "SLUISIN", "tls": self._authority.call(self._own)}
+            self.stack.add_route(made.ae, made.ae.lower(), **table)
+        if Can.ARCHIVE in peer.can:
+            made = peer.archive(self.directory, f"{title}-QR")
+            self._destinations[peer.name, "archive"] = made
             self.stack.add_dicom_route(made.ae, made.ae.lower(), made.address)
         if Can.COMMIT in peer.can:
             self._askers[f"{title}-SC"] = free_ports()
@@ -94,12 +111,16 @@ class Hub:
         """gateway-out, called by an AE title that no other peer uses."""
         return Called(self.stack.listen, self.stack.ae, peer.name.upper())
 
+    def us_secured(self, peer: Peer) -> Called:
+        """The same over TLS."""
+        return Called(self._tls_port, self.stack.ae, peer.name.upper(), self._secured)
+
     def asker(self, peer: Peer) -> tuple[Called, int]:
         """(gateway-out called by the AE title that may ask for Storage Commitment, the port where it waits for the report)"""
         title = f"{peer.name.upper()[:9]}-SC"
         return Called(self.stack.listen, self.stack.ae, title), self._askers[title]
 
-    def destination(self, peer: Peer, pdu: int | None = None):
+    def destination(self, peer: Peer, pdu: int | str | None = None):
         """The peer as a destination that runs; the route to it has the same AE title."""
         destination = self._destinations[peer.name, pdu]
         if destination not in self._running:
@@ -226,7 +247,15 @@ def test_store_in_every_mode(hub, one, make):
         hub.arrived(one, sent)
 
 
-def deliver(hub: Hub, peer: Peer, sent: Sequence[Instance], pdu: int | None = None) -> None:
+@check("TLS: C-ECHO and C-STORE to us", Can.TLS)
+def test_store_over_tls(hub, one, make):
+    sent, to = make(), hub.us_secured(one)
+    assert one.echo(to).echoed
+    one.store(to, sent).all_stored(sent)
+    hub.arrived(one, sent)
+
+
+def deliver(hub: Hub, peer: Peer, sent: Sequence[Instance], pdu: int | str | None = None) -> None:
     destination = hub.destination(peer, pdu)
     assert set(senders.pynetdicom_send(hub.stack.listen, destination.ae, sent).values()) == {0}
     hub.kept(peer, destination, sent)
@@ -251,6 +280,16 @@ def test_delivery_with_each_pdu_size(hub, one, make):
 @check("C-STORE from us, 16 MiB", Can.RECEIVE)
 def test_delivery_of_a_large_instance(hub, one, tmp_path):
     deliver(hub, one, [generate.large(tmp_path / "large.dcm", LARGE_BYTES, zlib.crc32(f"to {one.name}".encode()))])
+
+
+@check("TLS: C-STORE from us", Can.TLS_RECEIVE)
+def test_delivery_over_tls(hub, one, make):
+    deliver(hub, one, make(), "tls")
+
+
+@check("C-STORE from us to its archive", Can.ARCHIVE)
+def test_delivery_to_an_archive(hub, one, make):
+    deliver(hub, one, make(10), "archive")
 
 
 @check("C-STORE from us, 100 at once", Can.RECEIVE)

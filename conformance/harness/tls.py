@@ -15,6 +15,27 @@ class Certificate:
     key: Path
 
 
+@dataclass(frozen=True)
+class Secured:
+    """What a peer needs to speak TLS: whom it believes, and what it shows."""
+
+    authority: "Authority"
+    own: Certificate
+
+    def dcmtk(self) -> list[str]:
+        return self.authority.dcmtk(self.own)
+
+    def stores(self) -> tuple[Path, Path]:
+        """The same as key stores for Java, by Java's keytool: (key, trusted certificates), PKCS #12 with the password `secret`."""
+        key, trust = self.own.cert.with_suffix(".p12"), self.authority.cert.with_suffix(".trust.p12")
+        if not key.exists():
+            run(["openssl", "pkcs12", "-export", "-inkey", self.own.key, "-in", self.own.cert, "-name", "own", "-passout", "pass:secret", "-out", key], 60)
+        if not trust.exists():
+            words = ["-importcert", "-noprompt", "-alias", "authority", "-file", self.authority.cert, "-storetype", "PKCS12", "-storepass", "secret"]
+            run(["keytool", *words, "-keystore", trust], 60)
+        return key, trust
+
+
 class Authority:
     """Signs certificates of devices, RSA with 2048 bits as most have."""
 

@@ -13,6 +13,7 @@ from ..destinations import Absent
 from ..part10 import Instance
 from ..processes import HOST
 from ..stack import TOP
+from ..tls import Secured
 
 # Where `conformance/peers/install` puts what is not in Debian or PyPI.
 INSTALLED = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target") / "peers"
@@ -31,6 +32,9 @@ class Can(enum.StrEnum):
     RECEIVE_PDU = "PDU size of the SCP"
     MODES = "asynchronous operations, packed and split PDVs"
     COMMIT = "Storage Commitment SCU"
+    TLS = "C-STORE SCU over TLS"
+    TLS_RECEIVE = "C-STORE SCP over TLS"
+    ARCHIVE = "an archive that is asked by C-FIND"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Called:
     port: int
     called: str
     calling: str
+    tls: Secured | None = None
 
     @property
     def at(self) -> str:
@@ -106,6 +111,14 @@ class Peer:
 
     def receiver(self, directory: Path, ae: str, pdu: int | None = None):
         """A destination, not started, with `start`, `stop`, `address`, `arrived` and `logs`, and `files` where it does not keep bytes."""
+        raise NotImplementedError
+
+    def secure_receiver(self, directory: Path, ae: str, tls: Secured):
+        """The same over TLS; it demands a certificate of that authority."""
+        raise NotImplementedError
+
+    def archive(self, directory: Path, ae: str):
+        """The same by a tool that is an archive, and not only a receiver."""
         raise NotImplementedError
 
     def stop(self) -> None:

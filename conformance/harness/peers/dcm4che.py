@@ -21,6 +21,7 @@ from .. import generate
 from ..destinations import Absent
 from ..part10 import Instance
 from ..processes import run
+from ..tls import Secured
 from .base import JPEG_2000_LOSSLESS, JPEG_BASELINE, RLE, Called, Can, Peer, Said
 from .process import ProcessScp
 
@@ -57,6 +58,26 @@ def tool(name: str) -> tuple[Path, str]:
     return find_tool(name, dict(os.environ))
 
 
+def tls_options(tls: Secured) -> list[str]:
+    """`--tls` alone enables suites with RSA key transport and CBC only, which are retired: a suite of BCP 195 is named instead, and
+    names TLS by that. A client certificate is demanded unless --tls-noauth is given. Key stores are JKS by default."""
+    key, trust = tls.stores()
+    options = ["--tls-protocol", "TLSv1.2", "--tls-cipher", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]
+    options += ["--key-store", str(key), "--key-store-type", "PKCS12", "--key-store-pass", "secret", "--key-pass", "secret"]
+    return [*options, "--trust-store", str(trust), "--trust-store-type", "PKCS12", "--trust-store-pass", "secret"]
+
+
+class Dcm4cheDcmqrscp(ProcessScp):
+    """dcmqrscp of dcm4che: an archive whose index is a DICOMDIR, which it makes where there is none."""
+
+    name = "dcm4che-dcmqrscp"
+
+    def command(self) -> list[str | Path]:
+        # --all-storage: any SOP class. --filepath: where files go below the folder of the DICOMDIR.
+        command = [tool("dcmqrscp")[0], "-b", f"{self.ae}:{self.port}", "--dicomdir", self.out / "DICOMDIR", "--all-storage"]
+        return [*command, "--filepath", "IMAGES/{00080018,hash}"]
+
+
 class Dcm4cheStorescp(ProcessScp):
     """storescp of dcm4che: writes what arrives as it came, to files named by their UIDs."""
 
@@ -75,7 +96,7 @@ class Dcm4cheStorescp(ProcessScp):
 class Dcm4che(Peer):
     name = "dcm4che"
     title = "dcm4che"
-    can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.SEND_PDU, Can.RECEIVE_PDU, Can.MODES, Can.COMMIT})
+    can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.SEND_PDU, Can.RECEIVE_PDU, Can.MODES, Can.COMMIT, Can.TLS, Can.TLS_RECEIVE, Can.ARCHIVE})
     takes = (generate.IMPLICIT, generate.EXPLICIT, generate.BIG_ENDIAN, JPEG_BASELINE, JPEG_2000_LOSSLESS, RLE)
     # Not the other way: its storescp deflates what it writes to a file once more (DicomOutputStream, switchTransferSyntax).
     sends = (*takes, generate.DEFLATED)
@@ -91,7 +112,7 @@ class Dcm4che(Peer):
 
     def _storescu(self, to: Called, *words: str) -> tuple[int, str]:
         # -b AET: its own AE title. -c AET@HOST:PORT: whom it calls.
-        command = [tool("storescu")[0], "-b", to.calling, "-c", to.at, *words]
+        command = [tool("storescu")[0], "-b", to.calling, "-c", to.at, *(tls_options(to.tls) if to.tls else []), *words]
         done = run(command, 300, check=False)
         return done.returncode, done.stdout + done.stderr
 
@@ -162,3 +183,9 @@ class Dcm4che(Peer):
     def receiver(self, directory: Path, ae: str, pdu: int | None = None) -> Dcm4cheStorescp:
         options = [] if pdu is None else ["--max-pdulen-rcv", str(pdu)]
         return Dcm4cheStorescp(directory, ae, *options)
+
+    def secure_receiver(self, directory: Path, ae: str, tls: Secured) -> Dcm4cheStorescp:
+        return Dcm4cheStorescp(directory, ae, *tls_options(tls))
+
+    def archive(self, directory: Path, ae: str) -> Dcm4cheDcmqrscp:
+        return Dcm4cheDcmqrscp(directory, ae)

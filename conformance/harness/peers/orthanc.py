@@ -12,13 +12,23 @@ from ..destinations import Orthanc as Server
 from ..destinations import program
 from ..part10 import Instance
 from ..processes import HOST, run, wait_until
+from ..tls import Secured
 from .base import JPEG_2000_LOSSLESS, JPEG_BASELINE, RLE, Called, Can, Peer, Said
+
+
+def tls_settings(tls: Secured) -> dict[str, str]:
+    """Its own certificate and the authorities that it believes, for both sides."""
+    return {
+        "DicomTlsPrivateKey": str(tls.own.key),
+        "DicomTlsCertificate": str(tls.own.cert),
+        "DicomTlsTrustedCertificates": str(tls.authority.cert),
+    }
 
 
 class Orthanc(Peer):
     name = "orthanc"
     title = "Orthanc"
-    can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.RECEIVE_PDU, Can.COMMIT})
+    can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.RECEIVE_PDU, Can.COMMIT, Can.TLS, Can.TLS_RECEIVE})
     tells_unknown = "rejected"
     sends = takes = (generate.IMPLICIT, generate.EXPLICIT, generate.BIG_ENDIAN, JPEG_BASELINE, JPEG_2000_LOSSLESS, RLE)
 
@@ -39,6 +49,9 @@ class Orthanc(Peer):
             self._directory = self._directory or tempfile.TemporaryDirectory(prefix="conformance-orthanc-")
             sluis = {"AET": to.called, "Host": HOST, "Port": to.port, "AllowStorageCommitment": True}
             known = {"DicomModalities": {"sluis": sluis}, "DicomScuTimeout": 60}
+            if to.tls:
+                sluis["UseDicomTls"] = True
+                known |= tls_settings(to.tls)
             server = Server(Path(self._directory.name), to.calling, **known, **({"DicomPort": listen} if listen else {}))
             server.port = listen or server.port
             self._servers[to, listen] = server.start()
@@ -89,6 +102,9 @@ class Orthanc(Peer):
 
     def receiver(self, directory: Path, ae: str, pdu: int | None = None) -> Server:
         return Server(directory, ae, **({"MaximumPduLength": pdu} if pdu else {}))
+
+    def secure_receiver(self, directory: Path, ae: str, tls: Secured) -> Server:
+        return Server(directory, ae, DicomTlsEnabled=True, DicomTlsRemoteCertificateRequired=True, **tls_settings(tls))
 
 
 def _ended(server: Server, transaction: str) -> dict | None:

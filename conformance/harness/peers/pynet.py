@@ -15,13 +15,14 @@ from ..commitment import Asker
 from ..destinations import PynetdicomScp
 from ..part10 import Instance
 from ..processes import HOST
+from ..tls import Secured
 from .base import JPEG_2000_LOSSLESS, JPEG_BASELINE, RLE, Called, Can, Peer, Said
 
 
 class Pynetdicom(Peer):
     name = "pynetdicom"
     title = "pynetdicom"
-    can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.SEND_PDU, Can.RECEIVE_PDU, Can.COMMIT})
+    can = frozenset({Can.ECHO, Can.STORE, Can.RECEIVE, Can.SEND_PDU, Can.RECEIVE_PDU, Can.COMMIT, Can.TLS, Can.TLS_RECEIVE})
     sends = takes = (
         generate.IMPLICIT,
         generate.EXPLICIT,
@@ -49,7 +50,8 @@ class Pynetdicom(Peer):
                 rejections.append(f"{event.pdu.result}/{event.pdu.source}/{event.pdu.reason_diagnostic}")
 
         handlers = [(evt.EVT_PDU_RECV, received)]
-        association = entity.associate(HOST, to.port, ae_title=to.called, evt_handlers=handlers)
+        tls = (to.tls.authority.client(to.tls.own), HOST) if to.tls else None
+        association = entity.associate(HOST, to.port, ae_title=to.called, evt_handlers=handlers, tls_args=tls)
         if not association.is_established:
             return Said("no association", rejected=rejections[0] if rejections else None)
         answer = association.send_c_echo()
@@ -57,7 +59,8 @@ class Pynetdicom(Peer):
         return Said(str(answer), echoed=answer.get("Status") == 0)
 
     def store(self, to: Called, sent: Sequence[Instance], pdu: int | None = None) -> Said:
-        statuses = senders.pynetdicom_send(to.port, to.called, sent, to.calling, pdu or 131072)
+        tls = to.tls.authority.client(to.tls.own) if to.tls else None
+        statuses = senders.pynetdicom_send(to.port, to.called, sent, to.calling, pdu or 131072, tls=tls)
         return Said(str(statuses), statuses)
 
     def store_and_commit(self, to: Called, sent: Sequence[Instance], listen: int, directory: Path) -> Said:
@@ -69,3 +72,6 @@ class Pynetdicom(Peer):
 
     def receiver(self, directory: Path, ae: str, pdu: int | None = None) -> PynetdicomScp:
         return PynetdicomScp(ae, max_pdu=pdu or 131072, keep=directory / ae)
+
+    def secure_receiver(self, directory: Path, ae: str, tls: Secured) -> PynetdicomScp:
+        return PynetdicomScp(ae, tls=tls.authority.server(tls.own))
