@@ -68,9 +68,9 @@ def decode(data, what):
     return value
 
 
-def record(data, what, length):
+def record(data, what, *lengths):
     version, value = decode(data, what)
-    need(version == 1 and len(value) == length, f"{what} of another format")
+    need(version == 1 and len(value) in lengths, f"{what} of another format")
     return value
 
 
@@ -198,13 +198,15 @@ REMARKS = {
     1: "an identical file was there already",
     2: "another file of this instance was there; this one is numbered",
     3: "an earlier attempt had an unknown outcome",
+    4: "refused by the receiver, which could not re-encode it",
+    5: "refused by the receiver, which could not coerce it",
 }
 
 
 def says(receipt):
     """What a receipt says to people."""
     (delivery, attempt, obj, body, data, length, sender, receiver, destination, (kind, ae)) = receipt[:10]
-    sop_class, uid_hash, status, outcome, level, remark, received, answered = receipt[10:]
+    sop_class, uid_hash, status, outcome, level, remark, received, answered, *changed = receipt[10:]
     return {
         "outcome": {1: "stored", 2: "refused"}[outcome],
         "status": f"0x{status:04X}",
@@ -223,6 +225,17 @@ def says(receipt):
         "data_bytes": str(length),
         "data_sha256": data.hex(),
         "body_sha256": body.hex(),
+    } | (says_changed(*changed[0]) if changed else {})
+
+
+def says_changed(received_syntax, stored_syntax, digest, length, rules=None):
+    """What the receiver changed; `rules` is left out where none were applied."""
+    return {
+        "received_syntax": received_syntax,
+        "stored_syntax": stored_syntax,
+        "received_bytes": str(length),
+        "received_sha256": digest.hex(),
+        "coercion": f"rules {rules.hex()}" if rules else "none",
     }
 
 
@@ -231,7 +244,7 @@ def verify(text, peer, sender=None, relay=None):
     file = json.loads(text)
     need(file.get("format") == "sluis receipt 2", "not a receipt file of format 2")
     raw = {key: file[key] and base64.b64decode(file[key]) for key in ("receipt", "settlement", "manifest")}
-    receipt = record(raw["receipt"], "receipt", 18)
+    receipt = record(raw["receipt"], "receipt", 18, 19)
     ordered = {"format": file["format"], "says": says(receipt)}
     ordered |= {key: data and base64.b64encode(data).decode() for key, data in raw.items()}
     ordered["log"] = file["log"]

@@ -305,6 +305,12 @@ fn check(arg: &ConfigArg) -> Result<()> {
     }
     for route in settings.routes.values() {
         println!("route {} from {} to {} (suite {})", route.id, route.from, route.destination, route.suite);
+        if let Some(coercion) = &route.coercion {
+            println!("  coercion: {coercion}");
+        }
+        if let Some(warning) = route.warning() {
+            println!("warning: {warning}");
+        }
     }
     Ok(())
 }

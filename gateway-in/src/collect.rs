@@ -7,7 +7,7 @@ use base::{Digest, Phi, Timestamp, Uid, random_bytes};
 use bytes::Bytes;
 use dataset::Walker;
 use envelope::{BodyError, BodyMeta, BodyOpener, OpenedHeader};
-use ledger::NackReason;
+use ledger::{NackReason, Remark};
 use spool::{Answer, Arrival, InboundError};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use wire::Urgency;
 
 use crate::{
     body::{Body, STREAM_PIECES_MAX, StreamPiece, Verified},
+    change::Wanted,
     config::Route,
     destination::{Destination, Instance, NotAnswered, Outcome, Recorded},
     forward,
@@ -36,11 +37,24 @@ pub struct Collecting {
     pub(crate) turn: Turn,
     pub(crate) cancel: CancellationToken,
     pub(crate) offered_at: Timestamp,
+    /// Of the first attempt: this one, or an earlier one.
+    pub(crate) first_offered_at: Timestamp,
 }
 
 /// Carries one delivery to its settlement.
 pub async fn run(inbox: Arc<Inbox>, collecting: Collecting) {
-    let Collecting { entry, asker, offer, route, header, share, mut turn, cancel, offered_at } = collecting;
+    let Collecting {
+        entry,
+        asker,
+        offer,
+        route,
+        header,
+        share,
+        mut turn,
+        cancel,
+        offered_at,
+        first_offered_at,
+    } = collecting;
     let Some(destination) = inbox.destinations.get(&route.destination).cloned() else { return };
     let at = At {
         inbox: &inbox,
@@ -49,6 +63,7 @@ pub async fn run(inbox: Arc<Inbox>, collecting: Collecting) {
         destination: &destination,
         urgency: offer.urgency,
         offered_at,
+        first_offered_at,
     };
     let ended = at.attempt(offer, share, &mut turn, cancel).await;
     drop(turn);
@@ -85,6 +100,7 @@ struct At<'a> {
     destination: &'a Arc<Destination>,
     urgency: Urgency,
     offered_at: Timestamp,
+    first_offered_at: Timestamp,
 }
 
 impl At<'_> {
@@ -113,7 +129,7 @@ impl At<'_> {
         match reading.head(verify_first).await {
             Err(fault) => self.failed(fault, None),
             Ok(Head { meta, pieces, end: Some(verified) }) => {
-                let body = Body::Whole { pieces, verified, permit: share.into_buffer() };
+                let body = Body::whole(pieces, verified, share.into_buffer());
                 let instance = self.instance(&meta, reading.study.clone(), body, cancel);
                 turn.come().await;
                 let outcome = self.hand_over(instance, turn).await;
@@ -133,7 +149,7 @@ impl At<'_> {
         cancel: CancellationToken,
     ) -> Ended {
         let (sender, receiver) = mpsc::channel(STREAM_PIECES_MAX);
-        let body = Body::Streamed { pieces: receiver, verified: None };
+        let body = Body::streamed(receiver);
         let instance = self.instance(&meta, reading.study.clone(), body, cancel);
         turn.come().await;
         let outcome = self.hand_over(instance, turn);
@@ -173,7 +189,9 @@ impl At<'_> {
     ) -> Instance {
         let inbound = self.inbox.inbound.clone();
         let arrival = self.arrival(meta, body.verified().map_or(0, |verified| verified.data_len));
-        let recorded = tokio::spawn(async move { inbound.attempt_sent(arrival, Timestamp::now()).await });
+        // The first row has the time that goes into a coerced data set: a repeat has to have the same bytes.
+        let offered_at = self.offered_at;
+        let recorded = tokio::spawn(async move { inbound.attempt_sent(arrival, offered_at).await });
         Instance {
             delivery: self.header.delivery,
             sender: self.route.from.clone(),
@@ -181,6 +199,12 @@ impl At<'_> {
             meta: meta.instance.clone(),
             study,
             body,
+            wanted: Wanted {
+                from: meta.instance.transfer_syntax.clone(),
+                coercion: self.route.coercion.clone(),
+                first_offered_at: self.first_offered_at,
+                private_vr: self.destination.settings.private_vr(),
+            },
             recorded: Recorded(recorded),
             cancel,
         }
@@ -211,6 +235,9 @@ impl At<'_> {
             _ => None,
         };
         let unknown = outcome == Outcome::NotAnswered(NotAnswered::Unknown);
+        if let Outcome::Refused { refusal, .. } = &outcome {
+            warn!(destination = %self.route.destination, %refusal, "refused by this gateway itself");
+        }
         if let Outcome::NotAnswered(why) = &outcome {
             info!(destination = %self.route.destination, %why, "deferred");
         }
@@ -245,6 +272,11 @@ impl At<'_> {
         let (status, sop_class) = (receipt.status, &receipt.sop_class);
         match outcome {
             spool::Outcome::Stored => debug!(%status, "stored"),
+            spool::Outcome::Refused
+                if matches!(receipt.remark, Some(Remark::NotReencoded | Remark::NotCoerced)) =>
+            {
+                debug!(%status, "refused by this gateway itself");
+            }
             spool::Outcome::Refused => {
                 let meaning = forward::meaning(status);
                 warn!(destination = %self.route.destination, %status, meaning, %sop_class, "the destination refused an instance");

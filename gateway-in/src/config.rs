@@ -4,6 +4,7 @@
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use base::{AeTitle, Name, RouteId, Uid};
+use dataset::PrivateVr;
 use dimse::{Dialer, PeerTls};
 use envelope::Suite;
 use identity::PeerCard;
@@ -16,10 +17,12 @@ use service::{
     telemetry::LogConfig,
 };
 
-use crate::forward::StatusOverrides;
+use crate::{coercion::Coercion, forward::StatusOverrides};
 
+mod coercion;
 mod probe;
 
+pub use coercion::CoercionTable;
 pub use probe::{Probe, ProbeSettings};
 
 /// `gateway-in.toml`.
@@ -45,6 +48,9 @@ pub struct Config {
     /// Which sender reaches which destination.
     #[serde(rename = "route", default)]
     pub routes: Vec<RouteTable>,
+    /// Which attributes get other values, by sender and destination.
+    #[serde(rename = "coercion", default)]
+    pub coercions: Vec<CoercionTable>,
     /// What is expected of the relays' logs.
     #[serde(default)]
     pub transparency: TransparencyTable,
@@ -171,9 +177,39 @@ pub struct DestinationTable {
     /// `dicom`: transfer syntax UIDs that a probe asks about. Default: the usual ones, 21 of them. Classes times syntaxes
     /// are the presentation contexts, 128 of them an association: by default some 4,700 in 37.
     pub probe_syntaxes: Option<Vec<Uid>>,
+    /// `dicom`: `"syntax-only"` turns Implicit VR, Explicit VR and Deflated Little Endian into each other where the destination
+    /// takes another one of them only; pixels are never touched. `"off"` (default): everything goes as it came, or is refused.
+    #[serde(default)]
+    pub reencode: Reencode,
+    /// `dicom`, with `reencode`: what becomes of an instance with private elements whose value representation implicit VR
+    /// cannot say: `"keep"` (default) refuses it with status C010, `"lose"` sends it without them.
+    #[serde(default)]
+    pub private_vr: PrivateVrRule,
     /// Codes that this destination uses in another sense than the standard's table.
     #[serde(default)]
     pub status: StatusOverrides,
+}
+
+/// Whether the layout of elements is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reencode {
+    /// It is not.
+    #[default]
+    Off,
+    /// Implicit, Explicit and Deflated Little Endian become each other.
+    SyntaxOnly,
+}
+
+/// What becomes of value representations that implicit VR cannot say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrivateVrRule {
+    /// The instance is refused.
+    #[default]
+    Keep,
+    /// They are lost; the values stay.
+    Lose,
 }
 
 /// What a destination is.
@@ -199,6 +235,17 @@ pub struct RouteTable {
     /// Cipher suite: `"B"` (default) or `"A"`; must be the sender's.
     #[serde(default)]
     pub suite: Suite,
+    /// `"accepted"`: the sender's patient ids may enter the destination as they are, as where both sites have one
+    /// patient index. Without it, and without a `[[coercion]]`, `check` warns.
+    pub foreign_ids: Option<ForeignIds>,
+}
+
+/// What is known of the sender's identifiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForeignIds {
+    /// They mean the same at the destination, or somebody has decided that they may enter it.
+    Accepted,
 }
 
 fn max_associations() -> usize {
@@ -260,9 +307,24 @@ pub struct Route {
     pub destination: Name,
     /// Cipher suite.
     pub suite: Suite,
+    /// What is changed of its instances.
+    pub coercion: Option<Arc<Coercion>>,
+    /// The sender's identifiers may enter the destination as they are.
+    pub foreign_ids_accepted: bool,
 }
 
 impl Route {
+    /// What an operator should think about twice.
+    pub fn warning(&self) -> Option<String> {
+        (self.coercion.is_none() && !self.foreign_ids_accepted).then(|| {
+            format!(
+                "route {} takes patient ids and accession numbers of {} into {} as if they were its own: give a \
+                 [[coercion]], or write foreign_ids = \"accepted\" where they mean the same there",
+                self.id, self.from, self.destination
+            )
+        })
+    }
+
     /// Whether sessions of the one go on as sessions of the other.
     pub fn is_like(&self, other: &Self) -> bool {
         self.sender.identity == other.sender.identity
@@ -286,7 +348,15 @@ pub struct DestinationSettings {
 impl DestinationSettings {
     /// Whether Implicit, Explicit and Deflated Little Endian are turned into each other on the way to it.
     pub fn reencodes(&self) -> bool {
-        false
+        matches!(&self.target, Target::Dicom(target) if target.reencode)
+    }
+
+    /// What becomes of private elements then.
+    pub fn private_vr(&self) -> PrivateVr {
+        match &self.target {
+            Target::Dicom(target) => target.private_vr,
+            Target::Folder(_) => PrivateVr::Keep,
+        }
     }
 }
 
@@ -324,6 +394,10 @@ pub struct DicomTarget {
     pub probe_every: Duration,
     /// What it is asked about.
     pub probe: Arc<ProbeSettings>,
+    /// Implicit, Explicit and Deflated Little Endian become each other.
+    pub reencode: bool,
+    /// What becomes of private elements then.
+    pub private_vr: PrivateVr,
 }
 
 impl DicomTarget {
@@ -348,13 +422,15 @@ impl Config {
         }
         check_collect(loaded, destinations.len())?;
         config.transparency.check(loaded)?;
+        let own = Own::load(loaded, &config.identity)?;
+        let coercions = coercion::check(loaded, own.identity.name(), &peers, &destinations)?;
         Ok(Settings {
-            own: Own::load(loaded, &config.identity)?,
+            own,
             ledger_dir: loaded.resolve(&config.ledger.dir),
             collect: config.collect.clone(),
             relays: load_relays(loaded, &config.relays)?,
             transparency: config.transparency,
-            routes: check_routes(loaded, &peers, &destinations)?,
+            routes: check_routes(loaded, &peers, &destinations, &coercions)?,
             destinations,
             admin: config.admin.listen,
             admin_tls: config.admin.check(loaded)?,
@@ -391,6 +467,7 @@ fn check_routes(
     loaded: &Loaded<Config>,
     peers: &[PeerCard],
     destinations: &HashMap<Name, Arc<DestinationSettings>>,
+    coercions: &coercion::Coercions,
 ) -> Result<HashMap<RouteId, Arc<Route>>, ConfigError> {
     let mut routes = HashMap::new();
     for (i, table) in loaded.config.routes.iter().enumerate() {
@@ -407,6 +484,8 @@ fn check_routes(
             from: table.from.clone(),
             destination: table.destination.clone(),
             suite: table.suite,
+            coercion: coercions.get(&(table.from.clone(), table.destination.clone())).cloned(),
+            foreign_ids_accepted: table.foreign_ids == Some(ForeignIds::Accepted),
         };
         if routes.insert(table.id, Arc::new(route)).is_some() {
             return refuse("id", format!("two [[route]] tables have the id {}", table.id));
@@ -426,9 +505,14 @@ fn check_destination(
                 .dir
                 .as_ref()
                 .ok_or_else(|| missing(loaded, i, table, "dir", "name the folder that the files go to"))?;
+            let refuse = |key: &str, message: &str| {
+                Err(loaded.error(&format!("destination[{i}].{key}"), message.to_owned()))
+            };
             if table.tls.is_some() {
-                let message = "a folder is called by nobody; remove it";
-                return Err(loaded.error(&format!("destination[{i}].tls"), message));
+                return refuse("tls", "a folder is called by nobody; remove it");
+            }
+            if table.reencode != Reencode::Off {
+                return refuse("reencode", "a folder takes every transfer syntax; remove it");
             }
             Target::Folder(loaded.resolve(dir))
         }
@@ -463,6 +547,11 @@ fn check_dicom(
         Some("original") => None,
         Some(title) => Some(AeTitle::parse(title).map_err(|error| refuse("calling", error.to_string()))?),
     };
+    if table.private_vr == PrivateVrRule::Lose && table.reencode == Reencode::Off {
+        let message =
+            "nothing is re-encoded for this destination; remove it, or set reencode = \"syntax-only\"";
+        return Err(refuse("private_vr", message.to_owned()));
+    }
     let dialer = Dialer::of(table.tls.as_ref(), |file| loaded.resolve(file), address.ip())
         .map_err(|refused| refuse(&format!("tls.{}", refused.key), refused.to_string()))?;
     Ok(DicomTarget {
@@ -477,6 +566,11 @@ fn check_dicom(
         max_pdu: table.max_pdu,
         probe_every: table.probe_every.0.max(Duration::from_millis(100)),
         probe: Arc::new(probe::check(loaded, i, table)?),
+        reencode: table.reencode == Reencode::SyntaxOnly,
+        private_vr: match table.private_vr {
+            PrivateVrRule::Keep => PrivateVr::Keep,
+            PrivateVrRule::Lose => PrivateVr::Lose,
+        },
     })
 }
 

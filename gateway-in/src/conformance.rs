@@ -16,6 +16,7 @@ use statement::{
 };
 
 use crate::{
+    change,
     config::{Config, DestinationTable, Kind},
     destination::NotAnswered,
     forward::{self, STATUS_TABLE, StatusOverrides, Verdict},
@@ -127,6 +128,11 @@ fn storage() -> Storage {
             "Proposed",
             "the transfer syntax in which the instance came, and no other",
             "one presentation context for each pair of SOP class and transfer syntax",
+        ), tables::fact(
+            claim("choice", "reencoded"),
+            "With `reencode = \"syntax-only\"`",
+            "Implicit VR, Explicit VR and Deflated Explicit VR Little Endian are proposed for each other",
+            "the one in which the instance came is used where it is accepted; else Explicit before Deflated before Implicit",
         )],
     }
 }
@@ -265,6 +271,25 @@ fn failures() -> Vec<FailureRow> {
         "context-not-accepted",
         "the destination accepts no presentation context for SOP class and transfer syntax".to_owned(),
         "refused, as by status 0122",
+    ));
+    let own = |status: base::Status| {
+        format!(
+            "refused with status {}, which `status` gives no other sense; the destination gets no complete data set",
+            tables::status(status)
+        )
+    };
+    rows.push(row(
+        "not-reencoded",
+        "the instance cannot be re-encoded as the destination needs it: a private element would lose its value representation, \
+         or its structure cannot be read"
+            .to_owned(),
+        &own(change::NOT_REENCODED),
+    ));
+    rows.push(row(
+        "not-coerced",
+        "the instance cannot be coerced as it is configured: a value would become too long, or its structure cannot be read"
+            .to_owned(),
+        &own(change::NOT_COERCED),
     ));
     rows.push(row(
         "incomplete",

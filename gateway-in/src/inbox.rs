@@ -368,7 +368,7 @@ async fn admit_one(
 ) -> Option<Collecting> {
     let (offer, entry, cancel) = inbox.join(&downlink, offer)?;
     let asker = Asker::of(&downlink, &offer);
-    match inbox.inbound.lookup(offer.delivery).await {
+    let earlier = match inbox.inbound.lookup(offer.delivery).await {
         Ok(Some(row)) if answers(&row, offer.attempt) => {
             answer_from_ledger(inbox, asker, &offer, row).await;
             return None;
@@ -378,13 +378,13 @@ async fn admit_one(
             refuse(inbox, asker, NackReason::Replay).await;
             return None;
         }
-        Ok(_) => {}
+        Ok(row) => row,
         Err(error) => {
             warn!(%error, "settled ledger cannot be read; the delivery waits at its sender");
             refuse(inbox, asker, NackReason::Internal).await;
             return None;
         }
-    }
+    };
     let now = Timestamp::now();
     match inbox.open_header(&offer, now) {
         Ok((route, header)) => {
@@ -399,6 +399,7 @@ async fn admit_one(
                 turn: turns.next(),
                 cancel,
                 offered_at: now,
+                first_offered_at: earlier.map_or(now, |row| row.first_at),
             })
         }
         Err(reason) => {

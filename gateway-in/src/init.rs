@@ -125,7 +125,9 @@ pub fn config_text(options: &Options) -> String {
     for RouteOptions { id, from, destination, suite } in routes {
         let _ = write!(
             text,
-            "\n[[route]]\nid = \"{id}\"\nfrom = \"{from}\"\ndestination = \"{destination}\"\nsuite = \"{suite}\"\n"
+            "\n[[route]]\nid = \"{id}\"\nfrom = \"{from}\"\ndestination = \"{destination}\"\nsuite = \"{suite}\"\n\
+             # Patient ids of another site: give a [[coercion]], or write `accepted` where they mean the same here.\n\
+             # foreign_ids = \"accepted\"\n"
         );
     }
     text

@@ -2,7 +2,8 @@
 //! signs what the destination answered.
 //!
 //! What it does not do: it decides nothing about retries (the sender owns the instance), stores no
-//! instance (a folder destination does, as a destination), and changes no byte of a data set.
+//! instance (a folder destination does, as a destination), and changes no byte of a data set unless
+//! its operator has written that out ([`change`]).
 //!
 //! Read first: [`inbox::Inbox`], [`collect`], [`forward::verdict`].
 
@@ -10,7 +11,9 @@ pub mod acks;
 pub mod app;
 pub mod asked;
 pub mod body;
+pub mod change;
 mod cli;
+pub mod coercion;
 pub mod collect;
 mod commands;
 pub mod config;

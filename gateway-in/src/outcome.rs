@@ -1,6 +1,7 @@
 //! From what came of an instance to what is signed about it.
 
 use base::{Attempt, DeliveryId, Name, Timestamp, random_bytes};
+use dataset::Extent;
 use envelope::{HeaderError, OpenedHeader, seal_record};
 use identity::PeerCard;
 use ledger::{
@@ -10,6 +11,7 @@ use ledger::{
 
 use crate::{
     body::Verified,
+    change::Changed,
     config::{DestinationSettings, Route, Target},
     destination::{Answer, NotAnswered, Outcome},
     forward::{self, Verdict},
@@ -97,14 +99,19 @@ pub fn ending(outcome: Outcome, facts: &Facts<'_>, now: Timestamp, salt: [u8; 16
         })
     };
     match outcome {
-        Outcome::Answered { mut answer, verified, maybe_stored } => {
+        Outcome::Answered { mut answer, verified, maybe_stored, changed } => {
             answer.remark = answer.remark.or_else(|| maybe_stored.then_some(Remark::Repeated));
             let outcome = match forward::verdict(answer.status, &facts.destination.status, maybe_stored) {
                 Verdict::Stored => Answered::Stored,
                 Verdict::Refused => Answered::Refused,
                 Verdict::Deferred => return deferred(DeferReason::Status, Some(answer.status)),
             };
-            Ending::Final(Box::new(receipt(&answer, outcome, &verified, facts, now)))
+            Ending::Final(Box::new(receipt(&answer, outcome, (&verified, changed.as_deref()), facts, now)))
+        }
+        // Ours to say: `[destination.status]` is about what the destination says.
+        Outcome::Refused { refusal, verified } => {
+            let answer = Answer { status: refusal.status(), remark: Some(refusal.remark()) };
+            Ending::Final(Box::new(receipt(&answer, Answered::Refused, (&verified, None), facts, now)))
         }
         Outcome::NotAnswered(why) => deferred(defer_reason(why), None),
         Outcome::Incomplete => nack(facts.header, NackReason::Interrupted),
@@ -131,10 +138,12 @@ fn defer_reason(why: NotAnswered) -> DeferReason {
 fn receipt(
     answer: &Answer,
     outcome: Answered,
-    verified: &Verified,
+    (verified, changed): (&Verified, Option<&Changed>),
     facts: &Facts<'_>,
     now: Timestamp,
 ) -> Receipt {
+    let came = Extent { bytes: verified.data_len, digest: verified.data_digest };
+    let handed_over = changed.map_or(came, |changed| changed.after);
     let kind = match &facts.destination.target {
         Target::Dicom(target) => ReceiptKind::Dicom(target.ae.clone()),
         Target::Folder(_) => ReceiptKind::Folder,
@@ -144,8 +153,8 @@ fn receipt(
         attempt: facts.header.attempt,
         object: facts.header.body.object,
         body_digest: verified.body_digest,
-        data_digest: verified.data_digest,
-        data_bytes: verified.data_len,
+        data_digest: handed_over.digest,
+        data_bytes: handed_over.bytes,
         sender: party(&facts.route.from, &facts.route.sender),
         receiver: facts.receiver.clone(),
         destination: facts.destination.name.clone(),
@@ -158,6 +167,13 @@ fn receipt(
         remark: answer.remark,
         received_at: facts.offered_at,
         answered_at: now,
+        changed: changed.map(|changed| ledger::Changed {
+            received_syntax: changed.from.clone(),
+            stored_syntax: changed.to.clone(),
+            received_digest: came.digest,
+            received_bytes: came.bytes,
+            rules: changed.rules,
+        }),
     }
 }
 

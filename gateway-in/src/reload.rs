@@ -112,7 +112,7 @@ impl Live {
                 Ok((loaded, settings)) => {
                     if Some(&fixed_part(&loaded)) != fixed.as_ref() {
                         warn!(
-                            "only peers, relays, routes and certificates are taken over; the other changes take effect at the next start"
+                            "only peers, relays, routes, coercion and certificates are taken over; the other changes take effect at the next start"
                         );
                     }
                     self.take_over(settings).await
@@ -184,7 +184,7 @@ fn read(source: &Path) -> Result<(Loaded<Config>, Settings), config::ConfigError
 fn fixed_part(loaded: &Loaded<Config>) -> Value {
     let mut value = serde_json::to_value(&loaded.config).unwrap_or_default();
     if let Value::Object(tables) = &mut value {
-        for table in ["peer", "relay", "route"] {
+        for table in ["peer", "relay", "route", "coercion"] {
             tables.remove(table);
         }
     }

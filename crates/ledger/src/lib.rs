@@ -30,6 +30,6 @@ pub use deferred::{DeferReason, Deferred};
 pub use file::{Cards, Proven, ReceiptFile, ReceiptFileError};
 pub use log_proof::{LogProof, LogProofError};
 pub use manifest::{Manifest, ManifestCore, sign_manifests};
-pub use receipt::{Destination, Expectation, Level, Mismatch, Outcome, Party, Receipt, Remark};
+pub use receipt::{Changed, Destination, Expectation, Level, Mismatch, Outcome, Party, Receipt, Remark};
 pub use settlement::{Class, NackReason, Settlement, SettlementCore, sign_batch};
 pub use witness::{Breach, Disbelief, Distrust, Head, Seen, Witness};

@@ -64,6 +64,32 @@ pub struct Receipt {
     /// When the destination answered.
     #[n(17)]
     pub answered_at: Timestamp,
+    /// What the receiver changed of the data set, where its operator wants that.
+    #[n(18)]
+    pub changed: Option<Changed>,
+}
+
+/// What a receiver changed of a data set before it handed it over. The digest and the length of the receipt itself are those of
+/// the data set as it was handed over.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Changed {
+    /// The transfer syntax in which it came.
+    #[n(0)]
+    #[cbor(with = "text")]
+    pub received_syntax: Uid,
+    /// The one in which it was handed over.
+    #[n(1)]
+    #[cbor(with = "text")]
+    pub stored_syntax: Uid,
+    /// SHA-256 of the data set as it came: the sender has the same one.
+    #[n(2)]
+    pub received_digest: Digest,
+    /// Length of that data set.
+    #[n(3)]
+    pub received_bytes: u64,
+    /// Of the rules by which attributes were coerced, where there were any.
+    #[n(4)]
+    pub rules: Option<Digest>,
 }
 
 /// A peer as the signer has pinned it.
@@ -139,6 +165,12 @@ pub enum Remark {
     /// The outcome of an earlier attempt was unknown, so that the destination may have seen the instance before.
     #[n(3)]
     Repeated,
+    /// The status is the receiver's own: it could not re-encode the data set as its destination needs it.
+    #[n(4)]
+    NotReencoded,
+    /// The status is the receiver's own: it could not coerce the data set as it is configured for its destination.
+    #[n(5)]
+    NotCoerced,
 }
 
 /// What a sending gateway knows about a delivery before it believes a receipt for it.

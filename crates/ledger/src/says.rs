@@ -26,8 +26,10 @@ impl Receipt {
             Some(Remark::AlreadyThere) => "an identical file was there already",
             Some(Remark::Numbered) => "another file of this instance was there; this one is numbered",
             Some(Remark::Repeated) => "an earlier attempt had an unknown outcome",
+            Some(Remark::NotReencoded) => "refused by the receiver, which could not re-encode it",
+            Some(Remark::NotCoerced) => "refused by the receiver, which could not coerce it",
         };
-        vec![
+        let mut says = vec![
             ("outcome", outcome.to_owned()),
             ("status", self.status.to_string()),
             ("destination", destination),
@@ -45,7 +47,20 @@ impl Receipt {
             ("data_bytes", self.data_bytes.to_string()),
             ("data_sha256", self.data_digest.to_string()),
             ("body_sha256", self.body_digest.to_string()),
-        ]
+        ];
+        if let Some(changed) = &self.changed {
+            says.extend([
+                ("received_syntax", changed.received_syntax.to_string()),
+                ("stored_syntax", changed.stored_syntax.to_string()),
+                ("received_bytes", changed.received_bytes.to_string()),
+                ("received_sha256", changed.received_digest.to_string()),
+                (
+                    "coercion",
+                    changed.rules.map_or_else(|| "none".to_owned(), |rules| format!("rules {rules}")),
+                ),
+            ]);
+        }
+        says
     }
 }
 

@@ -2,7 +2,7 @@
 
 use statement::{Prose, Stage, tables};
 
-use crate::config::Config;
+use crate::{coercion::ATTRIBUTES, config::Config};
 
 pub(super) fn prose(config: &Config) -> Prose {
     Prose {
@@ -47,11 +47,12 @@ fn glance() -> Vec<(String, String)> {
         ),
         pair(
             "Every class, every syntax",
-            "proposed as the instance came, one presentation context for each pair; nothing is re-encoded.",
+            "proposed as the instance came, one presentation context for each pair; re-encoded only where that is configured.",
         ),
         pair(
             "Not a byte changed",
-            "the data set is handed over as it was sent, private elements and signatures included.",
+            "the data set is handed over as it was sent, private elements and signatures included, unless coercion or re-encoding \
+             is written out for it; the receipt says so then.",
         ),
         pair(
             "Never half of one",
@@ -73,7 +74,7 @@ fn overview() -> Vec<String> {
 fn character_sets() -> Vec<String> {
     lines([
         "Data sets are passed on as bytes, whatever their Specific Character Set (0008,0005) says. No text in them is \
-         converted.",
+         converted. What coercion writes is encoded in the character set of the data set, or the instance is refused.",
     ])
 }
 
@@ -116,18 +117,37 @@ fn conformance() -> Vec<statement::Fact> {
     let fact = |row: &str, name: &str, value: &str, note: &str| {
         tables::fact(super::claim("storage", row), name, value, note)
     };
-    vec![
+    let mut facts = vec![
         fact(
             "coercion",
             "Coercion of attributes",
-            "none",
-            "the data set is bit-identical to the one that was received at the other end",
+            "none, unless a `[[coercion]]` names sender and destination",
+            "without one the data set is bit-identical to the one that was received at the other end",
         ),
         fact(
             "transcoding",
             "Transcoding",
-            "none",
+            "none: pixels are never touched",
             "an instance whose transfer syntax is not accepted is refused",
+        ),
+        fact(
+            "reencoding",
+            "Re-encoding",
+            "none, unless the destination has `reencode = \"syntax-only\"`",
+            "then of the layout of elements only: sequences get undefined length, group lengths are left out, private and unknown \
+             elements become UN in explicit VR; the receipt has both transfer syntaxes and both digests",
+        ),
+        fact(
+            "private-vr",
+            "Private elements in Implicit VR",
+            "an instance with a private element whose value representation would be lost is refused",
+            "`private_vr = \"lose\"`: sent without it",
+        ),
+        fact(
+            "original-attributes",
+            "Original Attributes Sequence (0400,0561)",
+            "gets an item with the previous values of coerced attributes",
+            "its time is that of the first offer, so that a repeat has the same bytes; the receipt has a digest of the rules",
         ),
         fact(
             "move-originator",
@@ -135,7 +155,13 @@ fn conformance() -> Vec<statement::Fact> {
             "passed on",
             "as they came with the instance",
         ),
-    ]
+    ];
+    facts.extend(ATTRIBUTES.iter().map(|attribute| {
+        let row = format!("coercion-{}", attribute.keyword);
+        let note = if attribute.stays { "`remove` empties it: it has to be there (type 2)" } else { "" };
+        fact(&row, &format!("Coercion of {attribute}"), &attribute.deeds().join(", "), note)
+    }));
+    facts
 }
 
 fn configuration() -> Vec<String> {
@@ -203,7 +229,8 @@ fn user_identity() -> Vec<String> {
 
 fn attributes() -> Vec<String> {
     lines([
-        "No information object is created and no attribute is added, removed or changed, private ones included. A folder \
+        "No information object is created and no attribute is added, removed or changed, private ones included, but by the \
+         coercion that Table 5-10 has, where it is configured. A folder \
          destination gets PS3.10 files with a file meta information of ours before the data set as it came.",
     ])
 }

@@ -15,6 +15,8 @@ const DESTINATION_SETTINGS: &[(&str, &str)] = &[
     ("connect_timeout", "limit of connection and handshake"),
     ("response_timeout", "limit of the wait for a C-STORE response"),
     ("max_pdu", "longest PDU sent, bytes"),
+    ("reencode", "whether Implicit VR, Explicit VR and Deflated Little Endian become each other"),
+    ("private_vr", "what becomes of private elements whose value representation implicit VR cannot say"),
     ("probe_every", "pace of C-ECHO while the destination is down"),
     ("status", "statuses that the destination uses in another sense than Table B.2-1 of PS3.4"),
 ];

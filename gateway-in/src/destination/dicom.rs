@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{Health, HealthState, Instance, NotAnswered, Outcome, dial::dial, queue};
-use crate::config::DicomTarget;
+use crate::{body::Cut, change::Refusal, config::DicomTarget};
 
 /// Instances that wait for one destination. The windows that we grant to relays keep it far below;
 /// it is the backstop.
@@ -145,6 +145,20 @@ struct Worker {
     seen: Vec<(Uid, Uid)>,
 }
 
+/// Why an association must be aborted within an instance.
+enum Broken {
+    /// With this outcome.
+    With(Outcome),
+    /// The rest of the data set cannot be changed as it has to be.
+    Refused(Refusal),
+}
+
+impl From<Outcome> for Broken {
+    fn from(outcome: Outcome) -> Self {
+        Self::With(outcome)
+    }
+}
+
 struct Open {
     association: Requestor,
     sender: Name,
@@ -188,22 +202,34 @@ impl Worker {
             return Outcome::NotAnswered(NotAnswered::Unreachable);
         }
         let alone = instance.body.is_streamed();
-        if let Err(why) = self.ensure(&instance, alone).await {
+        let syntaxes = syntaxes(&self.target, &instance.meta.transfer_syntax);
+        if let Err(why) = self.ensure(&instance, &syntaxes, alone).await {
             return Outcome::NotAnswered(why);
         }
         let Some(mut open) = self.open.take() else { return Outcome::NotAnswered(NotAnswered::Interrupted) };
-        if !open.association.accepts(&instance.meta.sop_class, &instance.meta.transfer_syntax) {
+        let accepted =
+            syntaxes.into_iter().find(|syntax| open.association.accepts(&instance.meta.sop_class, syntax));
+        let Some(accepted) = accepted else {
             self.open = Some(open);
             // Only draining tells whether the body is good; a refusal of a bad one would be a lie.
-            return match drain(&mut instance).await {
-                Some(verified) => Outcome::Answered {
+            return match instance.body.drain().await {
+                Ok(verified) => Outcome::Answered {
                     answer: Status::SOP_CLASS_NOT_SUPPORTED.into(),
                     verified,
                     maybe_stored: false,
+                    changed: None,
                 },
-                None => Outcome::Incomplete,
+                Err(_) => Outcome::Incomplete,
             };
+        };
+        match instance.wanted.change_into(&accepted) {
+            Ok(change) => instance.body.change(change),
+            Err(refusal) => {
+                self.open = Some(open);
+                return super::refuse(&mut instance.body, refusal).await;
+            }
         }
+        instance.meta.transfer_syntax = accepted;
         match self.transfer(&mut open.association, &mut instance).await {
             Ok(outcome) => {
                 self.open = Some(open);
@@ -212,53 +238,61 @@ impl Worker {
                 }
                 outcome
             }
-            Err(outcome) => {
+            Err(Broken::With(outcome)) => {
                 open.association.abort().await;
                 outcome
+            }
+            Err(Broken::Refused(refusal)) => {
+                open.association.abort().await;
+                super::refuse(&mut instance.body, refusal).await
             }
         }
     }
 
-    /// Sends one instance. `Err` carries the outcome after which the association must be aborted.
+    /// Sends one instance. After an `Err` the association must be aborted.
     async fn transfer(
         &self,
         association: &mut Requestor,
         instance: &mut Instance,
-    ) -> Result<Outcome, Outcome> {
+    ) -> Result<Outcome, Broken> {
         let before = |_: StoreError| Outcome::NotAnswered(NotAnswered::Interrupted);
         association.store_begin(&instance.meta).await.map_err(before)?;
         loop {
             let piece = tokio::select! {
-                () = instance.cancel.cancelled() => return Err(Outcome::Cancelled),
+                () = instance.cancel.cancelled() => return Err(Outcome::Cancelled.into()),
                 piece = instance.body.next() => piece,
             };
             match piece {
                 // One that takes nothing must not keep its sender from taking the instance back. What
                 // is cut here is aborted by the caller.
                 Ok(Some(bytes)) => tokio::select! {
-                    () = instance.cancel.cancelled() => return Err(Outcome::Cancelled),
+                    () = instance.cancel.cancelled() => return Err(Outcome::Cancelled.into()),
                     sent = association.store_data(bytes) => sent.map_err(before)?,
                 },
                 Ok(None) => break,
-                Err(_) => return Err(Outcome::Incomplete),
+                Err(Cut::Incomplete(_)) => return Err(Outcome::Incomplete.into()),
+                Err(Cut::Refused(refusal)) => return Err(Broken::Refused(refusal)),
             }
         }
         let verified = instance.body.verified().map_err(|_| Outcome::Incomplete)?;
         let Ok(sent) = instance.recorded.durable().await else {
-            return Err(Outcome::NotAnswered(NotAnswered::Interrupted));
+            return Err(Outcome::NotAnswered(NotAnswered::Interrupted).into());
         };
         if instance.cancel.is_cancelled() {
-            return Err(Outcome::Cancelled);
+            return Err(Outcome::Cancelled.into());
         }
         match association.store_finish().await {
             Ok(response) => {
                 let maybe_stored = sent.maybe_stored;
-                Ok(Outcome::Answered { answer: response.status.into(), verified, maybe_stored })
+                let changed = instance.body.changed().cloned().map(Box::new);
+                Ok(Outcome::Answered { answer: response.status.into(), verified, maybe_stored, changed })
             }
-            Err(error) if error.is_before_last() => Err(Outcome::NotAnswered(NotAnswered::Interrupted)),
+            Err(error) if error.is_before_last() => {
+                Err(Outcome::NotAnswered(NotAnswered::Interrupted).into())
+            }
             Err(error) => {
                 warn!(destination = %self.name, delivery = %instance.delivery.short(), %error, "no answer; the instance may be stored");
-                Err(Outcome::NotAnswered(NotAnswered::Unknown))
+                Err(Outcome::NotAnswered(NotAnswered::Unknown).into())
             }
         }
     }
@@ -267,26 +301,34 @@ impl Worker {
 impl Worker {
     /// Makes sure that an association is open which proposed what this instance needs, and only for
     /// its sender; a streamed instance gets one of its own.
-    async fn ensure(&mut self, instance: &Instance, alone: bool) -> Result<(), NotAnswered> {
+    async fn ensure(
+        &mut self,
+        instance: &Instance,
+        syntaxes: &[Uid],
+        alone: bool,
+    ) -> Result<(), NotAnswered> {
         let calling = self.target.calling.clone().unwrap_or_else(|| instance.meta.calling.clone());
-        let wanted = (instance.meta.sop_class.clone(), instance.meta.transfer_syntax.clone());
+        let pair = |syntax: &Uid| (instance.meta.sop_class.clone(), syntax.clone());
+        let wanted: Vec<_> = syntaxes.iter().map(pair).collect();
         // Many close an idle association long before we do: then another is opened at once.
         let fits = self.open.as_mut().is_some_and(|open| {
             !alone
                 && open.sender == instance.sender
                 && open.calling == calling
-                && open.proposed.contains(&wanted)
+                && wanted.iter().all(|pair| open.proposed.contains(pair))
                 && open.association.is_open()
         });
         if fits {
             return Ok(());
         }
         self.release().await;
-        if !self.seen.contains(&wanted) {
-            self.seen.insert(0, wanted.clone());
+        // All of them, even where some are known and would be cut off behind others.
+        if !wanted.iter().all(|pair| self.seen.contains(pair)) {
+            self.seen.retain(|pair| !wanted.contains(pair));
+            self.seen.splice(0..0, wanted.iter().cloned());
             self.seen.truncate(CONTEXTS_MAX);
         }
-        let contexts = if alone { vec![wanted] } else { self.seen.clone() };
+        let contexts = if alone { wanted } else { self.seen.clone() };
         // Idle siblings give way; what we have asked for ourselves is no news to us.
         self.wanted.send_modify(|count| *count += 1);
         self.siblings.mark_unchanged();
@@ -359,10 +401,20 @@ fn not_answered(error: &ConnectError) -> NotAnswered {
     }
 }
 
-/// Reads a body that nobody will take, to learn whether it is good.
-async fn drain(instance: &mut Instance) -> Option<crate::body::Verified> {
-    while instance.body.next().await.ok()?.is_some() {}
-    instance.body.verified().ok()
+/// The transfer syntaxes in which an instance may go, in the order of preference: as it came, and where the destination's
+/// instances are re-encoded in those that it can become, that which keeps most before the other.
+fn syntaxes(target: &DicomTarget, own: &Uid) -> Vec<Uid> {
+    const IMPLICIT: &str = dimse::IMPLICIT_VR_LITTLE_ENDIAN;
+    const EXPLICIT: &str = dimse::EXPLICIT_VR_LITTLE_ENDIAN;
+    const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+    let others: &[&str] = match own.as_str() {
+        IMPLICIT => &[EXPLICIT, DEFLATED],
+        EXPLICIT => &[DEFLATED, IMPLICIT],
+        DEFLATED => &[EXPLICIT, IMPLICIT],
+        _ => &[],
+    };
+    let others = others.iter().filter(|_| target.reencode).filter_map(|uid| Uid::parse(uid).ok());
+    std::iter::once(own.clone()).chain(others).collect()
 }
 
 /// Asks a destination that is down by C-ECHO until it answers.

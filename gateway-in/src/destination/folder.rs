@@ -14,7 +14,10 @@ use dataset::{
 };
 use tokio::io::AsyncWriteExt;
 
-use crate::body::{Body, Incomplete};
+use crate::{
+    body::{Body, Cut, Incomplete},
+    change::Refusal,
+};
 
 /// Files of other content under one SOP Instance UID that one folder takes before it refuses more.
 const VERSIONS_MAX: u32 = 1000;
@@ -46,12 +49,24 @@ pub enum FolderError {
     /// The body was abandoned or did not verify.
     #[error(transparent)]
     Incomplete(#[from] Incomplete),
+    /// It cannot be changed as it is configured.
+    #[error(transparent)]
+    Refused(Refusal),
     /// Too many files of this UID.
     #[error("the folder holds {VERSIONS_MAX} different data sets of this instance; remove some")]
     Versions,
     /// The file system said no.
     #[error("the folder does not take the file: {0}")]
     Io(#[from] io::Error),
+}
+
+impl From<Cut> for FolderError {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::Incomplete(incomplete) => Self::Incomplete(incomplete),
+            Cut::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
 }
 
 impl Folder {

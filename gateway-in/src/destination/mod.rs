@@ -21,7 +21,8 @@ use tracing::warn;
 use wire::Urgency;
 
 use crate::{
-    body::{Body, Verified},
+    body::{Body, Incomplete, Verified},
+    change::{Changed, Refusal, Wanted},
     config::{DestinationSettings, Target},
 };
 pub use dicom::DicomDestination;
@@ -45,6 +46,8 @@ pub struct Instance {
     pub study: Option<Phi<Uid>>,
     /// The opened data set.
     pub body: Body,
+    /// What is changed of it.
+    pub wanted: Wanted,
     /// The attempt row, which must be durable before the last fragment leaves.
     pub recorded: Recorded,
     /// Ends with the sender's wish to take the instance back; honoured until the last fragment leaves.
@@ -85,6 +88,15 @@ pub enum Outcome {
         verified: Verified,
         /// An earlier attempt of ours may have stored it.
         maybe_stored: bool,
+        /// What was changed of the data set, where anything was.
+        changed: Option<Box<Changed>>,
+    },
+    /// We did not hand it over: it cannot be changed as its destination needs it.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// What is known of the body.
+        verified: Verified,
     },
     /// It could not be asked, or did not answer.
     NotAnswered(NotAnswered),
@@ -223,7 +235,20 @@ impl Destination {
     }
 }
 
+/// Nothing of it was stored, and nothing will be. Only draining tells whether the body is good.
+async fn refuse(body: &mut Body, refusal: Refusal) -> Outcome {
+    match body.drain().await {
+        Ok(verified) => Outcome::Refused { refusal, verified },
+        Err(Incomplete) => Outcome::Incomplete,
+    }
+}
+
 async fn store_file(name: &Name, folder: &Folder, mut instance: Instance) -> Outcome {
+    // A folder takes every transfer syntax.
+    match instance.wanted.change_into(&instance.meta.transfer_syntax) {
+        Ok(change) => instance.body.change(change),
+        Err(refusal) => return refuse(&mut instance.body, refusal).await,
+    }
     let Ok(sent) = instance.recorded.durable().await else {
         return Outcome::NotAnswered(NotAnswered::Interrupted);
     };
@@ -239,6 +264,7 @@ async fn store_file(name: &Name, folder: &Folder, mut instance: Instance) -> Out
             Some(Remark::Numbered)
         }
         Err(FolderError::Incomplete(_)) => return Outcome::Incomplete,
+        Err(FolderError::Refused(refusal)) => return refuse(&mut instance.body, refusal).await,
         Err(error) => {
             warn!(destination = %name, delivery = %instance.delivery.short(), %error, "file not written");
             return Outcome::NotAnswered(NotAnswered::Folder);
@@ -249,6 +275,7 @@ async fn store_file(name: &Name, folder: &Folder, mut instance: Instance) -> Out
             answer: Answer { status: Status::SUCCESS, remark },
             verified,
             maybe_stored: sent.maybe_stored,
+            changed: instance.body.changed().cloned().map(Box::new),
         },
         Err(_) => Outcome::Incomplete,
     }

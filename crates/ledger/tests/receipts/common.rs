@@ -4,8 +4,8 @@ use base::{Attempt, DeliveryId, Digest, EpochId, Name, ObjectId, RouteId, Secret
 use identity::{CardFields, IdentityKey, LogKey, PeerCard};
 use ledger::log::{Checkpoint, Entry, EntryKind, LogTree, Salt, TlogProof, TreeHead, origin};
 use ledger::{
-    Destination, Level, Manifest, ManifestCore, Outcome, Party, Receipt, ReceiptFile, Remark, SettlementCore,
-    sign_batch, sign_manifests,
+    Changed, Destination, Level, Manifest, ManifestCore, Outcome, Party, Receipt, ReceiptFile, Remark,
+    SettlementCore, sign_batch, sign_manifests,
 };
 
 pub(crate) fn name(text: &str) -> Name {
@@ -54,7 +54,20 @@ pub(crate) fn receipt(number: u8) -> Receipt {
         remark: Some(Remark::Repeated),
         received_at: Timestamp(1_790_000_000_000),
         answered_at: Timestamp(1_790_000_000_250),
+        changed: None,
     }
+}
+
+/// One of a data set that was re-encoded and coerced.
+pub(crate) fn changed(number: u8) -> Receipt {
+    let changed = Changed {
+        received_syntax: Uid::parse("1.2.840.10008.1.2").unwrap(),
+        stored_syntax: Uid::parse("1.2.840.10008.1.2.1").unwrap(),
+        received_digest: Digest::of(b"data as it came"),
+        received_bytes: 524_266,
+        rules: Some(Digest::of(b"rules")),
+    };
+    Receipt { changed: Some(changed), ..receipt(number) }
 }
 
 pub(crate) fn signed(receipt: Receipt) -> ReceiptFile {

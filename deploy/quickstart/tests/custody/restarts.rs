@@ -120,6 +120,7 @@ async fn answered_and_not_signed(bed: &Bed, letter: &crate::common::Letter) -> R
         remark: None,
         received_at: now,
         answered_at: now,
+        changed: None,
     };
     let arrival = Arrival {
         delivery: letter.delivery,
