@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 
+import pytest
+
 from harness import generate
 from harness.processes import wait_until
 from harness.rawul import Acceptor, Requestor
@@ -52,6 +54,7 @@ def answers(stack) -> None:
     wait_until("the echo to be answered", lambda: echo(stack)[0] == 0, 20, stack.logs, pause=0.3)
 
 
+@pytest.mark.proves("out/answer/echo-failed")
 def test_an_echo_is_answered_by_the_destination_or_not_at_all(make_stack):
     destination = Acceptor()
     stack = end_to_end(make_stack, destination.address)

@@ -65,6 +65,7 @@ def offered(stack, contexts=PROPOSED) -> dict[int, str]:
     return link.accepted
 
 
+@pytest.mark.proves("out/choice/mirror")
 def test_the_pacs_is_offered_what_the_destination_accepts(make_stack, picky, tmp_path):
     name = "destination"
     slices = generate.study(tmp_path / "ct", 2, seed=41, side=64)
@@ -122,6 +123,7 @@ def test_the_pacs_is_offered_what_the_destination_accepts(make_stack, picky, tmp
             assert offered(stack) == {11: IMPLICIT}
 
 
+@pytest.mark.proves("in/association/probes")
 def test_probes_are_gentle_and_nobody_is_asked_without_a_use_for_it(make_stack):
     with Acceptor() as destination:
         stack = make_stack(to=destination.address)

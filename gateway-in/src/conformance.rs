@@ -97,7 +97,7 @@ fn services() -> Vec<ServiceRow> {
             "verification",
             "Verification",
             verification,
-            "a destination that is down is asked by C-ECHO until it answers",
+            "a destination that is down is asked by C-ECHO until it answers; one that a sender's C-ECHO is meant for, each time",
         ),
         row("storage", "Storage", None, "whatever SOP class the instance has"),
     ]
@@ -162,6 +162,13 @@ fn negotiation(table: &DestinationTable) -> Vec<Fact> {
             "Asynchronous operations window",
             "not proposed".to_owned(),
             "one operation at a time",
+        ),
+        fact(
+            "probes",
+            "Associations that ask what is accepted",
+            "at most once a day, one at a time, and on an operator's `probe`".to_owned(),
+            "under the calling AE title of the sending; contexts are proposed and nothing is sent; only where a sender mirrors \
+             the answer; `probe`",
         ),
         fact("role-selection", "SCP/SCU role selection", "not proposed".to_owned(), "SCU by default"),
         fact(

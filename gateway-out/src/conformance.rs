@@ -98,7 +98,7 @@ fn services() -> Vec<ServiceRow> {
             "verification",
             "Verification",
             Some(tables::verification()),
-            "C-ECHO is answered by the gateway itself",
+            "C-ECHO is answered by the gateway itself, or with `echo = \"end-to-end\"` by what the destinations answer",
         ),
         row(
             "storage-commitment",
@@ -152,6 +152,12 @@ fn choice() -> Vec<Fact> {
              ones; lossy, private and unknown ones; references; the rest",
         ),
         fact("order", "Among equals", "the first one in the sender's order"),
+        fact(
+            "mirror",
+            "`negotiate = \"mirror\"`",
+            "before all that: of the transfer syntaxes offered only those that a destination of the route accepts with this SOP \
+             class; a class that none accepts is no accepted one. What is not known yet is not left out",
+        ),
     ]
 }
 
@@ -308,7 +314,17 @@ fn answers() -> Vec<AnswerRow> {
         when: when.to_owned(),
         again: tables::again(service, status),
     };
-    let echo = row(Service::Echo, "C-ECHO", "echo".to_owned(), Status::SUCCESS, None, "always");
+    let echo = |key: &str, status, when: &str| {
+        row(Service::Echo, "C-ECHO", key.to_owned(), status, None, when)
+    };
+    let echoes = [
+        echo("echo", Status::SUCCESS, "the gateway runs; with `echo = \"end-to-end\"` each destination has answered one"),
+        echo(
+            "echo-failed",
+            Status::PROCESSING_FAILURE,
+            "`echo = \"end-to-end\"`: a destination of the AE title did not answer one within `echo_timeout`",
+        ),
+    ];
     let stored = ANSWER_TABLE.iter().map(|answer| {
         row(Service::Store, "C-STORE", tables::key(&answer.cause), answer.status, answer.comment, answer.when)
     });
@@ -330,7 +346,7 @@ fn answers() -> Vec<AnswerRow> {
         let key = format!("action-{}", tables::slug(comment));
         row(Service::Action, "N-ACTION", key, Status(*status), Some(comment), "as the comment says")
     });
-    let mut rows = vec![echo];
+    let mut rows = echoes.to_vec();
     rows.extend(stored.chain(unusable).chain([asked]).chain(refused));
     rows.push(other);
     rows.push(passed_on());

@@ -18,6 +18,10 @@ const DESTINATION_SETTINGS: &[(&str, &str)] = &[
     ("reencode", "whether Implicit VR, Explicit VR and Deflated Little Endian become each other"),
     ("private_vr", "what becomes of private elements whose value representation implicit VR cannot say"),
     ("probe_every", "pace of C-ECHO while the destination is down"),
+    ("probe", "whether it is asked what it accepts, where a sender has a use for it"),
+    ("probe_calling", "calling AE title of that question where `calling` is the sender's PACS's"),
+    ("probe_classes", "SOP classes that are asked about beside the standard's storage classes"),
+    ("probe_syntaxes", "transfer syntaxes that are asked about; none: the usual ones"),
     ("status", "statuses that the destination uses in another sense than Table B.2-1 of PS3.4"),
 ];
 

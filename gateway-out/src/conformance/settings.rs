@@ -30,6 +30,12 @@ const ROUTE_SETTINGS: &[(&str, &str)] = &[
     ("private_sop_classes", "SOP classes that are in no table are accepted"),
     ("changed_content", "what a known SOP Instance UID with another data set gets"),
     ("prefer", "transfer syntaxes that are taken first"),
+    ("negotiate", "what is offered: everything, or what the destinations accept"),
+    ("echo", "who answers a C-ECHO: the gateway, or the destinations through the whole path"),
+    ("echo_timeout", "how long that may take"),
+    ("priority", "what goes first where several routes wait"),
+    ("window", "when instances are sent on; they are taken at any time"),
+    ("rate", "how fast instances are sent on; they are taken as fast as they come"),
 ];
 
 /// The same within a `[[commitment]]`.
