@@ -314,11 +314,14 @@ fn answers() -> Vec<AnswerRow> {
         when: when.to_owned(),
         again: tables::again(service, status),
     };
-    let echo = |key: &str, status, when: &str| {
-        row(Service::Echo, "C-ECHO", key.to_owned(), status, None, when)
-    };
+    let echo =
+        |key: &str, status, when: &str| row(Service::Echo, "C-ECHO", key.to_owned(), status, None, when);
     let echoes = [
-        echo("echo", Status::SUCCESS, "the gateway runs; with `echo = \"end-to-end\"` each destination has answered one"),
+        echo(
+            "echo",
+            Status::SUCCESS,
+            "the gateway runs; with `echo = \"end-to-end\"` each destination has answered one",
+        ),
         echo(
             "echo-failed",
             Status::PROCESSING_FAILURE,
