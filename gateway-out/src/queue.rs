@@ -44,6 +44,12 @@ pub fn delivery_json(row: &Delivery, now: Timestamp) -> Value {
 fn meaning(status: base::Status) -> Option<&'static str> {
     match status.0 {
         0x0122 => Some("refused: SOP class not supported, or not in this transfer syntax"),
+        0xC010 => {
+            Some("cannot understand, or the receiving gateway could not re-encode it: the receipt says which")
+        }
+        0xC011 => {
+            Some("cannot understand, or the receiving gateway could not coerce it: the receipt says which")
+        }
         _ => dimse::status_row(dimse::Service::Store, status).map(|row| row.meaning),
     }
 }

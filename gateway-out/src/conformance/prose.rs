@@ -48,7 +48,7 @@ fn glance() -> Vec<(String, String)> {
         pair("Every transfer syntax", "as it comes: nothing is decompressed, compressed or re-encoded."),
         pair(
             "Not a byte changed",
-            "the data set arrives as it was sent, private elements and signatures included.",
+            "the data set is passed on as it was sent, private elements and signatures included.",
         ),
         pair(
             "Broken data is refused",
@@ -137,7 +137,12 @@ fn conformance() -> Vec<statement::Fact> {
             "2 (Full)",
             "all attributes, private ones too, are passed on (PS3.4 B.4.1)",
         ),
-        fact("coercion", "Coercion of attributes", "none", "the data set is bit-identical at the other end"),
+        fact(
+            "coercion",
+            "Coercion of attributes",
+            "none",
+            "the data set leaves as it came; a receiving gateway that coerces for its destination says so in the receipt",
+        ),
         fact(
             "signatures",
             "Digital signatures",
