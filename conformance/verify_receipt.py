@@ -92,17 +92,12 @@ def encoded(value):
 # Keys and signatures
 
 
-class Card:
-    """One line: sluis-card-N:NAME:BASE64URL of [body, signature]."""
+class Identity:
+    """Two keys, both of which sign."""
 
-    def __init__(self, path):
-        mark, shown, text = pathlib.Path(path).read_text().strip().split(":", 2)
-        body, signature = decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "card")
-        version, self.name, (self.ed25519, self.ml_dsa), _tls, _suites, _serial, *rest = decode(body, "card")
-        self.log = rest[0] if rest else None
-        need(mark == f"sluis-card-{version}" and shown == self.name, "the card says one name and signs another")
+    def __init__(self, keys, name):
+        (self.ed25519, self.ml_dsa), self.name = keys, name
         self.fingerprint = sha256(field(b"sluis/1 identity"), field(self.ed25519), field(self.ml_dsa))
-        self.verify("sluis/1 card", body, signature, "the card")
 
     def verify(self, context, data, signature, what):
         ed25519, ml_dsa = signature
@@ -112,6 +107,43 @@ class Card:
             MLDSA65PublicKey.from_public_bytes(self.ml_dsa).verify(ml_dsa, data, context)
         except InvalidSignature:
             raise Refused(f"{what} is not signed by {self.name}") from None
+
+
+class Card:
+    """One line: sluis-card-N:NAME:BASE64URL of [body, signature, endorsement], as crates/identity/FORMAT.md says."""
+
+    def __init__(self, path):
+        mark, shown, text = pathlib.Path(path).read_text().strip().split(":", 2)
+        body, signature, *endorsement = decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "card")
+        version, self.name, keys, _tls, _suites, _serial, *rest = decode(body, "card")
+        self.log, _end, origin, earlier = rest + [None] * (4 - len(rest))
+        need(mark == f"sluis-card-{version}" and shown == self.name, "the card says one name and signs another")
+        need(version == (3 if origin or earlier else 2), "a card of another format")
+        own = Identity(keys, self.name)
+        self.identities, self.until, self.logs = [own], 0, [(self.log, None)]
+        own.verify("sluis/1 card", body, signature, "the card")
+        need(bool(earlier) == bool(endorsement), "the card's endorsement is missing, or of nothing")
+        if earlier:
+            keys, _tls, log, _switch, self.until = earlier
+            self.identities.append(Identity(keys, self.name))
+            self.logs.append((log, self.until))
+            self.identities[1].verify("sluis/1 succession", body, endorsement[0], "the card's endorsement")
+        self.fingerprint, self.id = own.fingerprint, origin or own.fingerprint
+
+    def at(self, time):
+        """The identities that count at a time: of keys that were rotated, the earlier ones until their end."""
+        return self.identities if time < self.until else self.identities[:1]
+
+
+def signed_by_any(signers, *what):
+    """Whether one of them has signed; if not, what is wrong with the first."""
+    refused = None
+    for signer in signers:
+        try:
+            return signer.verify(*what)
+        except Refused as error:
+            refused = refused or error
+    raise refused
 
 
 def root_of(leaf, index, size, path):
@@ -131,12 +163,12 @@ def root_of(leaf, index, size, path):
     return leaf
 
 
-def verify_batch(card, context, core, proof, what):
+def verify_batch(signers, context, core, proof, what):
     index, leaves, root, path, heads, signature = proof
     need(0 < leaves <= 256 and len(heads) <= 4, f"{what} of a batch that nobody signs")
     need(isinstance(path, list) and all(isinstance(one, bytes) for one in path), f"{what} has no path")
     need(root_of(sha256(b"\0", encoded([1, core])), index, leaves, path) == root, f"{what} is not in its batch")
-    card.verify(context, encoded([1, [leaves, root, heads]]), signature, what)
+    signed_by_any(signers, context, encoded([1, [leaves, root, heads]]), signature, what)
 
 
 def verify_log(text, relay, delivery, digest):
@@ -158,16 +190,23 @@ def verify_log(text, relay, delivery, digest):
     if relay is None:
         return place + ", not checked without the relay's card"
     need(origin.rsplit("/", 1)[0] == relay.name and relay.log, "the card is not that of the log's relay")
-    ed25519, ml_dsa = relay.log
     text = signed.encode() + b"\n"
     found = {}
     for line in lines[:2]:
         dash, name, code = line.split(" ")
         need(dash == "\u2014" and name == origin, "a signature of somebody else")
         found[unbase64(code)[:4]] = unbase64(code)[4:]
-    ids = [sha256(origin.encode(), b"\n", kind, key)[:4] for kind, key in ((b"\1", ed25519), (b"\6", ml_dsa))]
-    need(set(ids) == set(found), "the log's signatures are missing")
+    for keys, until in relay.logs:
+        kinds = zip((b"\1", b"\6"), keys or ())
+        ids = [sha256(origin.encode(), b"\n", kind, key)[:4] for kind, key in kinds]
+        if set(ids) == set(found):
+            break
+    else:
+        raise Refused("the log's signatures are missing")
+    ed25519, ml_dsa = keys
     at, signature = found[ids[1]][:8], found[ids[1]][8:]
+    early = until is None or 1000 * int.from_bytes(at, "big") < until
+    need(early, "the head of the log is signed after the end of that key")
     named = bytes([len(origin)]) + origin.encode()
     head = b"subtree/v1\n\0" + named + at + named + bytes(8) + int(size).to_bytes(8, "big") + unbase64(root)
     try:
@@ -254,8 +293,9 @@ def verify(text, peer, sender=None, relay=None):
     digest = sha256(field(b"sluis/1 receipt"), field(raw["receipt"]))
     core, proof = record(raw["settlement"], "settlement", 2)
     need(core == [receipt[0], receipt[1], [1, [digest]]], "the settlement does not commit to this receipt")
-    need(receipt[7] == [peer.name, peer.fingerprint], "the card is not that of the receiver")
-    verify_batch(peer, "sluis/1 batch", core, proof, "the settlement")
+    need(receipt[7] == [peer.name, peer.id], "the card is not that of the receiver")
+    answered = receipt[17]
+    verify_batch(peer.at(answered), "sluis/1 batch", core, proof, "the settlement")
     need(relay is None or file["log"], "the file has no proof: it is not in a log")
     log = file["log"] and verify_log(file["log"], relay, receipt[0], digest)
     proven = ordered["says"] | {"received by": peer.name, "log": log or "not in a log"}
@@ -268,8 +308,9 @@ def verify(text, peer, sender=None, relay=None):
     need(agrees and len(core) == 7, "the sender's manifest is about another receipt")
     if sender is None:
         return proven | {"sent by": "by the receiver's word: no card of the sender was given"}
-    need((receipt[6][0], core[4]) == (sender.name, sender.fingerprint), "the card is not that of the sender")
-    verify_batch(sender, "sluis/1 manifest", core, proof, "the manifest")
+    signers = [one for one in sender.at(answered) if one.fingerprint == core[4]]
+    need(receipt[6][0] == sender.name and signers, "the card is not that of the sender")
+    verify_batch(signers, "sluis/1 manifest", core, proof, "the manifest")
     return proven | {"sent by": sender.name}
 
 

@@ -93,7 +93,9 @@ enum Refused {
     Ledger(#[from] InboundError),
     #[error("the sender has not signed it")]
     Unsigned,
-    #[error("the sender is not pinned any more")]
+    #[error(
+        "the sender is not pinned, or signs with other keys than those on its pinned card: if they were rotated, take its new card by `peer update CARD`"
+    )]
     NotPinned,
     #[error("manifest: {0}")]
     Decode(#[from] ledger::DecodeError),
@@ -114,11 +116,13 @@ fn check(
     let Some(InboundRow { arrival, receipt: Some(receipt), .. }) = owed else { return Ok(None) };
     let bytes = ack.manifest.as_ref().ok_or(Refused::Unsigned)?;
     let manifest = Manifest::decode(bytes)?;
+    let now = Timestamp::now();
     let named = |route: &Arc<crate::config::Route>| {
-        route.from == arrival.sender && route.sender.identity.fingerprint() == manifest.core.sender
+        route.from == arrival.sender && route.sender.identity_of(&manifest.core.sender, now).is_some()
     };
     let route = inbox.all_routes().find(named).ok_or(Refused::NotPinned)?;
-    manifest.verify_cached(&route.sender.identity, cache)?;
+    let signer = route.sender.identity_of(&manifest.core.sender, now).ok_or(Refused::NotPinned)?;
+    manifest.verify_cached(signer, cache)?;
     if !manifest.is_about(&Receipt::decode(&receipt)?) {
         return Err(Refused::OtherReceipt);
     }

@@ -14,6 +14,9 @@ use service::{
     Ended, LastReload, Reloads, Tasks,
     admin::{Admin, Readiness},
     expiry,
+    own::LiveOwn,
+    peers::{self, Relay},
+    rotation,
     witness::LogWitness,
 };
 use spool::Inbound;
@@ -58,21 +61,19 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
         (name.clone(), Table::open(&settings.ledger_dir, destination, &mut delivering))
     });
     let tables = tables.collect::<HashMap<_, _>>();
-    let receiver = Party {
-        name: settings.own.identity.name().clone(),
-        fingerprint: settings.own.identity.fingerprint(),
-    };
+    let own = LiveOwn::new(settings.own.clone());
+    let receiver = Party { name: settings.own.identity.name().clone(), fingerprint: settings.own.id() };
     let mut witnesses = Vec::new();
     for relay in &settings.relays {
         let (log, own) = (relay.card.log.clone(), Arc::clone(&settings.own.log_key));
         let witness = LogWitness::open(&settings.ledger_dir, &relay.name, log, own)?;
+        witness.pin(&relay.card);
         witnesses.push(Arc::new(witness.with_silence(settings.transparency.silent_after.duration())));
     }
-    let signer =
-        Signer::start(Arc::clone(&settings.own.identity), witnesses.clone(), inbound.clone(), &mut signing);
+    let signer = Signer::start(own.signs(), witnesses.clone(), inbound.clone(), &mut signing);
     let inbox = Arc::new(Inbox::new(&settings, destinations, receiver, changes, inbound, signer));
 
-    let desk = Arc::new(Desk::new(Arc::clone(&inbox), Arc::clone(&settings.own.identity), tables));
+    let desk = Arc::new(Desk::new(Arc::clone(&inbox), own.signs(), tables));
 
     let (route_queues, adding) = RouteQueues::new();
     collecting.spawn("admission", reload::admit_all(Arc::clone(&inbox), adding));
@@ -91,7 +92,7 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
         downlinks.push((relay.name.clone(), downlink.clone()));
         let link = Link {
             name: relay.name.clone(),
-            identity: Arc::clone(&settings.own.identity),
+            own: own.clone(),
             inbox: Arc::clone(&inbox),
             downlink,
             queues: route_queues.queues(),
@@ -107,16 +108,24 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
     let mut answering = Tasks::new();
     let (reloads, requests) = Reloads::new()?;
     let (source, last) = (settings.source.clone(), Last::default());
+    let relays = service::Live::new(Arc::new(settings.relays.clone()));
     let live = Live {
         inbox: Arc::clone(&inbox),
         queues: route_queues,
         downlinks: downlinks.clone(),
-        relays: settings.relays.clone(),
-        identity: Arc::clone(&settings.own.identity),
+        relays: relays.clone(),
+        looked: Timestamp::now(),
+        own: own.clone(),
+        witnesses: witnesses.clone(),
         last: Arc::clone(&last),
     };
     let settings = Arc::new(settings);
-    let status = Status { inbox: Arc::clone(&inbox), downlinks, settings, last, witnesses, desk };
+    let (watched, pinned) = (own.clone(), relays.clone());
+    let moments = move || [watched.now().moments(), peers::moments(&pinned.now())].concat();
+    let moments = rotation::watch(moments, reloads.clone(), answering.token());
+    answering.spawn("rotation", moments);
+    let status =
+        Status { inbox: Arc::clone(&inbox), downlinks, settings, own, relays, last, witnesses, desk };
     let watched = status.clone();
     answering.spawn("expiry", expiry::watch(move |now| watched.alarms(now), answering.token()));
     answering.spawn("admin", serve_admin(status, admin, reloads, answering.token()));
@@ -169,6 +178,8 @@ struct Status {
     inbox: Arc<Inbox>,
     downlinks: Vec<(base::Name, Downlink)>,
     settings: Arc<Settings>,
+    own: LiveOwn,
+    relays: service::Live<Vec<Relay>>,
     last: Last,
     witnesses: Vec<Arc<LogWitness>>,
     desk: Arc<Desk>,
@@ -193,8 +204,9 @@ impl Status {
     fn alarms(&self, now: Timestamp) -> Vec<String> {
         let routes: Vec<_> = self.inbox.all_routes().collect();
         let peers = routes.iter().map(|route| &route.sender);
-        let relays = self.settings.relays.iter().map(|relay| &relay.card);
-        expiry::alarms(peers.chain(relays).chain([&self.settings.own.card]), now)
+        let relays = self.relays.now();
+        let relays = relays.iter().map(|relay| &relay.card);
+        expiry::all_alarms(&self.own.now(), peers.chain(relays), now)
     }
 
     async fn json(&self) -> Value {
@@ -215,7 +227,7 @@ impl Status {
             "role": "gateway-in",
             "version": env!("CARGO_PKG_VERSION"),
             "name": self.settings.own.identity.name(),
-            "fingerprint": identity::fingerprint_text(&self.settings.own.identity.fingerprint()),
+            "fingerprint": identity::fingerprint_text(&self.own.identity().fingerprint()),
             "alarms": self.alarms(Timestamp::now()).into_iter().chain(silent).collect::<Vec<_>>(),
             "last_reload": self.last.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(LastReload::json),
             "relays": relays.collect::<Vec<_>>(),

@@ -8,6 +8,7 @@ use enquiry::{Answer, EchoAnswer, EchoOutcome, NoTable, Question, TableAnswer};
 use envelope::{HeaderError, OpenedQuestion, refuse_question};
 use identity::IdentityKey;
 use serde_json::{Value, json};
+use service::Live;
 use tokio::{sync::Semaphore, time::Instant};
 use tracing::{debug, info};
 
@@ -25,7 +26,7 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(8);
 /// Whoever answers.
 pub struct Desk {
     inbox: Arc<Inbox>,
-    identity: Arc<IdentityKey>,
+    identity: Live<IdentityKey>,
     tables: HashMap<Name, Arc<Table>>,
     slots: Arc<Semaphore>,
 }
@@ -44,7 +45,7 @@ pub struct Asked {
 
 impl Desk {
     /// With the tables of all destinations.
-    pub fn new(inbox: Arc<Inbox>, identity: Arc<IdentityKey>, tables: HashMap<Name, Arc<Table>>) -> Self {
+    pub fn new(inbox: Arc<Inbox>, identity: Live<IdentityKey>, tables: HashMap<Name, Arc<Table>>) -> Self {
         Self { inbox, identity, tables, slots: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
@@ -75,10 +76,13 @@ impl Desk {
 
     fn open(&self, asked: &Asked) -> Result<(Arc<Route>, OpenedQuestion), HeaderError> {
         let opened = self.inbox.open_question(&asked.question, Timestamp::now())?;
-        if opened.route != asked.route || opened.sender_fingerprint != asked.sender {
+        if opened.route != asked.route {
             return Err(HeaderError::NotPinned);
         }
         let route = self.inbox.route(opened.route).ok_or(HeaderError::NotPinned)?;
+        if route.sender.id() != asked.sender {
+            return Err(HeaderError::NotPinned);
+        }
         Ok((route, opened))
     }
 
@@ -94,9 +98,9 @@ impl Desk {
         let Some(table) = self.tables.get(&route.destination) else {
             return TableAnswer::None(NoTable::NotYet);
         };
-        let sender = route.sender.identity.fingerprint();
+        let sender = route.sender.id();
         // Two signatures, at most once for each new table of each route.
-        tokio::task::block_in_place(|| table.tell(&self.identity, route.id, sender, known))
+        tokio::task::block_in_place(|| table.tell(&self.identity.now(), route.id, sender, known))
     }
 
     /// For `status`.

@@ -1,6 +1,11 @@
 //! The commands of gateway-in.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result};
 use base::{Name, Timestamp};
@@ -8,12 +13,16 @@ use clap::{Args, Parser, Subcommand};
 use identity::{fingerprint_text, fingerprint_words};
 use sandbox::Plan;
 use service::{
-    admin, config, exit,
+    admin,
+    config::{self, Span},
+    exit,
     files::{self, Readable},
     own::Own,
     peers::admin_access,
+    pins::Pins,
     ports,
     receipt::{self, CardFiles},
+    rotation::{self, Ask, KeyFiles},
     telemetry, witness,
 };
 use spool::Inbound;
@@ -44,7 +53,7 @@ enum Command {
     Run(RunArgs),
     /// Show relays, destinations and the ledger's counts.
     Status(StatusArgs),
-    /// Show what others pin.
+    /// Show what others pin, or make other keys.
     #[command(subcommand)]
     Key(KeyCommand),
     /// Ask a destination what it accepts, and print it: SOP class by transfer syntax. The running daemon keeps it for
@@ -52,6 +61,9 @@ enum Command {
     Probe(DestinationArgs),
     /// Ask a destination by C-ECHO whether it answers. Exit code 0 says that it does.
     Echo(DestinationArgs),
+    /// Take a newer card of a peer or relay.
+    #[command(subcommand)]
+    Peer(PeerCommand),
     /// Decide about a relay.
     #[command(subcommand)]
     Relay(RelayCommand),
@@ -60,6 +72,20 @@ enum Command {
     Receipt(ReceiptCommand),
     /// Write the DICOM Conformance Statement, or compare it with that of a far end.
     Conformance(ConformanceArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum PeerCommand {
+    /// Pin this card in place of the pinned one of that name, where that one vouches for it; the running daemon takes it over.
+    Update {
+        /// The card file.
+        card: PathBuf,
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Pin it although the pinned one does not vouch for it. Compare the fingerprint with the peer's people before.
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -154,6 +180,21 @@ enum KeyCommand {
     Show(ConfigArg),
     /// Print the fingerprint, in digits and in words for the telephone.
     Fingerprint(ConfigArg),
+    /// Make other keys (identity, TLS, log) and a card that the present ones vouch for. These are used for half of the
+    /// overlap, and count for all of it.
+    Rotate {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How long the earlier keys count beside the new ones, as in "30d" or "12h".
+        #[arg(long, value_name = "TIME", default_value = "30d")]
+        overlap: Span,
+        /// Use the new keys at once; also those of a rotation that is under way.
+        #[arg(long)]
+        switch: bool,
+        /// The overlap is over: remove the earlier keys.
+        #[arg(long, conflicts_with_all = ["switch", "overlap"])]
+        finish: bool,
+    },
 }
 
 /// Runs one command; the exit codes are those of [`service::exit`].
@@ -182,6 +223,16 @@ fn run(command: Command) -> Result<()> {
             Command::Status(args) => status(&args).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
+            Command::Key(KeyCommand::Rotate { config, overlap, switch, finish }) => {
+                let ask = match finish {
+                    true => Ask::Finish,
+                    false => Ask::Begin { overlap: overlap.duration(), switch },
+                };
+                rotate(&config, ask).await
+            }
+            Command::Peer(PeerCommand::Update { card, config, replace }) => {
+                update_peer(&config, &card, replace).await
+            }
             Command::Probe(args) => {
                 commands::probe_command(&load(&args.args)?, &args.name, args.args.json).await
             }
@@ -252,7 +303,7 @@ fn plan(loaded: &config::Loaded<Config>, settings: &Settings) -> Result<Plan> {
 
 fn initialise(args: &InitArgs) -> Result<()> {
     let config = &args.config.config;
-    let dir = config.parent().unwrap_or_else(|| std::path::Path::new("."));
+    let dir = config.parent().unwrap_or_else(|| Path::new("."));
     let keys = init::create_keys(&dir.join("keys"), &args.name)?;
     let options = init::Options {
         admin: args.admin,
@@ -270,7 +321,7 @@ fn initialise(args: &InitArgs) -> Result<()> {
     init::write_card(&card, &keys).with_context(|| format!("cannot write {}", card.display()))?;
     println!("configuration  {}", config.display());
     println!("card           {}  (give it to the sending gateway and to the relay)", card.display());
-    print_fingerprint(&keys.identity);
+    print_fingerprint(&keys.identity.fingerprint());
     println!(
         "Next: add [[relay]], [[peer]], [[destination]] and [[route]], then `gateway-in check --config {}`.",
         config.display()
@@ -381,12 +432,32 @@ fn show_card(arg: &ConfigArg) -> Result<()> {
 
 fn show_fingerprint(arg: &ConfigArg) -> Result<()> {
     let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
-    print_fingerprint(&*service::own::load_identity(&loaded, &loaded.config.identity)?);
+    // Of the card that peers are to take: where keys are being rotated, not yet of those in use.
+    let fingerprint = match Own::load(&loaded, &loaded.config.identity) {
+        Ok(own) => own.card.identity.fingerprint(),
+        Err(_) => service::own::load_identity(&loaded, &loaded.config.identity)?.fingerprint(),
+    };
+    print_fingerprint(&fingerprint);
     Ok(())
 }
 
-fn print_fingerprint(identity: &identity::IdentityKey) {
-    let fingerprint = identity.fingerprint();
-    println!("fingerprint    {}", fingerprint_text(&fingerprint));
-    println!("in words       {}", fingerprint_words(&fingerprint));
+async fn rotate(arg: &ConfigArg, ask: Ask) -> Result<()> {
+    let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
+    let files = KeyFiles::of(&loaded, &loaded.config.identity);
+    rotation::command(&arg.config, &files, ask).await
+}
+
+async fn update_peer(arg: &ConfigArg, card: &Path, replace: bool) -> Result<()> {
+    let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
+    let pins = Pins::of(&loaded, &loaded.config.peers, &loaded.config.relays);
+    let check = || {
+        Config::check(&config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?)?;
+        Ok(())
+    };
+    pins.update(&arg.config, card, replace, check).await
+}
+
+fn print_fingerprint(fingerprint: &base::Fingerprint) {
+    println!("fingerprint    {}", fingerprint_text(fingerprint));
+    println!("in words       {}", fingerprint_words(fingerprint));
 }

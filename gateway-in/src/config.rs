@@ -327,7 +327,7 @@ impl Route {
 
     /// Whether sessions of the one go on as sessions of the other.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.sender.identity == other.sender.identity
+        (self.sender.continues(&other.sender) || other.sender.continues(&self.sender))
             && self.from == other.from
             && self.suite == other.suite
             && self.destination == other.destination

@@ -74,7 +74,8 @@ impl Inbox {
         inbound: Inbound,
         signer: Signer,
     ) -> Self {
-        let fingerprint = receiver.fingerprint;
+        let mut sessions = ReceiverSessions::new(receiver.fingerprint);
+        sessions.are(settings.own.fingerprints());
         let room = Room::new(&settings.collect, &destinations.keys().cloned().collect::<Vec<_>>());
         Self {
             routes: RwLock::new(Arc::new(settings.routes.clone())),
@@ -85,7 +86,7 @@ impl Inbox {
             signer,
             room,
             changes,
-            sessions: Mutex::new(ReceiverSessions::new(fingerprint)),
+            sessions: Mutex::new(sessions),
             in_flight: Mutex::default(),
             closed_routes: watch::Sender::new(Vec::new()),
             entered: AtomicU64::new(0),
@@ -209,11 +210,11 @@ impl Inbox {
     ) -> Result<(Arc<Route>, OpenedHeader), NackReason> {
         let routes = self.routes_now();
         let route = routes.get(&offer.route).ok_or(NackReason::WrongDestination)?;
-        let pin = |id: RouteId| routes.get(&id).map(|route| pinned(route));
+        let pin = |id: RouteId| routes.get(&id).map(|route| pinned(route, now));
         let opened = self
             .with_sessions(|sessions| sessions.open_header(&offer.header, pin, now))
             .map_err(|error| outcome::nack_reason(&error))?;
-        if opened.route != offer.route || opened.sender_fingerprint != offer.sender {
+        if opened.route != offer.route || route.sender.id() != offer.sender {
             return Err(NackReason::NotPinned);
         }
         if opened.delivery != offer.delivery || opened.attempt != offer.attempt {
@@ -227,14 +228,14 @@ impl Inbox {
     /// Opens a question of whoever may send.
     pub fn open_question(&self, question: &[u8], now: Timestamp) -> Result<OpenedQuestion, HeaderError> {
         let routes = self.routes_now();
-        let pin = |id: RouteId| routes.get(&id).map(|route| pinned(route));
+        let pin = |id: RouteId| routes.get(&id).map(|route| pinned(route, now));
         self.with_sessions(|sessions| sessions.open_question(question, pin, now))
     }
 }
 
-fn pinned(route: &Route) -> Pinned {
+fn pinned(route: &Route, now: Timestamp) -> Pinned {
     Pinned {
-        identity: route.sender.identity.clone(),
+        identities: route.sender.identities(now).cloned().collect(),
         suite: route.suite,
         name: route.from.clone(),
         destination: route.destination.clone(),

@@ -11,7 +11,7 @@ use std::{
 use base::{RouteId, Secret, Timestamp, limits::SESSION_LIFE_MAX};
 use envelope::{PrekeyKind, PrekeySecret, Suite};
 use identity::IdentityKey;
-use service::witness::LogWitness;
+use service::{own::LiveOwn, witness::LogWitness};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -28,6 +28,7 @@ use crate::{
     destination::HealthState,
     inbox::Inbox,
     logbook::{self, Logbook},
+    signer,
 };
 
 /// One-time prekeys that a route has at a relay. A session takes one and carries 10,000 instances or
@@ -66,8 +67,8 @@ impl Queues {
 pub struct Link {
     /// How logs call the relay.
     pub name: base::Name,
-    /// Our identity signs the bundles.
-    pub identity: Arc<IdentityKey>,
+    /// Our identity of the moment signs the bundles.
+    pub own: LiveOwn,
     /// What the offers are handed to.
     pub inbox: Arc<Inbox>,
     /// The link itself.
@@ -212,10 +213,21 @@ impl Link {
                 return;
             }
         };
+        // Of the keys before a rotation there may be signatures that nobody counts for much longer.
+        let rows = match self.own.now().card.earlier {
+            None => rows,
+            Some(_) => match signer::sign_anew(&self.own.identity(), &self.inbox.inbound, rows).await {
+                Ok(rows) => rows,
+                Err(error) => {
+                    warn!(%error, "receipts could not be signed with the new keys");
+                    return;
+                }
+            },
+        };
         for row in rows {
             let (Some(settlement), Some(record)) = (row.settlement, row.record) else { continue };
             let Some(route) = self.inbox.route(row.arrival.route) else { continue };
-            let sender = route.sender.identity.fingerprint();
+            let sender = route.sender.id();
             let (delivery, attempt) = (row.arrival.delivery, row.arrival.attempt);
             if self.downlink.settle(sender, delivery, attempt, settlement, record).await.is_err() {
                 return;
@@ -253,7 +265,7 @@ impl Link {
     }
 
     async fn publish(&self, route: &Arc<Route>, one_time: usize, last_resort: bool, replace: bool) {
-        let (identity, id, suite) = (Arc::clone(&self.identity), route.id, route.suite);
+        let (identity, id, suite) = (self.own.identity(), route.id, route.suite);
         let made = tokio::task::spawn_blocking(move || {
             let one = |kind| make(&identity, id, suite, kind);
             let one_time = (0..one_time).map(|_| one(PrekeyKind::OneTime)).collect::<Vec<_>>();

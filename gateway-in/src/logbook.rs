@@ -132,8 +132,7 @@ impl Logbook {
             };
             let is_final =
                 Settlement::decode(&settlement).is_ok_and(|it| matches!(it.class(), Class::Final(_)));
-            let (sender, what) =
-                (route.sender.identity.fingerprint(), (row.arrival.delivery, row.arrival.attempt));
+            let (sender, what) = (route.sender.id(), (row.arrival.delivery, row.arrival.attempt));
             if is_final && self.downlink.resubmit(sender, what, settlement).await.is_err() {
                 return;
             }

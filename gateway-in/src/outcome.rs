@@ -179,7 +179,7 @@ fn receipt(
 
 /// A peer as pinned.
 pub fn party(name: &Name, card: &PeerCard) -> Party {
-    Party { name: name.clone(), fingerprint: card.identity.fingerprint() }
+    Party { name: name.clone(), fingerprint: card.id() }
 }
 
 /// The nack that tells a sender why its header was not taken.

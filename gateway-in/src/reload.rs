@@ -6,16 +6,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use base::{Name, RouteId};
-use identity::IdentityKey;
+use base::{Name, RouteId, Timestamp};
 use serde_json::{Value, json};
 use service::{
     LastReload, ReloadRequests, Reloaded,
     config::{self, Loaded},
-    peers::Relay,
+    own::LiveOwn,
+    peers::{LinkChange, Relay},
+    witness::LogWitness,
 };
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{info, warn};
 use transport::{Downlink, DownlinkConfig, IncomingOffer};
 
 use crate::{
@@ -94,9 +95,13 @@ pub struct Live {
     /// Links of the relays known at the start.
     pub downlinks: Vec<(Name, Downlink)>,
     /// The relays as they are now.
-    pub relays: Vec<Relay>,
-    /// Ours.
-    pub identity: Arc<IdentityKey>,
+    pub relays: service::Live<Vec<Relay>>,
+    /// When they were looked at last.
+    pub looked: Timestamp,
+    /// Our keys.
+    pub own: LiveOwn,
+    /// What is believed of the relays' logs, in the order of the links.
+    pub witnesses: Vec<Arc<LogWitness>>,
     /// Told to `status`.
     pub last: Last,
 }
@@ -112,7 +117,7 @@ impl Live {
                 Ok((loaded, settings)) => {
                     if Some(&fixed_part(&loaded)) != fixed.as_ref() {
                         warn!(
-                            "only peers, relays, routes, coercion and certificates are taken over; the other changes take effect at the next start"
+                            "only peers, relays, routes, coercion, certificates and our own keys are taken over; the other changes take effect at the next start"
                         );
                     }
                     self.take_over(settings).await
@@ -137,9 +142,18 @@ impl Live {
             self.queues.add(route.id).await;
         }
         self.inbox.routes_changed(&over);
-        let relays_changed = self.retarget(&settings.relays);
+        let rotated = self.own.exchange(settings.own);
+        let own = self.own.now();
+        self.inbox.with_sessions(|sessions| sessions.are(own.fingerprints()));
+        if rotated {
+            let fingerprint = identity::fingerprint_text(&own.identity.fingerprint());
+            info!(fingerprint, card = own.card.serial, "our new keys are used from now on");
+            self.witnesses.iter().for_each(|witness| witness.cosign_with(Arc::clone(&own.log_key)));
+        }
+        let relays_changed = self.retarget(settings.relays, rotated);
         Ok(json!({
             "routes": routes, "routes_ended": over.len(), "routes_opened": new.len(), "relays_changed": relays_changed,
+            "keys_changed": rotated,
         }))
     }
 
@@ -153,23 +167,35 @@ impl Live {
         }
     }
 
-    /// Links of relays that are gone end, those with another address or card begin anew.
-    fn retarget(&mut self, now: &[Relay]) -> usize {
+    /// Links of relays that are gone end, those with another address or card, or with other keys of ours, begin anew.
+    fn retarget(&mut self, later: Vec<Relay>, rotated: bool) -> usize {
+        let now = Timestamp::now();
+        let (since, later) = (std::mem::replace(&mut self.looked, now), Arc::new(later));
+        let earlier = self.relays.exchange(Arc::clone(&later));
         let mut changed = 0;
-        for (name, downlink) in &self.downlinks {
-            let earlier = self.relays.iter().find(|relay| relay.name == *name);
-            let later = now.iter().find(|relay| relay.name == *name);
-            if earlier != later {
-                changed += 1;
-                downlink.retarget(later.map(|relay| {
-                    DownlinkConfig::new(relay.address.to_string(), relay.card.clone(), &self.identity)
-                }));
+        for ((name, downlink), witness) in self.downlinks.iter().zip(&self.witnesses) {
+            let known = |relays: &[Relay]| relays.iter().find(|relay| relay.name == *name).cloned();
+            let (before, after) = (known(&earlier), known(&later));
+            let config = after.as_ref().map(|relay| {
+                witness.pin(&relay.card);
+                DownlinkConfig::new(relay.address.to_string(), relay.card.clone(), &self.own.identity())
+            });
+            let change = match (&before, &after) {
+                (Some(before), Some(after)) if !rotated => before.link(after, since, now),
+                (None, None) => LinkChange::None,
+                _ => LinkChange::Anew,
+            };
+            match (change, config) {
+                (LinkChange::None, _) => continue,
+                (LinkChange::NextTime, Some(config)) => downlink.renew(config),
+                (_, config) => downlink.retarget(config),
             }
+            changed += 1;
         }
-        for added in now.iter().filter(|relay| !self.downlinks.iter().any(|(name, _)| *name == relay.name)) {
+        for added in later.iter().filter(|relay| !self.downlinks.iter().any(|(name, _)| *name == relay.name))
+        {
             warn!(relay = %added.name, "a new relay is used from the next start on");
         }
-        now.clone_into(&mut self.relays);
         changed
     }
 }

@@ -14,14 +14,14 @@ use std::{
 use base::Timestamp;
 use futures_util::future::join_all;
 use identity::IdentityKey;
-use ledger::{BATCH_LEAVES_MAX, Head, Receipt, Settlement, SettlementCore, sign_batch};
-use service::witness::LogWitness;
-use spool::{Answer, Inbound, Signature};
+use ledger::{BATCH_LEAVES_MAX, Head, Receipt, RootCache, Settlement, SettlementCore, sign_batch};
+use service::{Live, witness::LogWitness};
+use spool::{Answer, Inbound, InboundRow, Signature};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
-use tracing::error;
+use tracing::{error, info};
 
 /// How long the first outcome of a batch waits for company, as long as there are deliveries under way that
 /// could join it. A signature costs 2 ms of a core; at 250 instances a second this shares it among ten.
@@ -58,7 +58,7 @@ impl Drop for UnderWay {
 impl Signer {
     /// Starts the signing task; it ends when the last handle is dropped.
     pub fn start(
-        identity: Arc<IdentityKey>,
+        identity: Live<IdentityKey>,
         witnesses: Vec<Arc<LogWitness>>,
         inbound: Inbound,
         tasks: &mut service::Tasks,
@@ -86,7 +86,7 @@ impl Signer {
 }
 
 async fn run(
-    identity: Arc<IdentityKey>,
+    identity: Live<IdentityKey>,
     witnesses: Vec<Arc<LogWitness>>,
     inbound: Inbound,
     mut queue: mpsc::Receiver<Ended>,
@@ -104,7 +104,7 @@ async fn run(
         }
         // What we have seen of relays' logs goes with it, for the senders to compare.
         let heads = witnesses.iter().filter_map(|witness| witness.head()).collect();
-        settle(&identity, &inbound, batch, heads).await;
+        settle(&identity.now(), &inbound, batch, heads).await;
     }
     Ok(())
 }
@@ -203,5 +203,40 @@ pub async fn sign_left_over(identity: &Arc<IdentityKey>, inbound: &Inbound) -> a
             .await
             .ok_or_else(|| anyhow::anyhow!("answers of an earlier run cannot be signed"))?;
         inbound.signed(signed.iter().map(signature).collect(), Timestamp::now()).await?;
+    }
+}
+
+/// Signs anew what an earlier identity of ours has signed, of receipts that their senders have not acknowledged: they may
+/// not count it for much longer. Nothing else of a receipt changes. Gives all of them as they are now.
+pub async fn sign_anew(
+    identity: &Arc<IdentityKey>,
+    inbound: &Inbound,
+    mut rows: Vec<InboundRow>,
+) -> anyhow::Result<Vec<InboundRow>> {
+    let (signer, mut cache) = (identity.public().clone(), RootCache::default());
+    let mut is_ours = |row: &InboundRow| {
+        let settlement = row.settlement.as_deref().map(Settlement::decode);
+        settlement.is_none_or(|settlement| {
+            settlement.is_ok_and(|one| one.verify_cached(&signer, &mut cache).is_ok())
+        })
+    };
+    let anew: Vec<_> = tokio::task::block_in_place(|| rows.iter_mut().filter(|row| !is_ours(row)).collect());
+    let mut anew = anew.into_iter();
+    loop {
+        let mut batch: Vec<_> = anew.by_ref().take(BATCH_LEAVES_MAX).collect();
+        if batch.is_empty() {
+            return Ok(rows);
+        }
+        let receipts = batch.iter().filter_map(|row| row.receipt.as_deref()).map(Receipt::decode);
+        let cores = receipts.map(|receipt| receipt.map(|receipt| SettlementCore::for_receipt(&receipt)));
+        let cores = cores.collect::<Result<Vec<_>, _>>()?;
+        let signed = sign(identity, cores, Vec::new())
+            .await
+            .ok_or_else(|| anyhow::anyhow!("receipts cannot be signed with the new keys"))?;
+        inbound.signed(signed.iter().map(signature).collect(), Timestamp::now()).await?;
+        for (row, settlement) in batch.iter_mut().zip(&signed) {
+            row.settlement = Some(settlement.encode());
+        }
+        info!(receipts = signed.len(), "receipts that are not acknowledged are signed with the new keys");
     }
 }

@@ -6,10 +6,18 @@ use std::{
 };
 
 use anyhow::Result;
-use base::{Digest, Timestamp};
+use base::{Digest, Name, Timestamp};
 use identity::IdentityKey;
 use serde_json::Value;
-use service::{LastReload, Reloads, Tasks, admin::Admin, expiry, witness::LogWitness};
+use service::{
+    LastReload, Live, Reloads, Tasks,
+    admin::Admin,
+    expiry,
+    own::LiveOwn,
+    peers::{self, Relay},
+    rotation,
+    witness::LogWitness,
+};
 use spool::{IndexKey, Outbox, OutboxConfig, OutboxKey, RetryPolicy};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +49,8 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 pub struct Shared {
     /// The checked configuration.
     pub settings: Settings,
+    /// Our keys of this moment.
+    pub own: LiveOwn,
     /// The durable outbox.
     pub outbox: Outbox,
     /// Wakes the dispatcher.
@@ -63,6 +73,8 @@ pub struct Shared {
     pub strays: Strays,
     /// Links to relays, the preferred one first.
     pub uplinks: Vec<Uplink>,
+    /// The relays as they are pinned now.
+    pub pinned_relays: Live<Vec<Relay>>,
     /// Where what was deposited may still lie.
     pub relays: relays::Watch,
     /// What is believed of each relay's log, in the order of the links.
@@ -82,17 +94,23 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Our identity.
-    pub fn identity(&self) -> &Arc<IdentityKey> {
-        &self.settings.own.identity
+    /// Our identity of this moment.
+    pub fn identity(&self) -> Arc<IdentityKey> {
+        self.own.identity()
+    }
+
+    /// Our name, whichever keys we use.
+    pub fn name(&self) -> &Name {
+        self.settings.own.identity.name()
     }
 
     /// Cards that end soon: ours, and those that we have pinned.
     pub fn alarms(&self, now: Timestamp) -> Vec<String> {
         let legs = self.settings.routes.legs();
         let peers = legs.iter().map(|leg| &leg.receiver);
-        let relays = self.settings.relays.iter().map(|relay| &relay.card);
-        expiry::alarms(peers.chain(relays).chain([&self.settings.own.card]), now)
+        let relays = self.pinned_relays.now();
+        let relays = relays.iter().map(|relay| &relay.card);
+        expiry::all_alarms(&self.own.now(), peers.chain(relays), now)
     }
 
     /// Notes how a reload ended.
@@ -173,19 +191,22 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         let (uplink, events, task) = Uplink::start(config);
         let (log, own) = (relay.card.log.clone(), Arc::clone(&settings.own.log_key));
         let witness = LogWitness::open(&settings.outbox.dir, &relay.name, log, own)?;
+        witness.pin(&relay.card);
         let witness = Arc::new(witness.with_silence(settings.transparency.silent_after.duration()));
         witnesses.push(Arc::clone(&witness));
         uplinks.push(uplink.clone());
         links.push((relay.name.clone(), uplink, witness, events, task));
     }
-    let sessions =
-        Sessions::new(Arc::clone(&settings.own.identity), settings.routes.legs().iter().map(|leg| leg.id));
+    let own = LiveOwn::new(settings.own.clone());
+    let sessions = Sessions::new(own.signs(), settings.routes.legs().iter().map(|leg| leg.id));
+    let pinned_relays = Live::new(Arc::new(settings.relays.clone()));
     let lanes = Lanes::new(settings.retry.deposits_per_route);
     let relays = relays::Watch::new(uplinks.len(), settings.retry.fail_over.0, Timestamp::now());
     let (countersign, to_sign) = Countersign::new();
-    let own = settings.own.identity.fingerprint();
-    let tables = mirror::Tables::open(&settings.outbox.dir, own, &mirror::legs(&settings.routes));
+    let tables =
+        mirror::Tables::open(&settings.outbox.dir, settings.own.id(), &mirror::legs(&settings.routes));
     let shared = Arc::new(Shared {
+        own,
         settings,
         outbox,
         dispatch,
@@ -198,6 +219,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         waiting: Waiting::default(),
         strays: Strays::default(),
         relays,
+        pinned_relays,
         uplinks,
         witnesses,
         turns: asks::Turns::default(),
@@ -214,8 +236,8 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     sending.spawn("dispatch", dispatch::run(Arc::clone(&shared), orders, sending.token()));
     sending.spawn("commitment", commitment::run(Arc::clone(&shared), sending.token()));
     let mut signing = Tasks::new();
-    let identity = Arc::clone(shared.identity());
-    let countersigning = countersign::run(identity, shared.witnesses.clone(), to_sign, signing.token());
+    let countersigning =
+        countersign::run(shared.own.signs(), shared.witnesses.clone(), to_sign, signing.token());
     signing.spawn("countersign", countersigning);
     sending.spawn("mirror", mirror::run(Arc::clone(&shared), sending.token()));
     answering.spawn("flights", flights::run(Arc::clone(&shared), answering.token()));
@@ -229,6 +251,10 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let watched = Arc::clone(&shared);
     admin_tasks.spawn("expiry", expiry::watch(move |now| watched.alarms(now), admin_tasks.token()));
     let (reloads, requests) = Reloads::new()?;
+    let (watched, pinned) = (shared.own.clone(), shared.pinned_relays.clone());
+    let moments = move || [watched.now().moments(), peers::moments(&pinned.now())].concat();
+    let moments = rotation::watch(moments, reloads.clone(), admin_tasks.token());
+    admin_tasks.spawn("rotation", moments);
     let (rewraps, rewrapping) = Reloads::without_signal();
     let asks = [("/reload", reloads), (rotate::PATH, rewraps)];
     let admin = serve_admin(Arc::clone(&shared), listeners.admin, asks, admin_tasks.token());

@@ -184,7 +184,7 @@ async fn once(
     let plaintext = question.to_bytes();
     let sealed = shared.sessions.question(uplink, leg, &plaintext).await;
     let sealed = sealed.map_err(|error| Unanswered::Session { relay: relay.clone(), error })?;
-    let recipient = leg.receiver.identity.fingerprint();
+    let recipient = leg.receiver.id();
     let answer = uplink.ask(recipient, leg.id, sealed.bytes, within.saturating_sub(began.elapsed())).await;
     let answer = answer.map_err(|error| Unanswered::Relay { relay: relay.clone(), error })?;
     let no_answer = |error| Unanswered::Answer { relay: relay.clone(), error };

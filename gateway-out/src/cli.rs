@@ -10,9 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use base::Timestamp;
+use base::{Fingerprint, Timestamp};
 use clap::Parser as _;
-use identity::{IdentityKey, fingerprint_text, fingerprint_words};
+use identity::{fingerprint_text, fingerprint_words};
 use indicatif::{ProgressBar, ProgressStyle};
 use sandbox::Plan;
 use service::{
@@ -22,8 +22,10 @@ use service::{
     files::{self, Readable},
     own::Own,
     peers::admin_access,
+    pins::Pins,
     ports,
     receipt::{self, CardFiles},
+    rotation::{self, Ask, KeyFiles},
     telemetry, witness,
 };
 use spool::{Outbox, Queue};
@@ -41,8 +43,8 @@ use crate::{
 };
 pub(crate) use args::JsonArgs;
 use args::{
-    Cli, Command, CommitmentsCommand, ConfigArg, InitArgs, KeyCommand, QueueCommand, ReceiptCommand,
-    RelayCommand, RunArgs, SendArgs, WhyArgs,
+    Cli, Command, CommitmentsCommand, ConfigArg, InitArgs, KeyCommand, PeerCommand, QueueCommand,
+    ReceiptCommand, RelayCommand, RunArgs, SendArgs, WhyArgs,
 };
 
 /// Runs one command; the exit codes are those of [`service::exit`].
@@ -71,7 +73,17 @@ fn run(command: Command) -> Result<()> {
             Command::Status(args) => show_status(&args).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
-            Command::Key(KeyCommand::Rotate { config, outbox: _ }) => rotate_outbox_key(&config).await,
+            Command::Key(KeyCommand::Rotate { config, outbox: true, .. }) => rotate_outbox_key(&config).await,
+            Command::Key(KeyCommand::Rotate { config, overlap, switch, finish, .. }) => {
+                let ask = match finish {
+                    true => Ask::Finish,
+                    false => Ask::Begin { overlap: overlap.duration(), switch },
+                };
+                rotate_keys(&config, ask).await
+            }
+            Command::Peer(PeerCommand::Update { card, config, replace }) => {
+                update_peer(&config, &card, replace).await
+            }
             Command::Send(args) => send_files(&args).await,
             Command::Queue(command) => queue_command(command).await,
             Command::Why(args) => why(&args).await,
@@ -169,7 +181,7 @@ fn initialise(args: &InitArgs) -> Result<()> {
         "outbox keys    {}  (keep a copy elsewhere: what waits in the outbox is lost without them)",
         dir.join("keys").display()
     );
-    print_fingerprint(&keys.identity);
+    print_fingerprint(&keys.identity.fingerprint());
     println!(
         "Next: add [[relay]], [[peer]] and [[route]], then `gateway-out check --config {}`.",
         config.display()
@@ -259,8 +271,29 @@ fn show_card(arg: &ConfigArg) -> Result<()> {
 
 fn show_fingerprint(arg: &ConfigArg) -> Result<()> {
     let loaded = load(arg)?;
-    print_fingerprint(&*service::own::load_identity(&loaded, &loaded.config.identity)?);
+    // Of the card that peers are to take: where keys are being rotated, not yet of those in use.
+    let fingerprint = match Own::load(&loaded, &loaded.config.identity) {
+        Ok(own) => own.card.identity.fingerprint(),
+        Err(_) => service::own::load_identity(&loaded, &loaded.config.identity)?.fingerprint(),
+    };
+    print_fingerprint(&fingerprint);
     Ok(())
+}
+
+async fn rotate_keys(arg: &ConfigArg, ask: Ask) -> Result<()> {
+    let loaded = load(arg)?;
+    let files = KeyFiles::of(&loaded, &loaded.config.identity);
+    rotation::command(&arg.config, &files, ask).await
+}
+
+async fn update_peer(arg: &ConfigArg, card: &Path, replace: bool) -> Result<()> {
+    let loaded = load(arg)?;
+    let pins = Pins::of(&loaded, &loaded.config.peers, &loaded.config.relays);
+    let check = || {
+        Config::check(&load(arg)?)?;
+        Ok(())
+    };
+    pins.update(&arg.config, card, replace, check).await
 }
 
 async fn rotate_outbox_key(arg: &ConfigArg) -> Result<()> {
@@ -287,10 +320,9 @@ async fn rotate_outbox_key(arg: &ConfigArg) -> Result<()> {
     Ok(())
 }
 
-fn print_fingerprint(identity: &IdentityKey) {
-    let fingerprint = identity.fingerprint();
-    println!("fingerprint    {}", fingerprint_text(&fingerprint));
-    println!("in words       {}", fingerprint_words(&fingerprint));
+fn print_fingerprint(fingerprint: &Fingerprint) {
+    println!("fingerprint    {}", fingerprint_text(fingerprint));
+    println!("in words       {}", fingerprint_words(fingerprint));
 }
 
 async fn send_files(args: &SendArgs) -> Result<()> {

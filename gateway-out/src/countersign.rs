@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use identity::IdentityKey;
 use ledger::{BATCH_LEAVES_MAX, Head, Manifest, ManifestCore, sign_manifests};
-use service::witness::LogWitness;
+use service::{Live, witness::LogWitness};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
@@ -54,7 +54,7 @@ impl Countersign {
 
 /// Signs until `stop` ends.
 pub async fn run(
-    identity: Arc<IdentityKey>,
+    identity: Live<IdentityKey>,
     witnesses: Vec<Arc<LogWitness>>,
     ToSign(mut queue): ToSign,
     stop: CancellationToken,
@@ -68,7 +68,7 @@ pub async fn run(
         let batch = gather(first, &mut queue).await;
         // What we have seen of relays' logs goes with it, for the receiver to compare.
         let heads = witnesses.iter().filter_map(|witness| witness.head()).collect();
-        sign(&identity, batch, heads).await;
+        sign(identity.now(), batch, heads).await;
     }
 }
 
@@ -90,9 +90,11 @@ async fn gather(first: Sent, queue: &mut mpsc::Receiver<Sent>) -> Vec<Sent> {
 }
 
 /// Signing is CPU work of a millisecond: not on a task that others wait for.
-async fn sign(identity: &Arc<IdentityKey>, batch: Vec<Sent>, heads: Vec<Head>) {
-    let (cores, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|sent| (sent.core, sent.reply)).unzip();
-    let identity = Arc::clone(identity);
+async fn sign(identity: Arc<IdentityKey>, batch: Vec<Sent>, heads: Vec<Head>) {
+    // Of several keys that we may have had meanwhile, it names those that sign.
+    let sender = identity.fingerprint();
+    let named = |sent: Sent| (ManifestCore { sender, ..sent.core }, sent.reply);
+    let (cores, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(named).unzip();
     let signed = tokio::task::spawn_blocking(move || sign_manifests(&identity, &cores, &heads));
     let manifests = match signed.await {
         Ok(Ok(manifests)) => manifests,
@@ -132,7 +134,7 @@ mod tests {
     async fn what_comes_together_shares_a_signature_and_nobody_waits_for_the_urgent() {
         let (countersign, queue) = Countersign::new();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(identity(), Vec::new(), queue, stop.clone()));
+        let task = tokio::spawn(run(Live::new(identity()), Vec::new(), queue, stop.clone()));
         let begun = Instant::now();
         let together = futures_util::future::join_all((0..5).map(|n| countersign.sign(core(n), false))).await;
         assert!(begun.elapsed() >= BATCH_WAIT);

@@ -37,7 +37,7 @@ pub(crate) async fn store(
     let (writer, pipe) = Pipe::new();
     // A route with several destinations does not answer this way: `check` refuses it.
     let leg = Arc::clone(arriving.route.legs.first());
-    let delivery = leg.delivery(arriving.shared.identity().name(), arriving.sealing.context.object);
+    let delivery = leg.delivery(arriving.shared.name(), arriving.sealing.context.object);
     let deposit = start_deposit(&arriving, Arc::clone(&leg), delivery, pipe);
     let mut sealed = Vec::new();
     while let Some(fragment) = fragments.next().await? {
@@ -191,7 +191,7 @@ async fn answered(
 async fn give_back(shared: &Shared, leg: &Leg, delivery: DeliveryId) {
     if let Some(uplink) = shared.uplink() {
         // Without a connection there is nobody to call.
-        let _ = uplink.cancel(leg.receiver.identity.fingerprint(), delivery, ATTEMPT).await;
+        let _ = uplink.cancel(leg.receiver.id(), delivery, ATTEMPT).await;
     }
     info!(ae = %leg.ae, delivery = %delivery.short(), "not delivered in time; the PACS was told so and owns the instance");
     if let Err(error) = shared.outbox.returned(delivery, "not delivered in time", Timestamp::now()).await {

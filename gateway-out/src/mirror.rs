@@ -11,7 +11,8 @@ use std::{
 
 use base::{AeTitle, Fingerprint, RouteId, Timestamp};
 use dimse::{ContextChoice, ContextDecision, Mirror, Proposal};
-use enquiry::{Answer, Finding, NegotiationTable, NoTable, Question, SignedTable, TableAnswer};
+use enquiry::{Answer, Finding, NegotiationTable, NoTable, Question, SignedTable, TableAnswer, TableError};
+use identity::IdentityPublic;
 use serde_json::{Value, json};
 use service::files::{self, Readable};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -127,7 +128,7 @@ impl Tables {
     }
 
     fn known(&self, leg: &Leg) -> Option<Arc<Believed>> {
-        let receiver = leg.receiver.identity.fingerprint();
+        let receiver = leg.receiver.id();
         self.with(leg.id, |known| {
             let table = known.table.as_ref().filter(|table| table.receiver == receiver);
             let say = table.is_none() && known.none != Some(NoTable::TakesAll);
@@ -197,9 +198,9 @@ impl Tables {
     /// Verifies a table, writes it down and offers it from then on.
     fn believe(&self, leg: &Leg, bytes: &[u8]) -> Result<(), String> {
         let known = self.known_serial(leg);
-        let receiver = &leg.receiver.identity;
         let signed = SignedTable::from_bytes(bytes).map_err(|error| error.to_string())?;
-        let table = match signed.verify(receiver, leg.id, self.own, known) {
+        let signers = leg.receiver.identities(Timestamp::now());
+        let table = match verified(signers, |receiver| signed.verify(receiver, leg.id, self.own, known)) {
             Ok(table) => table,
             Err(error) => {
                 warn!(ae = %leg.ae, receiver = %leg.receiver.name, %error, "negotiation table refused");
@@ -213,7 +214,7 @@ impl Tables {
             ae = %leg.ae, destination = %leg.destination, accepted = table.findings.count(Finding::Accepted),
             rejected = table.findings.count(Finding::Rejected), "the PACS is offered what the destination accepts"
         );
-        let believed = Arc::new(Believed::new(receiver.fingerprint(), table));
+        let believed = Arc::new(Believed::new(leg.receiver.id(), table));
         self.with(leg.id, |known| {
             known.table = Some(believed);
             (known.none, known.said) = (None, false);
@@ -222,7 +223,7 @@ impl Tables {
     }
 
     fn known_serial(&self, leg: &Leg) -> Option<u64> {
-        let receiver = leg.receiver.identity.fingerprint();
+        let receiver = leg.receiver.id();
         self.with(leg.id, |known| {
             known.table.as_ref().filter(|table| table.receiver == receiver).map(|table| table.table.serial)
         })
@@ -238,16 +239,18 @@ impl Tables {
                 return None;
             }
         };
-        let receiver = &leg.receiver.identity;
         let signed = SignedTable::from_bytes(&bytes).map_err(|error| error.to_string());
         let table = signed.and_then(|signed| {
-            signed.verify(receiver, leg.id, self.own, None).map_err(|error| error.to_string())
+            // It was looked at when it came: keys that have ended since were good then.
+            let signers = leg.receiver.all_identities();
+            verified(signers, |receiver| signed.verify(receiver, leg.id, self.own, None))
+                .map_err(|error| error.to_string())
         });
         // It is asked for again; nothing is lost with it.
         let table = table.inspect_err(
             |error| warn!(ae = %leg.ae, path = %path.display(), error, "kept negotiation table is not used"),
         );
-        table.ok().map(|table| Believed::new(receiver.fingerprint(), table))
+        table.ok().map(|table| Believed::new(leg.receiver.id(), table))
     }
 
     fn path(&self, route: RouteId) -> PathBuf {
@@ -261,6 +264,21 @@ impl Tables {
     fn with<T>(&self, route: RouteId, act: impl FnOnce(&mut Known) -> T) -> T {
         act(self.each.lock().unwrap_or_else(PoisonError::into_inner).entry(route).or_default())
     }
+}
+
+/// By any of a receiver's identities; why not, is said of the newest.
+fn verified<'a>(
+    signers: impl Iterator<Item = &'a IdentityPublic>,
+    verify: impl Fn(&IdentityPublic) -> Result<NegotiationTable, TableError>,
+) -> Result<NegotiationTable, TableError> {
+    let mut first = None;
+    for signer in signers {
+        match verify(signer) {
+            Err(error @ TableError::Signature) => first = first.or(Some(error)),
+            decided => return decided,
+        }
+    }
+    Err(first.unwrap_or(TableError::Signature))
 }
 
 fn why_none(known: &Known) -> String {

@@ -225,7 +225,7 @@ impl<'a> Spooling<'a> {
         })?;
         let towards = |leg: &Arc<Leg>| Towards {
             leg: Arc::clone(leg),
-            delivery: leg.delivery(shared.identity().name(), object),
+            delivery: leg.delivery(shared.name(), object),
             progress: watch::channel(Progress::Growing(0)).0,
             live: None,
         };

@@ -1,24 +1,26 @@
 //! Peers, relays, routes and commitment peers are read again while gateway-out runs: all of it is taken over at once, or nothing.
 
-use base::RouteId;
+use std::sync::Arc;
+
+use base::{RouteId, Timestamp};
 use serde_json::{Value, json};
 use service::{
     ReloadRequests, Reloaded,
     config::{self, Loaded},
-    peers::Relay,
+    peers::{LinkChange, Relay},
 };
-use tracing::warn;
+use tracing::{info, warn};
 use transport::UplinkConfig;
 
 use crate::{app::Shared, config::Config, settings::Settings};
 
 /// Takes over whatever the files say, each time somebody asks. Never ends by itself.
 pub async fn run(shared: &Shared, mut requests: ReloadRequests) {
-    let mut relays = shared.settings.relays.clone();
+    let mut looked = Timestamp::now();
     let fixed = tokio::task::block_in_place(|| read(shared)).ok().map(|(loaded, _)| fixed_part(&loaded));
     loop {
         let request = requests.next().await;
-        let reloaded = tokio::task::block_in_place(|| reload(shared, &mut relays, fixed.as_ref()));
+        let reloaded = tokio::task::block_in_place(|| reload(shared, &mut looked, fixed.as_ref()));
         shared.reloaded(&reloaded);
         request.answer(reloaded);
     }
@@ -30,11 +32,11 @@ fn read(shared: &Shared) -> Result<(Loaded<Config>, Settings), config::ConfigErr
     Ok((loaded, settings))
 }
 
-fn reload(shared: &Shared, relays: &mut Vec<Relay>, fixed: Option<&Value>) -> Reloaded {
+fn reload(shared: &Shared, looked: &mut Timestamp, fixed: Option<&Value>) -> Reloaded {
     let (loaded, settings) = read(shared).map_err(|error| error.to_string())?;
     if Some(&fixed_part(&loaded)) != fixed {
         warn!(
-            "only peers, relays, routes, commitment and certificates are taken over; the other changes take effect at the next start"
+            "only peers, relays, routes, commitment, certificates and our own keys are taken over; the other changes take effect at the next start"
         );
     }
     if let (Some(running), Some(now)) = (&shared.settings.dicom_tls, &settings.dicom_tls) {
@@ -43,32 +45,53 @@ fn reload(shared: &Shared, relays: &mut Vec<Relay>, fixed: Option<&Value>) -> Re
     shared.settings.commitment.exchange(&settings.commitment);
     let over = shared.settings.routes.exchange(&settings.routes);
     over.iter().for_each(|route: &RouteId| shared.sessions.forget(*route));
-    let changed = retarget(shared, relays, &settings.relays);
+    let rotated = shared.own.exchange(settings.own);
+    if rotated {
+        let own = shared.own.now();
+        let fingerprint = identity::fingerprint_text(&own.identity.fingerprint());
+        info!(fingerprint, card = own.card.serial, "our new keys are used from now on");
+        shared.sessions.forget_all();
+        shared.witnesses.iter().for_each(|witness| witness.cosign_with(Arc::clone(&own.log_key)));
+    }
+    let changed = retarget(shared, looked, settings.relays, rotated);
     shared.dispatch.wake();
     Ok(
-        json!({ "routes": settings.routes.iter().count(), "sessions_ended": over.len(), "relays_changed": changed }),
+        json!({ "routes": settings.routes.iter().count(), "sessions_ended": over.len(), "relays_changed": changed, "keys_changed": rotated }),
     )
 }
 
-/// Links of relays that are gone end, those with another address or card begin anew.
-fn retarget(shared: &Shared, relays: &mut Vec<Relay>, now: &[Relay]) -> usize {
+/// Links of relays that are gone end, those with another address or card, or with other keys of ours, begin anew. A card of keys
+/// that the pinned ones vouch for ends no link.
+fn retarget(shared: &Shared, looked: &mut Timestamp, later: Vec<Relay>, rotated: bool) -> usize {
+    let now = Timestamp::now();
+    let (since, later) = (std::mem::replace(looked, now), Arc::new(later));
+    let earlier = shared.pinned_relays.exchange(Arc::clone(&later));
     let mut changed = 0;
-    for (known, uplink) in shared.settings.relays.iter().zip(&shared.uplinks) {
-        let earlier = relays.iter().find(|relay| relay.name == known.name);
-        let later = now.iter().find(|relay| relay.name == known.name);
-        if earlier != later {
-            changed += 1;
-            uplink.retarget(later.map(|relay| {
-                UplinkConfig::new(relay.address.to_string(), relay.card.clone(), shared.identity())
-            }));
+    let links = shared.uplinks.iter().zip(&shared.witnesses);
+    for (known, (uplink, witness)) in shared.settings.relays.iter().zip(links) {
+        let named = |relays: &[Relay]| relays.iter().find(|relay| relay.name == known.name).cloned();
+        let (before, after) = (named(&earlier), named(&later));
+        let config = after.as_ref().map(|relay| {
+            witness.pin(&relay.card);
+            UplinkConfig::new(relay.address.to_string(), relay.card.clone(), &shared.identity())
+        });
+        let change = match (&before, &after) {
+            (Some(before), Some(after)) if !rotated => before.link(after, since, now),
+            (None, None) => LinkChange::None,
+            _ => LinkChange::Anew,
+        };
+        match (change, config) {
+            (LinkChange::None, _) => continue,
+            (LinkChange::NextTime, Some(config)) => uplink.renew(config),
+            (_, config) => uplink.retarget(config),
         }
+        changed += 1;
     }
     for added in
-        now.iter().filter(|relay| !shared.settings.relays.iter().any(|known| known.name == relay.name))
+        later.iter().filter(|relay| !shared.settings.relays.iter().any(|known| known.name == relay.name))
     {
         warn!(relay = %added.name, "a new relay is used from the next start on");
     }
-    now.clone_into(relays);
     changed
 }
 

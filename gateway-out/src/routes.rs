@@ -238,7 +238,7 @@ impl Routes {
         let goes_on = |leg: &Arc<Leg>| {
             now.by_id
                 .get(&leg.id)
-                .is_some_and(|now| now.receiver.identity == leg.receiver.identity && now.suite == leg.suite)
+                .is_some_and(|now| now.receiver.continues(&leg.receiver) && now.suite == leg.suite)
         };
         earlier.legs.iter().filter(|leg| !goes_on(leg)).map(|leg| leg.id).collect()
     }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use base::{Attempt, DeliveryId, RouteId, Secret, SessionId, Timestamp};
@@ -12,6 +12,7 @@ use envelope::{
     SessionSpent,
 };
 use identity::IdentityKey;
+use service::Live;
 use tracing::{debug, info, warn};
 use transport::{Unavailable, Uplink};
 
@@ -39,7 +40,7 @@ pub enum NoSession {
 
 /// One session a leg.
 pub struct Sessions {
-    identity: Arc<IdentityKey>,
+    identity: Live<IdentityKey>,
     routes: HashMap<RouteId, tokio::sync::Mutex<()>>,
     // Never held across an await; the lock of the route is.
     open: Mutex<HashMap<RouteId, SenderSession>>,
@@ -61,7 +62,7 @@ const SENT_MAX: usize = 65_536;
 
 impl Sessions {
     /// No session yet.
-    pub fn new(identity: Arc<IdentityKey>, routes: impl Iterator<Item = RouteId>) -> Self {
+    pub fn new(identity: Live<IdentityKey>, routes: impl Iterator<Item = RouteId>) -> Self {
         let routes = routes.map(|route| (route, tokio::sync::Mutex::new(()))).collect();
         Self { identity, routes, open: Mutex::default(), sent: Mutex::default() }
     }
@@ -83,7 +84,7 @@ impl Sessions {
             Next::None => {}
             Next::Spent(close) => {
                 // Lets the receiver wipe its secret early; without it, it does at the end of the session's life.
-                let recipient = leg.receiver.identity.fingerprint();
+                let recipient = leg.receiver.id();
                 let _ = uplink.close_session(recipient, leg.id, close).await;
             }
         }
@@ -111,7 +112,7 @@ impl Sessions {
             Some(Err(NoQuestion::Spent(_))) => {
                 let spent = self.with_open(|open| open.remove(&leg.id)).map(SenderSession::close);
                 if let Some(close) = spent {
-                    let recipient = leg.receiver.identity.fingerprint();
+                    let recipient = leg.receiver.id();
                     let _ = uplink.close_session(recipient, leg.id, close).await;
                 }
             }
@@ -139,6 +140,11 @@ impl Sessions {
     /// Ends what is open of a route: it is gone, or leads to other keys.
     pub fn forget(&self, route: RouteId) {
         self.with_open(|open| open.remove(&route));
+    }
+
+    /// Ends all sessions: they were opened with keys that are not ours any more.
+    pub fn forget_all(&self) {
+        self.with_open(HashMap::clear);
     }
 
     /// Remembers in which session an attempt was addressed.
@@ -188,19 +194,29 @@ impl Sessions {
     }
 
     async fn open(&self, uplink: &Uplink, leg: &Leg) -> Result<SenderSession, NoSession> {
-        let recipient = &leg.receiver.identity;
-        let bundle = uplink.prekey(recipient.fingerprint(), leg.id).await?.ok_or(NoSession::NoPrekey)?;
-        let request = SessionRequest {
-            bundle: &bundle,
-            recipient,
-            sender: &self.identity,
-            route: leg.id,
-            suite: leg.suite,
-        };
-        let random = Secret::random();
-        let opened = tokio::task::block_in_place(|| SenderSession::open(&request, Timestamp::now(), &random));
+        let bundle = uplink.prekey(leg.receiver.id(), leg.id).await?.ok_or(NoSession::NoPrekey)?;
+        let (sender, random, now) = (self.identity.now(), Secret::random(), Timestamp::now());
+        // While the receiver's keys are rotated, either of two may have signed it.
+        let mut opened = Err(BundleError::Signature);
+        for recipient in leg.receiver.identities(now) {
+            let request = SessionRequest {
+                bundle: &bundle,
+                recipient,
+                sender: &sender,
+                route: leg.id,
+                suite: leg.suite,
+            };
+            opened = tokio::task::block_in_place(|| SenderSession::open(&request, now, &random));
+            if !matches!(opened, Err(BundleError::Signature)) {
+                break;
+            }
+        }
         let session = opened.inspect_err(|error| {
-            warn!(ae = %leg.ae, receiver = %leg.receiver.name, %error, "prekey refused");
+            let remedy = match error {
+                BundleError::Signature => "if its keys were rotated, take its new card by `peer update CARD`",
+                _ => "",
+            };
+            warn!(ae = %leg.ae, receiver = %leg.receiver.name, %error, remedy, "prekey refused");
         })?;
         debug!(ae = %leg.ae, session = %session.id(), "session opened");
         Ok(session)

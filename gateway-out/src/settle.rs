@@ -144,7 +144,7 @@ async fn handle(shared: &Shared, uplink: &Uplink, cache: &Mutex<RootCache>, even
     };
     match recorded {
         Ok(manifest) => {
-            let recipient = leg.receiver.identity.fingerprint();
+            let recipient = leg.receiver.id();
             // Without a connection the relay says it again, and it is recorded as known already.
             let _ = uplink.ack(recipient, delivery, attempt, manifest).await;
         }
@@ -178,7 +178,7 @@ async fn stray(shared: &Shared, uplink: &Uplink, event: &UplinkEvent) {
             warn!(delivery = %id, attempt = attempt.0, ?worth, "an answer for a delivery that this outbox does not know is given up");
             // Which receiver answered only a row would tell. The relay ignores what nobody waits for.
             let legs = shared.settings.routes.legs();
-            let receivers = legs.iter().map(|leg| leg.receiver.identity.fingerprint());
+            let receivers = legs.iter().map(|leg| leg.receiver.id());
             for recipient in receivers.collect::<HashSet<_>>() {
                 let _ = uplink.ack(recipient, delivery, attempt, None).await;
             }
@@ -191,7 +191,9 @@ async fn stray(shared: &Shared, uplink: &Uplink, event: &UplinkEvent) {
 enum Refused {
     #[error("settlement is not readable: {0}")]
     Decode(#[from] ledger::DecodeError),
-    #[error("settlement is not the receiver's: {0}")]
+    #[error(
+        "settlement is not the receiver's: {0}; if its keys were rotated, take its new card by `peer update CARD`"
+    )]
     Verify(#[from] ledger::VerifyError),
     #[error("settlement is for another delivery")]
     OtherDelivery,
@@ -230,7 +232,7 @@ impl Answer<'_> {
         }
         {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            settlement.verify_cached(&self.leg.receiver.identity, &mut cache)?;
+            settlement.verify_any(self.leg.receiver.identities(Timestamp::now()), &mut cache)?;
         }
         // Where the receiver was shown another log than we, the settlement is good all the same: the relay is not.
         for witness in &self.shared.witnesses {
@@ -283,7 +285,7 @@ impl Answer<'_> {
             object: self.row.object,
             body_digest: self.row.sealed.body_digest,
             sender: self.shared.identity().fingerprint(),
-            receiver: self.leg.receiver.identity.fingerprint(),
+            receiver: self.leg.receiver.id(),
             receipt,
         };
         // A PACS that waits for the destination's answer shall not wait for others.
@@ -295,10 +297,12 @@ impl Answer<'_> {
     /// our word all the same.
     async fn countersigned_again(&self, attempt: Attempt, receipt: Digest) -> Result<Vec<u8>, Refused> {
         let stored = self.shared.outbox.receipts_of(self.row.delivery).await?;
+        // One that earlier keys of ours have signed may not count any more: the receiver gets another.
+        let own = self.shared.identity().fingerprint();
         let same = stored.into_iter().find(|stored| {
-            let manifest = Manifest::decode(&stored.manifest);
-            manifest
-                .is_ok_and(|manifest| manifest.core.attempt == attempt && manifest.core.receipt == receipt)
+            Manifest::decode(&stored.manifest).is_ok_and(|Manifest { core, .. }| {
+                core.attempt == attempt && core.receipt == receipt && core.sender == own
+            })
         });
         match same {
             Some(stored) => Ok(stored.manifest),
@@ -312,21 +316,18 @@ impl Answer<'_> {
         receipt: Vec<u8>,
         settlement: &[u8],
     ) -> Result<Vec<u8>, Refused> {
-        let receiver = Party {
-            name: self.leg.receiver.name.clone(),
-            fingerprint: self.leg.receiver.identity.fingerprint(),
-        };
+        let receiver = Party { name: self.leg.receiver.name.clone(), fingerprint: self.leg.receiver.id() };
         let want = Expectation {
             delivery: self.row.delivery,
             object: self.row.object,
             body_digest: self.row.sealed.body_digest,
-            sender: self.shared.identity().name(),
+            sender: self.shared.name(),
             receiver: &receiver,
             destination: &self.row.destination,
         };
         let said = {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            file.verify_for(&want, &self.leg.receiver.identity, &mut cache)?.clone()
+            file.verify_for(&want, self.leg.receiver.identities(Timestamp::now()), &mut cache)?.clone()
         };
         let manifest = self.countersigned(said.attempt, said.digest()).await?;
         let now = Timestamp::now();
@@ -400,7 +401,13 @@ impl Answer<'_> {
     async fn nack(&self, attempt: Attempt, reason: NackReason) -> Result<(), Refused> {
         let text = reason.as_str();
         let delivery = self.row.delivery;
-        warn!(delivery = %delivery.short(), attempt = attempt.0, reason = text, "the receiver could not use an envelope");
+        let remedy = match reason {
+            NackReason::NotPinned => {
+                "the receiving gateway has to pin our card; if our keys were rotated, it takes the new one by `gateway-in peer update CARD`"
+            }
+            _ => "",
+        };
+        warn!(delivery = %delivery.short(), attempt = attempt.0, reason = text, remedy, "the receiver could not use an envelope");
         self.back_to_outbox().await;
         self.shared.outbox.nacked(delivery, attempt, text, crate::jitter(), Timestamp::now()).await?;
         self.may_be_due();

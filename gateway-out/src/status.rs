@@ -79,7 +79,7 @@ pub async fn status(shared: &Shared) -> Value {
     json!({
         "role": "gateway-out",
         "version": env!("CARGO_PKG_VERSION"),
-        "name": shared.identity().name(),
+        "name": shared.name(),
         "fingerprint": identity::fingerprint_text(&shared.identity().fingerprint()),
         "dicom": shared.settings.dicom.listen,
         "dicom_tls": shared.settings.dicom.tls.as_ref().map(|tls| tls.listen),

@@ -16,7 +16,7 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir_in(".")?;
     let key = Arc::new(LogKey::generate(Name::parse("relay")?, &Secret::random()));
     let limits = LogLimits { interval: Duration::from_millis(500), entries_max: u64::MAX };
-    let open = || LogDir::open(folder.path(), &key, EpochId([1; 16]), Timestamp::now());
+    let open = || LogDir::open(folder.path(), &key, None, EpochId([1; 16]), Timestamp::now());
     let restore = |found| Log::restored(key.clone(), limits, found, Instant::now());
 
     let (mut dir, found) = open()?;

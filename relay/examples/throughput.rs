@@ -135,7 +135,7 @@ fn own(identity: &Arc<IdentityKey>) -> Own {
     let log_key = Arc::new(LogKey::generate(identity.name().clone(), &Secret::random()));
     let keys = OwnKeys { identity: identity.clone(), log_key };
     let card = keys.first_card(&[], Timestamp::now());
-    Own { identity: keys.identity, log_key: keys.log_key, card }
+    Own::new(keys, card)
 }
 
 /// In this process, or one of its own.

@@ -1,8 +1,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use base::{BootId, Digest, Fingerprint, Hasher};
-use identity::IdentityPublic;
+use base::{BootId, Digest, Fingerprint, Hasher, Timestamp};
 use transport::Admission;
 use wire::Role;
 
@@ -32,30 +31,27 @@ impl LiveKeys {
         self.0.read().unwrap_or_else(PoisonError::into_inner).keys.clone()
     }
 
-    /// Exchanges all of them. Gives the peers that stay and may not show one of their earlier TLS keys any more.
+    /// Exchanges all of them. Gives the peers that stay and have other TLS keys throughout.
     pub fn exchange(&self, keys: Keys) -> BTreeSet<Fingerprint> {
+        let now = Timestamp::now();
         let mut live = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let earlier = std::mem::replace(&mut live.keys, Arc::new(keys));
         let keys = live.keys.clone();
         for peer in earlier.peers().filter(|peer| !keys.knows(peer)) {
             *live.revoked.entry(*peer).or_default() += 1;
         }
-        earlier
-            .tls()
-            .filter(|(spki, peer)| keys.knows(peer) && keys.peer(spki) != Some(**peer))
-            .map(|(_, peer)| *peer)
-            .collect()
-    }
-
-    /// The identity that a pinned gateway signs with.
-    pub fn identity(&self, peer: &Fingerprint) -> Option<IdentityPublic> {
-        self.keys().identity(peer).cloned()
+        let goes_on = |peer: &Fingerprint| {
+            earlier
+                .card(peer)
+                .is_some_and(|card| card.tls_keys(now).any(|spki| keys.peer(spki, now) == Some(*peer)))
+        };
+        earlier.peers().filter(|peer| keys.knows(peer) && !goes_on(peer)).copied().collect()
     }
 }
 
 impl Admission for LiveKeys {
     fn peer(&self, tls_spki: &[u8]) -> Option<Fingerprint> {
-        self.keys().peer(tls_spki)
+        self.keys().peer(tls_spki, Timestamp::now())
     }
 
     fn admits(&self, peer: &Fingerprint, role: Role) -> bool {
@@ -96,8 +92,30 @@ mod tests {
             collects: true,
             rates: Rates::default(),
         };
-        let tenants = cards.iter().map(|card| (card.identity.fingerprint(), tenant(card)));
+        let tenants = cards.iter().map(|card| (card.id(), tenant(card)));
         Keys::new(cards, &tenants.collect::<BTreeMap<_, _>>())
+    }
+
+    #[test]
+    fn a_peer_whose_keys_were_rotated_is_the_same_one_under_both_of_them_until_the_earlier_end() {
+        let (old, new) = (key("gateway"), key("gateway"));
+        let first = old.card(identity::CardFields::new(1, &[]));
+        let now = Timestamp::now();
+        let succeed = |until| {
+            let overlap = identity::Overlap { switch: now, until };
+            new.succeed(&old, &first, identity::CardFields::new(2, &[]), overlap)
+        };
+        let second = succeed(now.after(std::time::Duration::from_secs(3600)));
+        let live = LiveKeys::new(keys(std::slice::from_ref(&first)));
+        assert_eq!(live.peer(&new.tls_spki()), None);
+        assert!(live.exchange(keys(std::slice::from_ref(&second))).is_empty(), "nobody is put out");
+        for key in [&old, &new] {
+            assert_eq!(live.peer(&key.tls_spki()), Some(first.id()));
+        }
+        assert_eq!(live.keys().moments(), [second.earlier.as_ref().unwrap().until]);
+        live.exchange(keys(&[succeed(now)]));
+        assert_eq!(live.peer(&old.tls_spki()), None, "it is over");
+        assert_eq!(live.peer(&new.tls_spki()), Some(first.id()));
     }
 
     #[test]
@@ -111,7 +129,7 @@ mod tests {
 
         assert!(live.exchange(keys(std::slice::from_ref(&stays))).is_empty());
         assert_eq!(seen_elsewhere.peer(&goes.tls_spki), None);
-        assert!(seen_elsewhere.identity(&gone).is_none());
+        assert!(seen_elsewhere.keys().card(&gone).is_none());
         assert!(!seen_elsewhere.admits(&gone, Role::Recipient));
         assert_eq!(live.boot(&stays.identity.fingerprint(), boot), boot);
 

@@ -4,21 +4,23 @@
 //! in `conf.d/ROLE/`. Then it asks the relay to read its configuration again; where none runs, it counts from the next
 //! start. What a person wrote is not touched.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use base::{Fingerprint, Name, Timestamp};
 use clap::Args;
-use identity::{PeerCard, Update, fingerprint_text, fingerprint_words};
+use identity::{IdentityPublic, PeerCard, fingerprint_text, fingerprint_words};
 use service::admin::{self, RequestError};
 use service::config::{ByteSize, ENVIRONMENT_PREFIX, Loaded, Place, fragments_dir, load};
 use service::exit::UsageError;
 use service::files::{self, Edits};
 use service::peers::admin_access;
+use service::pins;
 
 use crate::config::{Config, TenantTable};
-use crate::emergency;
+use crate::emergency::{self, Known};
 use crate::settings::{Entry, Settings};
 use crate::vault::Status;
 
@@ -71,7 +73,7 @@ pub(crate) async fn admit(args: AdmitArgs) -> Result<()> {
     let text = std::fs::read_to_string(&args.card)
         .with_context(|| format!("cannot read the card {}", args.card.display()))?;
     let card = PeerCard::parse(text.trim()).with_context(|| args.card.display().to_string())?;
-    let fingerprint = card.identity.fingerprint();
+    let (id, fingerprint) = (card.id(), card.identity.fingerprint());
     let known = loaded.config.tenants.iter().position(|table| table.name == card.name);
 
     let mut edits = Edits::default();
@@ -79,8 +81,8 @@ pub(crate) async fn admit(args: AdmitArgs) -> Result<()> {
     let outcome = written.and_then(|()| {
         // All of it must be a configuration before anybody is asked to use it.
         let settings = Settings::check(&load::<Config>(&args.config, ENVIRONMENT_PREFIX)?)?;
-        let admitted = settings.policy.tenants.contains_key(&fingerprint);
-        if admitted { Ok(()) } else { Err(still_revoked(&args.config, &fingerprint)) }
+        let admitted = settings.policy.tenants.contains_key(&id);
+        if admitted { Ok(()) } else { Err(still_revoked(&args.config, &card)) }
     });
     if let Err(error) = outcome {
         edits.take_back().context("what was written cannot be taken back")?;
@@ -89,6 +91,9 @@ pub(crate) async fn admit(args: AdmitArgs) -> Result<()> {
     println!("admitted     {}", card.name);
     println!("fingerprint  {}", fingerprint_text(&fingerprint));
     println!("in words     {}", fingerprint_words(&fingerprint));
+    if let Some(line) = pins::earlier_keys(&card, Timestamp::now()) {
+        println!("{line}");
+    }
     tell_relay(&args.config).await
 }
 
@@ -109,16 +114,8 @@ fn write_admission(
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let earlier = PeerCard::parse(earlier.trim())?;
         if earlier != *card && !args.replace {
-            match card.check_update(&earlier) {
-                Ok(Update::Renewed) => {}
-                // What is held for the earlier identity would not be found under the next one.
-                Ok(Update::Successor) => {
-                    bail!(
-                        "the keys of {name} were rotated, which this relay cannot follow yet; to pin the card as another one, give --replace"
-                    )
-                }
-                Err(error) => return Err(anyhow!("{error}; to pin it all the same, give --replace")),
-            }
+            // A card of keys that these vouch for is the same tenant's: what it has here stays.
+            pins::may_succeed(card, &earlier)?;
         }
         let place = loaded.place(&format!("tenant[{i}]"));
         let ours = matches!(&place, Place::File { path, .. } if *path == fragment);
@@ -133,17 +130,25 @@ fn write_admission(
         args.change(&mut table);
         put(edits, &fragment, &table.to_toml())?;
     }
-    let revocation = revocation_file(loaded.path(), &card.identity.fingerprint());
-    edits.remove(&revocation).with_context(|| format!("cannot remove {}", revocation.display()))
+    for named in names_of(card) {
+        let revocation = revocation_file(loaded.path(), &named);
+        edits.remove(&revocation).with_context(|| format!("cannot remove {}", revocation.display()))?;
+    }
+    Ok(())
+}
+
+/// All that a revocation may have called the gateway of this card by.
+fn names_of(card: &PeerCard) -> BTreeSet<Fingerprint> {
+    card.all_identities().map(IdentityPublic::fingerprint).chain([card.id()]).collect()
 }
 
 fn put(edits: &mut Edits, path: &Path, text: &str) -> Result<()> {
     edits.put(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn still_revoked(config: &Path, fingerprint: &Fingerprint) -> anyhow::Error {
+fn still_revoked(config: &Path, card: &PeerCard) -> anyhow::Error {
     let place = load::<Config>(config, ENVIRONMENT_PREFIX).ok().and_then(|loaded| {
-        let i = loaded.config.revoked.iter().position(|table| table.fingerprint == *fingerprint)?;
+        let i = loaded.config.revoked.iter().position(|table| table.means(card))?;
         Some(loaded.place(&format!("revoked[{i}]")).to_string())
     });
     let place = place.unwrap_or_else(|| "a [[revoked]] table".to_owned());
@@ -158,7 +163,7 @@ pub(crate) async fn revoke(args: RevokeArgs) -> Result<()> {
     let whole = load::<Config>(&args.config, ENVIRONMENT_PREFIX)
         .and_then(|loaded| Settings::check(&loaded).map(|settings| settings.directory));
     let known = match whole {
-        Ok(directory) => directory.into_iter().map(|entry| (entry.name, entry.fingerprint)).collect(),
+        Ok(directory) => directory.into_iter().map(Known::from).collect(),
         Err(error) => {
             eprintln!("warning: {error}");
             eprintln!("warning: the configuration cannot be used; the revocation is made all the same");
@@ -170,10 +175,10 @@ pub(crate) async fn revoke(args: RevokeArgs) -> Result<()> {
         "# Written by `relay revoke`; `relay admit` with this gateway's card ends it.\n\
          [[revoked]]\nname = \"{}\"\nfingerprint = \"{}\"\nat = \"{}\"\n",
         entry.name,
-        entry.fingerprint,
+        entry.id,
         service::text::utc(Timestamp::now())
     );
-    let path = revocation_file(&args.config, &entry.fingerprint);
+    let path = revocation_file(&args.config, &entry.id);
     put(&mut Edits::default(), &path, &text)?;
     println!("revoked      {}", entry.name);
     println!("fingerprint  {}", fingerprint_text(&entry.fingerprint));
@@ -181,36 +186,37 @@ pub(crate) async fn revoke(args: RevokeArgs) -> Result<()> {
 }
 
 /// The tenants of the running relay, and those whose tables and cards can be read.
-async fn known_to_anybody(config: &Path) -> Vec<(Name, Fingerprint)> {
+async fn known_to_anybody(config: &Path) -> Vec<Known> {
     let mut known = emergency::tenants(config);
     if let Ok(admin) = admin_access(config)
         && let Ok(status) = admin::fetch_status(admin).await
         && let Some(admission) = status.get("admission")
         && let Ok(directory) = serde_json::from_value::<Vec<Entry>>(admission.clone())
     {
-        known.extend(directory.into_iter().map(|entry| (entry.name, entry.fingerprint)));
+        known.extend(directory.into_iter().map(Known::from));
     }
     known.sort();
     known.dedup();
     known
 }
 
-/// A tenant as a command line names it.
-#[derive(Debug)]
-struct Named {
-    name: Name,
-    fingerprint: Fingerprint,
+impl From<Entry> for Known {
+    fn from(entry: Entry) -> Self {
+        Self { name: entry.name, id: entry.id, fingerprint: entry.fingerprint }
+    }
 }
 
-fn find(known: Vec<(Name, Fingerprint)>, text: &str) -> Result<Named> {
+/// As a command line names it: by name, or by the beginning of a fingerprint.
+fn find(known: Vec<Known>, text: &str) -> Result<Known> {
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_lowercase();
     let only_digits = text.chars().all(|c| c.is_ascii_hexdigit() || c == '-' || c == ':');
     let by_digits = only_digits && digits.len() >= 8;
-    let mut found = known.into_iter().filter(|(name, fingerprint)| {
-        name.as_str() == text || (by_digits && fingerprint.to_string().starts_with(&digits))
-    });
+    let begins = |fingerprint: &Fingerprint| by_digits && fingerprint.to_string().starts_with(&digits);
+    let mut found = known
+        .into_iter()
+        .filter(|known| known.name.as_str() == text || begins(&known.fingerprint) || begins(&known.id));
     match (found.next(), found.next()) {
-        (Some((name, fingerprint)), None) => Ok(Named { name, fingerprint }),
+        (Some(known), None) => Ok(known),
         (None, _) => Err(anyhow!(
             "no tenant is called {text}, or has a fingerprint that begins so; `relay tenants` lists them"
         )),

@@ -4,22 +4,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base::{BootId, EpochId, Timestamp, random_bytes};
-use identity::{LogKey, PeerCard};
+use base::{BootId, EpochId, Fingerprint, Timestamp, random_bytes};
+use identity::{LogKey, LogPublic};
 use serde_json::{Value, json};
 use service::Tasks;
 use service::admin::{Admin, Readiness};
-use service::own::Own;
-use service::{LastReload, ReloadRequest, Reloads, expiry};
+use service::own::{LiveOwn, Own};
+use service::{LastReload, ReloadRequest, Reloads, expiry, rotation};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use transport::{
-    ConnectionId, ListenError, RelayConfig, RelayEvent, RelayLink, RelayListener, Timing, TlsIdentity,
+    ConnectionId, ListenError, RelayConfig, RelayEvent, RelayLink, RelayListener, Timing, TlsError,
+    TlsIdentity,
 };
-use wire::{RecipientFrame, Role, SenderFrame, ToRecipient, ToSender};
+use wire::{CloseCode, RecipientFrame, Role, SenderFrame, ToRecipient, ToSender};
 
 use crate::admission::LiveKeys;
 use crate::http;
@@ -66,29 +67,21 @@ pub async fn run(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let Settings {
-        own: Own { identity, log_key, card },
-        log,
-        log_dir,
-        policy,
-        keys,
-        directory,
-        source,
-        admin_tls,
-        ..
-    } = settings;
+    let Settings { own, log, log_dir, policy, keys, directory, source, admin_tls, .. } = settings;
     // Before anybody is served: where it cannot go on, there is no relay.
     let found = match log_dir {
-        Some(dir) => Some(open_log(dir, log_key.clone()).await?),
+        Some(dir) => Some(open_log(dir, &own).await?),
         None => None,
     };
     let keys = LiveKeys::new(keys);
+    let Own { identity, log_key, .. } = own.clone();
     let boot = BootId(random_bytes());
     let config = RelayConfig {
         boot,
         hold_max: policy.limits.hold_max,
         lease: policy.limits.lease,
         identity: TlsIdentity::of(&identity),
+        resets: TlsIdentity::of(&own.first),
         admission: Arc::new(keys.clone()),
         timing: Timing::default(),
     };
@@ -100,16 +93,21 @@ pub async fn run(
     let (look, views) = mpsc::channel(QUESTIONS);
     let mut tasks = Tasks::new();
     let head = json!({
-        "role": "relay", "name": identity.name(), "fingerprint": identity.fingerprint(), "boot": boot, "listen": address
+        "role": "relay", "name": identity.name(), "id": own.id(), "boot": boot, "listen": address
     });
     let (reloads, requests) = Reloads::new()?;
     let (reread, reading) = mpsc::channel(1);
     if let Some(source) = source {
         tasks.spawn("reload", reload::run(source, requests, reread));
     }
-    let watched = (keys.clone(), card.clone());
+    let earlier = earlier_log_key(&own);
+    let own = LiveOwn::new(own);
+    let watched = (keys.clone(), own.clone());
     let token = tasks.token();
     tasks.spawn("expiry", expiry::watch(move |now| alarms(&watched.0, &watched.1, now), token));
+    let (watched, token) = ((keys.clone(), own.clone()), tasks.token());
+    let moments = move || [watched.0.keys().moments(), watched.1.now().moments()].concat();
+    tasks.spawn("rotation", rotation::watch(moments, reloads.clone(), token));
     let pages = http::Questions { log: look, head: head.clone(), status: questions.clone() };
     let admin = admin(questions, head)
         .with_tls(admin_tls)
@@ -119,12 +117,15 @@ pub async fn run(
     tasks.spawn("admin", admin.serve(listeners.admin, token));
 
     let vault = Vault::new(policy, LedgerCheck::new(keys.clone()), Instant::now());
-    let log = match found {
+    let mut log = match found {
         Some((dir, found)) => Logbook::restored(log_key, log, found, Writer::start(dir, &mut tasks)),
         None => Logbook::in_memory(log_key, log),
     };
-    let admitted = Admitted { own: card, keys, directory, reload: None };
-    let mut relay = Relay { vault, log, links: HashMap::new(), events, asked, views, reading, admitted };
+    // It may have signed the last head with an earlier one.
+    log.sign_with(own.now().log_key.clone(), earlier);
+    let admitted = Admitted { own, keys, directory, reload: None };
+    let mut relay =
+        Relay { vault, log, listener, links: HashMap::new(), events, asked, views, reading, admitted };
     tokio::select! {
         () = relay.serve() => warn!("the QUIC listener ended by itself"),
         () = shutdown.cancelled() => {
@@ -135,22 +136,30 @@ pub async fn run(
     }
     let _ = tokio::time::timeout(DRAIN, relay.log.finish()).await;
     let left = relay.vault.status();
-    drop(relay);
+    let Relay { listener, .. } = relay;
     listener.stop().await;
     tasks.drain(DRAIN).await;
     info!(blobs = left.blobs, settlements = left.settlements_waiting, "relay stopped; what it held is gone");
     Ok(())
 }
 
-async fn open_log(dir: PathBuf, key: Arc<LogKey>) -> Result<(LogDir, Found), RunError> {
-    let open = move || LogDir::open(&dir, &key, EpochId(random_bytes()), Timestamp::now());
+async fn open_log(dir: PathBuf, own: &Own) -> Result<(LogDir, Found), RunError> {
+    let (key, earlier): (Arc<LogKey>, _) = (own.log_key.clone(), earlier_log_key(own));
+    let open = move || LogDir::open(&dir, &key, earlier.as_ref(), EpochId(random_bytes()), Timestamp::now());
     Ok(tokio::task::spawn_blocking(open).await.map_err(std::io::Error::other)??)
+}
+
+/// The log key on our card that we do not sign with: not any more, or not yet.
+pub(crate) fn earlier_log_key(own: &Own) -> Option<LogPublic> {
+    let other = |key: &&LogPublic| *key != own.log_key.public();
+    own.card.all_log_keys().map(|(key, _)| key).find(other).cloned()
 }
 
 /// The loop around the vault, and its owner.
 struct Relay {
     vault: Vault<LedgerCheck>,
     log: Logbook,
+    listener: RelayListener,
     links: HashMap<ConnectionId, RelayLink>,
     events: mpsc::Receiver<RelayEvent>,
     asked: mpsc::Receiver<oneshot::Sender<Value>>,
@@ -161,7 +170,7 @@ struct Relay {
 
 /// Who is admitted, beside what the vault knows of it.
 struct Admitted {
-    own: PeerCard,
+    own: LiveOwn,
     keys: LiveKeys,
     directory: Directory,
     reload: Option<LastReload>,
@@ -217,7 +226,12 @@ impl Relay {
             Ok(settings) => *settings,
             Err(unusable) => return self.take_over_revocations(unusable, request),
         };
-        let Settings { mut policy, keys, directory, .. } = settings;
+        let Settings { own, mut policy, keys, directory, .. } = settings;
+        if let Err(error) = self.use_keys(own) {
+            let refused = Err(error.to_string());
+            self.admitted.reload = Some(LastReload::now(&refused));
+            return request.answer(refused);
+        }
         // Limits hold for the life of the process: peers were told of them.
         policy.limits = self.vault.limits().clone();
         let answer = Ok(self.exchange(policy, keys, directory));
@@ -232,14 +246,19 @@ impl Relay {
         self.admitted.reload = Some(LastReload::now(&refused));
         let mut policy = self.vault.policy().clone();
         let before = policy.tenants.len();
-        policy.tenants.retain(|peer, _| revoked.iter().all(|table| table.fingerprint != *peer));
+        let cards = self.admitted.keys.keys();
+        let means = |peer: &Fingerprint| {
+            cards.card(peer).and_then(|card| revoked.iter().find(|table| table.means(card)))
+        };
+        policy.tenants.retain(|peer, _| means(peer).is_none());
         if policy.tenants.len() == before {
+            self.close_ended();
             return request.answer(refused);
         }
-        let keys = Keys::new(self.admitted.keys.keys().cards(), &policy.tenants);
+        let keys = Keys::new(&cards.cards().cloned().collect::<Vec<_>>(), &policy.tenants);
         let mut directory = std::mem::take(&mut self.admitted.directory);
         for entry in &mut directory {
-            if let Some(table) = revoked.iter().find(|table| table.fingerprint == entry.fingerprint) {
+            if let Some(table) = means(&entry.id) {
                 entry.revoked.get_or_insert_with(|| table.at.clone());
             }
         }
@@ -251,14 +270,33 @@ impl Relay {
         request.reply(Ok(changed));
     }
 
+    /// Takes over our own keys: those that are meant for this time.
+    fn use_keys(&mut self, own: Own) -> Result<(), TlsError> {
+        self.listener.show(&TlsIdentity::of(&own.identity))?;
+        self.log.sign_with(own.log_key.clone(), earlier_log_key(&own));
+        if self.admitted.own.exchange(own) {
+            let own = self.admitted.own.now();
+            let fingerprint = identity::fingerprint_text(&own.identity.fingerprint());
+            info!(fingerprint, card = own.card.serial, "our new keys are used from now on");
+        }
+        Ok(())
+    }
+
+    /// Closes the connections of those who showed a key that has ended since; they come again with the one they have now.
+    fn close_ended(&mut self) -> usize {
+        let ended = self.links.values().filter(|link| !link.is_pinned(&self.admitted.keys));
+        ended.map(|link| link.close(CloseCode::Changed)).count()
+    }
+
     /// Says what changed.
     fn exchange(&mut self, policy: Policy, keys: Keys, directory: Directory) -> Value {
         let changed = self.admitted.keys.exchange(keys);
         let commands = self.vault.reconfigure(policy, &changed, Instant::now());
-        let closed = commands.iter().filter(|command| matches!(command, Command::Close(..))).count();
+        let mut closed = commands.iter().filter(|command| matches!(command, Command::Close(..))).count();
         for command in commands {
             self.execute(command);
         }
+        closed += self.close_ended();
         let revoked = directory.iter().filter(|entry| entry.revoked.is_some()).count();
         let keys = self.admitted.keys.keys();
         self.log.retain(|(peer, role)| keys.admits(peer, *role));
@@ -270,6 +308,9 @@ impl Relay {
     fn status(&self) -> Value {
         let mut status = serde_json::to_value(self.vault.status()).unwrap_or_default();
         if let Value::Object(map) = &mut status {
+            let own = self.admitted.own.now();
+            map.insert("fingerprint".to_owned(), json!(own.identity.fingerprint()));
+            map.insert("card".to_owned(), json!({ "serial": own.card.serial, "ends": own.card.not_after }));
             map.insert("admission".to_owned(), json!(self.admitted.directory));
             let reload = self.admitted.reload.as_ref().map(LastReload::json);
             let mut alarms = alarms(&self.admitted.keys, &self.admitted.own, Timestamp::now());
@@ -365,7 +406,7 @@ impl Relay {
     /// A gateway says which head of this log, or of an earlier one of ours, it believes.
     fn witnessed(&mut self, connection: ConnectionId, text: &str) {
         let keys = self.admitted.keys.keys();
-        let tells = self.log.witnessed(connection, text, keys.cards());
+        let tells = self.log.witnessed(connection, text, &keys);
         self.tell(tells);
     }
 
@@ -386,8 +427,8 @@ impl Relay {
 }
 
 /// Cards that end soon: ours, and those of admitted gateways.
-fn alarms(keys: &LiveKeys, own: &PeerCard, now: Timestamp) -> Vec<String> {
-    expiry::alarms(keys.keys().cards().iter().chain([own]), now)
+fn alarms(keys: &LiveKeys, own: &LiveOwn, now: Timestamp) -> Vec<String> {
+    expiry::all_alarms(&own.now(), keys.keys().cards(), now)
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -2,25 +2,25 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use base::{Name, Timestamp};
+use base::{Fingerprint, Name, Timestamp};
 use clap::{Parser, Subcommand};
-use identity::{IdentityKey, LogKey, fingerprint_text, fingerprint_words};
+use identity::{fingerprint_text, fingerprint_words};
 use sandbox::Plan;
-use service::config::{ENVIRONMENT_PREFIX, Loaded, load};
+use service::config::{ENVIRONMENT_PREFIX, Loaded, Span, load};
 use service::exit::UsageError;
 use service::files::{self, Readable};
 use service::own::{Own, load_identity};
 use service::peers::admin_access;
+use service::rotation::{self, Ask, KeyFiles};
 use service::{admin, exit, ports, shutdown_signal, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admit::{self, AdmitArgs, RevokeArgs};
-use crate::app::{Listeners, run};
+use crate::app::{self, Listeners, run};
 use crate::attest::attest_command;
 use crate::config::Config;
 use crate::init::{self, Options};
@@ -102,7 +102,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shows this relay's public keys.
+    /// Shows this relay's public keys, or makes others.
     Key {
         #[command(subcommand)]
         what: KeyCommand,
@@ -122,6 +122,22 @@ enum KeyCommand {
         /// The configuration.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Makes other keys (identity, TLS, log) and a card that the present ones vouch for. These are used for half of the
+    /// overlap, and count for all of it.
+    Rotate {
+        /// The configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How long the earlier keys count beside the new ones, as in "30d" or "12h".
+        #[arg(long, value_name = "TIME", default_value = "30d")]
+        overlap: Span,
+        /// Use the new keys at once; also those of a rotation that is under way.
+        #[arg(long)]
+        switch: bool,
+        /// The overlap is over: remove the earlier keys.
+        #[arg(long, conflicts_with_all = ["switch", "overlap"])]
+        finish: bool,
     },
 }
 
@@ -155,8 +171,20 @@ fn execute(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Key { what: KeyCommand::Fingerprint { config } } => {
-            print_fingerprint(&*identity_of(&config)?);
+            let loaded = loaded(&config)?;
+            match Own::load(&loaded, &loaded.config.identity) {
+                // Of the card that peers are to take: where keys are being rotated, not yet of those in use.
+                Ok(own) => print_fingerprint(&own.card.identity.fingerprint()),
+                Err(_) => print_fingerprint(&load_identity(&loaded, &loaded.config.identity)?.fingerprint()),
+            }
             Ok(())
+        }
+        Command::Key { what: KeyCommand::Rotate { config, overlap, switch, finish } } => {
+            let ask = match (switch, finish) {
+                (_, true) => Ask::Finish,
+                (switch, false) => Ask::Begin { overlap: overlap.duration(), switch },
+            };
+            runtime()?.block_on(rotate_command(&config, ask))
         }
     }
 }
@@ -165,14 +193,14 @@ pub(crate) fn loaded(path: &Path) -> Result<Loaded<Config>> {
     Ok(load(path, ENVIRONMENT_PREFIX)?)
 }
 
-fn identity_of(path: &Path) -> Result<Arc<IdentityKey>> {
+async fn rotate_command(path: &Path, ask: Ask) -> Result<()> {
     let loaded = loaded(path)?;
-    Ok(load_identity(&loaded, &loaded.config.identity)?)
+    let files = KeyFiles::of(&loaded, &loaded.config.identity);
+    rotation::command(path, &files, ask).await
 }
 
-fn print_fingerprint(identity: &IdentityKey) {
-    let fingerprint = identity.fingerprint();
-    println!("{}\n{}", fingerprint_text(&fingerprint), fingerprint_words(&fingerprint));
+fn print_fingerprint(fingerprint: &Fingerprint) {
+    println!("{}\n{}", fingerprint_text(fingerprint), fingerprint_words(fingerprint));
 }
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -257,7 +285,7 @@ fn init_command(
         format!("cannot write {}; it is not replaced when it is there already", config.display())
     })?;
     println!("{}", written.to_line());
-    print_fingerprint(&own.identity);
+    print_fingerprint(&own.identity.fingerprint());
     eprintln!(
         "wrote {} and {}; admit each gateway: relay admit CARD --config {config}; then: relay run --config {config}",
         config.display(),
@@ -278,7 +306,7 @@ fn check_command(path: &Path) -> Result<()> {
         println!("{line}");
     }
     if let Some(dir) = &settings.log_dir {
-        println!("{}", describe_log(dir, &settings.own.log_key)?);
+        println!("{}", describe_log(dir, &settings.own)?);
     }
     let tenants = &settings.policy.tenants;
     for (fingerprint, tenant) in tenants {
@@ -301,8 +329,9 @@ fn check_command(path: &Path) -> Result<()> {
 }
 
 /// What the log directory holds, verified; the relay may be running.
-fn describe_log(dir: &Path, key: &LogKey) -> Result<String> {
-    let found = if dir.exists() { LogDir::inspect(dir, key)? } else { None };
+fn describe_log(dir: &Path, own: &Own) -> Result<String> {
+    let earlier = app::earlier_log_key(own);
+    let found = if dir.exists() { LogDir::inspect(dir, &own.log_key, earlier.as_ref())? } else { None };
     let Some(found) = found else {
         return Ok(format!("log directory {}: empty; the next start begins a log there", dir.display()));
     };

@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use base::{Fingerprint, Name};
+use identity::PeerCard;
 use sandbox::SandboxTable;
 use serde::{Deserialize, Serialize};
 use service::config::{ByteSize, Span};
@@ -119,6 +120,14 @@ pub struct TenantTable {
     pub deliveries_per_second: Option<u64>,
 }
 
+impl RevokedTable {
+    /// Whether it is about the gateway of this card: by what names it, or by any of its identities.
+    pub(crate) fn means(&self, card: &PeerCard) -> bool {
+        card.id() == self.fingerprint
+            || card.all_identities().any(|identity| identity.fingerprint() == self.fingerprint)
+    }
+}
+
 impl TenantTable {
     /// A gateway that may do nothing yet.
     pub fn new(name: Name, card: PathBuf) -> Self {
@@ -160,7 +169,8 @@ impl TenantTable {
 pub struct RevokedTable {
     /// As its `[[tenant]]` is called; for people.
     pub name: Name,
-    /// All of the fingerprint of its identity, 64 hexadecimal digits: no card with these keys is admitted.
+    /// All of the fingerprint of its first identity, or of one on its card, 64 hexadecimal digits: no card with these keys, or of
+    /// keys that follow on them, is admitted.
     pub fingerprint: Fingerprint,
     /// When; for people.
     #[serde(default)]

@@ -46,14 +46,26 @@ pub(crate) fn revocations(config: &Path) -> Vec<RevokedTable> {
     tables(config).revoked.into_iter().filter_map(|table| serde_json::from_value(table).ok()).collect()
 }
 
+/// A tenant as a revocation names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Known {
+    /// As its table is called.
+    pub(crate) name: Name,
+    /// What names it, whichever keys it uses.
+    pub(crate) id: Fingerprint,
+    /// Of the identity on its card: what its people read out.
+    pub(crate) fingerprint: Fingerprint,
+}
+
 /// The tenants whose card can be read, by name.
-pub(crate) fn tenants(config: &Path) -> Vec<(Name, Fingerprint)> {
+pub(crate) fn tenants(config: &Path) -> Vec<Known> {
     let dir = std::path::absolute(config).ok().and_then(|path| path.parent().map(Path::to_owned));
     let identity = |table: Value| {
         let name = Name::parse(table.get("name")?.as_str()?).ok()?;
         let path = dir.as_ref()?.join(table.get("card")?.as_str()?);
         let card = identity::PeerCard::parse(std::fs::read_to_string(path).ok()?.trim()).ok()?;
-        (card.name == name).then(|| (name, card.identity.fingerprint()))
+        let (id, fingerprint) = (card.id(), card.identity.fingerprint());
+        (card.name == name).then_some(Known { name, id, fingerprint })
     };
     tables(config).tenant.into_iter().filter_map(identity).collect()
 }
@@ -81,7 +93,9 @@ mod tests {
         let fingerprint = Fingerprint([7; 32]);
         let revoked = format!("[[revoked]]\nname = \"good\"\nfingerprint = \"{fingerprint}\"\n");
         std::fs::write(fragments.join("b.toml"), revoked).unwrap();
-        assert_eq!(tenants(&config), [(Name::parse("good").unwrap(), key.fingerprint())]);
+        let known = tenants(&config);
+        assert_eq!(known.len(), 1);
+        assert_eq!((known[0].name.as_str(), known[0].id), ("good", key.fingerprint()));
         let found: Vec<_> = revocations(&config).into_iter().map(|table| table.fingerprint).collect();
         assert_eq!(found, [fingerprint]);
         std::fs::write(&config, "[nonsense").unwrap();

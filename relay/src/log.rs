@@ -98,6 +98,8 @@ pub enum HandBackError {
 pub struct Log {
     name: Name,
     key: Arc<LogKey>,
+    /// Of heads that this relay signed with keys that it used before.
+    earlier: Option<LogPublic>,
     limits: LogLimits,
     epoch: EpochId,
     tree: LogTree,
@@ -116,6 +118,8 @@ pub struct Log {
     old_links: HashSet<Digest>,
     /// Something was given away to be signed, and is not back.
     signing: bool,
+    /// The head is signed with a key that is not used any more.
+    resign: bool,
 }
 
 impl Log {
@@ -127,6 +131,7 @@ impl Log {
         Self {
             name,
             key,
+            earlier: None,
             limits,
             epoch,
             tree,
@@ -140,6 +145,7 @@ impl Log {
             closed: BTreeSet::new(),
             old_links: HashSet::new(),
             signing: false,
+            resign: false,
         }
     }
 
@@ -154,9 +160,12 @@ impl Log {
             let (_, epoch) = parse_origin(&head.origin).ok()?;
             Some((epoch, (head, index)))
         });
+        // It ended with the key before this one.
+        let resign = Checkpoint::parse(&head.to_text(), key.public()).is_err();
         Self {
             name: key.name().clone(),
             key,
+            earlier: None,
             limits,
             epoch,
             old_links: old_links.collect(),
@@ -170,7 +179,14 @@ impl Log {
             previous: previous.collect(),
             closed,
             signing: false,
+            resign,
         }
+    }
+
+    /// Signs with this key from now on, the last head anew as well. Heads that `earlier` signed are ours all the same.
+    pub fn sign_with(&mut self, key: Arc<LogKey>, earlier: Option<LogPublic>) {
+        self.resign |= key.public() != self.key.public();
+        (self.key, self.earlier) = (key, earlier);
     }
 
     /// A body was admitted; `header` is the digest of its sealed header.
@@ -200,10 +216,10 @@ impl Log {
         self.tree.size() >= self.limits.entries_max
     }
 
-    /// When [`Log::due`] will give something; none as long as nothing is new, or something is being signed.
+    /// When [`Log::due`] will give something; none as long as nothing is new and the key is the same, or something is being signed.
     pub fn deadline(&self) -> Option<Instant> {
-        let grown = !self.signing && self.tree.size() > self.head.head().size;
-        grown.then(|| self.signed + self.limits.interval)
+        let due = !self.signing && (self.resign || self.tree.size() > self.head.head().size);
+        due.then(|| self.signed + self.limits.interval)
     }
 
     /// What is to be signed now: all of the log, if it has grown and the interval is over. Nothing else is due until
@@ -212,8 +228,8 @@ impl Log {
         if self.deadline().is_none_or(|due| due > now) {
             return None;
         }
-        self.signing = true;
-        Some(ToSign { wall, part: self.part(), next: None })
+        (self.signing, self.resign) = (true, false);
+        Some(ToSign { wall, part: self.part(), next: None, key: Arc::clone(&self.key) })
     }
 
     /// Closes the epoch with a last head, and begins another that links it. None while something is being signed.
@@ -232,7 +248,8 @@ impl Log {
         for head in earlier.chain([part.head(&self.name)]) {
             next.link(head, wall);
         }
-        Some(ToSign { wall, part, next: Some(next) })
+        self.resign = false;
+        Some(ToSign { wall, part, next: Some(next), key: Arc::clone(&self.key) })
     }
 
     /// Takes what was signed. Gives the last view of the epoch, if that has ended: whoever waits for a proof of it gets it
@@ -264,20 +281,20 @@ impl Log {
 
     /// Signs what was given, where nothing has to be durable first.
     pub fn sign(&self, job: ToSign) -> Signed {
-        job.sign(&self.key)
+        job.sign()
     }
 
     /// Signs a head at once if one is due; gives it if so. Not for a log with a directory, where entries are made durable
     /// first.
     pub fn checkpoint(&mut self, now: Instant, wall: Timestamp) -> Option<&Checkpoint> {
-        let signed = self.due(now, wall)?.sign(&self.key);
+        let signed = self.due(now, wall)?.sign();
         self.signed(signed, now);
         Some(&self.head)
     }
 
     /// As [`Log::end_epoch`], signed at once.
     pub fn roll(&mut self, epoch: EpochId, now: Instant, wall: Timestamp) -> Option<LogView> {
-        let signed = self.end_epoch(epoch, wall)?.sign(&self.key);
+        let signed = self.end_epoch(epoch, wall)?.sign();
         self.signed(signed, now)
     }
 
@@ -393,7 +410,12 @@ impl Log {
     }
 
     fn own_checkpoint(&self, text: &str) -> Result<(EpochId, Checkpoint), HandBackError> {
-        let checkpoint = Checkpoint::parse(text, self.key.public())?;
+        let ours = Checkpoint::parse(text, self.key.public());
+        let earlier = |_| Checkpoint::parse(text, self.earlier.as_ref()?).ok();
+        let checkpoint = match ours {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => earlier(()).ok_or(error)?,
+        };
         match parse_origin(&checkpoint.head().origin) {
             Ok((name, epoch)) if name == self.name => Ok((epoch, checkpoint)),
             _ => Err(HandBackError::OtherRelay),

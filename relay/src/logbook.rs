@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::{EpochId, Timestamp, random_bytes};
-use identity::{LogKey, PeerCard};
+use identity::{LogKey, LogPublic, PeerCard};
 use ledger::log::{EntryKind, Salt};
 use serde_json::{Value, json};
 use service::Tasks;
@@ -21,6 +21,7 @@ use crate::log::{
     Appended, Found, HandBackError, HandedBack, Log, LogDir, LogLimits, LogView, Peer, Signed, Telling,
     ToSign, Witnesses,
 };
+use crate::settings::Keys;
 use crate::vault::Record;
 
 /// What the directory did not take is tried again after this.
@@ -127,6 +128,11 @@ impl Logbook {
             failing: None,
             foreign: None,
         }
+    }
+
+    /// Signs with this key from now on; heads that `earlier` signed stay ours.
+    pub(crate) fn sign_with(&mut self, key: Arc<LogKey>, earlier: Option<LogPublic>) {
+        self.log.sign_with(key, earlier);
     }
 
     pub(crate) fn view(&self) -> LogView {
@@ -319,20 +325,14 @@ impl Logbook {
     }
 
     /// A gateway says which head of this log, or of an earlier one of ours, it believes.
-    pub(crate) fn witnessed(
-        &mut self,
-        connection: ConnectionId,
-        text: &str,
-        cards: &[PeerCard],
-    ) -> Vec<Tell> {
+    pub(crate) fn witnessed(&mut self, connection: ConnectionId, text: &str, keys: &Keys) -> Vec<Tell> {
         if text.len() > wire::CHECKPOINT_BYTES_MAX {
             return Vec::new();
         }
         let Some(peer) = self.witnesses.may_speak(connection) else { return Vec::new() };
-        let Some(card) = cards.iter().find(|card| card.identity.fingerprint() == peer.0) else {
-            return Vec::new();
-        };
-        let cosigned = card.log.as_ref().and_then(|key| self.log.cosigned(text, &card.name, key).ok());
+        let Some(card) = keys.card(&peer.0) else { return Vec::new() };
+        let cosigned =
+            card.log_keys(Timestamp::now()).find_map(|key| self.log.cosigned(text, &card.name, key).ok());
         let size = match cosigned {
             Some(cosigned) => Some(cosigned.size),
             // Of an earlier epoch, or with no cosignature that we can verify.

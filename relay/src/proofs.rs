@@ -1,4 +1,4 @@
-use base::{Attempt, DeliveryId, Fingerprint};
+use base::{Attempt, DeliveryId, Fingerprint, Timestamp};
 use ledger::{Class, RootCache, Settlement};
 use tracing::debug;
 
@@ -29,7 +29,6 @@ impl SettlementCheck for LedgerCheck {
         attempt: Attempt,
         settlement: &[u8],
     ) -> Option<Verdict> {
-        let signer = self.keys.identity(recipient)?;
         let settlement = match Settlement::decode(settlement) {
             Ok(settlement) => settlement,
             Err(error) => {
@@ -40,7 +39,9 @@ impl SettlementCheck for LedgerCheck {
         if settlement.delivery() != delivery || settlement.attempt() != attempt {
             return None;
         }
-        match settlement.verify_cached(&signer, &mut self.roots) {
+        let keys = self.keys.keys();
+        let signers = keys.card(recipient)?.identities(Timestamp::now());
+        match settlement.verify_any(signers, &mut self.roots) {
             Ok(()) => Some(match settlement.core.class {
                 Class::Final(receipt) => Verdict::Final(receipt),
                 Class::Deferred(_) | Class::Nack(_) => Verdict::Passing,

@@ -53,7 +53,9 @@ fn read(source: &Path, fixed: Option<&Value>) -> Result<Box<Settings>, String> {
     let loaded = load::<Config>(source, ENVIRONMENT_PREFIX).map_err(text)?;
     let settings = Settings::check(&loaded).map_err(text)?;
     if Some(&fixed_part(&loaded.config)) != fixed {
-        warn!("only tenants and revocations are taken over; the other changes take effect at the next start");
+        warn!(
+            "only tenants, revocations and our own keys are taken over; the other changes take effect at the next start"
+        );
     }
     Ok(Box::new(settings))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base::{Fingerprint, Name, Timestamp};
-use identity::{IdentityPublic, PeerCard};
+use identity::PeerCard;
 use serde::{Deserialize, Serialize};
 use service::AdminTls;
 use service::config::{ConfigError, Loaded};
@@ -58,7 +58,9 @@ pub type Directory = Vec<Entry>;
 pub struct Entry {
     /// As the operator calls it.
     pub name: Name,
-    /// Of its identity.
+    /// What names it, whichever keys it uses: of its first identity.
+    pub id: Fingerprint,
+    /// Of the identity on its card.
     pub fingerprint: Fingerprint,
     /// Whom it may deposit for, by name.
     pub deposit_for: Vec<Name>,
@@ -71,11 +73,11 @@ pub struct Entry {
 /// The pinned gateways' keys.
 #[derive(Clone, Debug, Default)]
 pub struct Keys {
-    identities: HashMap<Fingerprint, IdentityPublic>,
-    by_tls: HashMap<Vec<u8>, Fingerprint>,
+    by_id: BTreeMap<Fingerprint, PeerCard>,
+    /// With the end of a key that was rotated.
+    by_tls: HashMap<Vec<u8>, (Fingerprint, Option<Timestamp>)>,
     senders: BTreeSet<Fingerprint>,
     recipients: BTreeSet<Fingerprint>,
-    cards: Vec<PeerCard>,
 }
 
 impl Settings {
@@ -91,23 +93,23 @@ impl Settings {
             .map(|(i, tenant)| load_card(loaded, &format!("tenant[{i}]"), &tenant.name, &tenant.card));
         let cards: Vec<PeerCard> = cards.collect::<Result<_, _>>()?;
         let by_name = by_name(loaded, &cards)?;
-        let revoked: HashMap<_, _> =
-            config.revoked.iter().map(|table| (table.fingerprint, table.at.clone())).collect();
         let pairs = pairs(loaded, &by_name)?;
         let collecting: BTreeSet<_> = pairs.values().flatten().copied().collect();
         let (mut tenants, mut directory) = (BTreeMap::new(), Directory::new());
         for (table, card) in config.tenants.iter().zip(&cards) {
-            let fingerprint = card.identity.fingerprint();
+            let id = card.id();
             let deposit_for = pairs.get(&table.name).cloned().unwrap_or_default();
             let names = by_name.iter().filter(|(_, peer)| deposit_for.contains(peer));
+            let revoked = config.revoked.iter().find(|revoked| revoked.means(card));
             directory.push(Entry {
                 name: table.name.clone(),
-                fingerprint,
+                id,
+                fingerprint: card.identity.fingerprint(),
                 deposit_for: names.map(|(name, _)| name.clone()).collect(),
-                revoked: revoked.get(&fingerprint).cloned(),
+                revoked: revoked.map(|revoked| revoked.at.clone()),
                 card_ends: card.not_after,
             });
-            if revoked.contains_key(&fingerprint) {
+            if revoked.is_some() {
                 continue;
             }
             let rates = Rates {
@@ -118,10 +120,10 @@ impl Settings {
                 name: table.name.clone(),
                 budget: table.budget.map_or(limits.budget, |budget| budget.0),
                 deposit_for,
-                collects: collecting.contains(&fingerprint),
+                collects: collecting.contains(&id),
                 rates,
             };
-            tenants.insert(fingerprint, tenant);
+            tenants.insert(id, tenant);
         }
         let keys = Keys::new(&cards, &tenants);
         let policy = Policy { limits, tenants };
@@ -231,13 +233,19 @@ fn by_name(loaded: &Loaded<Config>, cards: &[PeerCard]) -> Result<BTreeMap<Name,
                 format!("{what} of {} is in another [[tenant]] too", card.name),
             ))
         };
-        if cards.iter().take(i).any(|other| other.tls_spki == card.tls_spki) {
+        let any = Timestamp(0);
+        let tls = |other: &PeerCard| other.tls_keys(any).any(|one| card.tls_keys(any).any(|two| one == two));
+        if cards.iter().take(i).any(tls) {
             return twice("the TLS key");
         }
-        if names.values().any(|fingerprint| *fingerprint == card.identity.fingerprint()) {
+        let identity = |other: &PeerCard| {
+            other.id() == card.id()
+                || other.all_identities().any(|one| card.all_identities().any(|two| one == two))
+        };
+        if cards.iter().take(i).any(identity) {
             return twice("the identity");
         }
-        if names.insert(card.name.clone(), card.identity.fingerprint()).is_some() {
+        if names.insert(card.name.clone(), card.id()).is_some() {
             return Err(loaded.error(
                 &format!("tenant[{i}].name"),
                 format!("two [[tenant]] tables are called {}", card.name),
@@ -252,43 +260,41 @@ impl Keys {
     pub fn new(cards: &[PeerCard], tenants: &BTreeMap<Fingerprint, Tenant>) -> Self {
         let mut keys = Self::default();
         for card in cards {
-            let fingerprint = card.identity.fingerprint();
-            let Some(tenant) = tenants.get(&fingerprint) else { continue };
-            keys.by_tls.insert(card.tls_spki.clone(), fingerprint);
-            keys.identities.insert(fingerprint, card.identity.clone());
-            keys.cards.push(card.clone());
+            let id = card.id();
+            let Some(tenant) = tenants.get(&id) else { continue };
+            keys.by_tls.insert(card.tls_spki.clone(), (id, None));
+            if let Some(earlier) = &card.earlier {
+                keys.by_tls.entry(earlier.tls_spki.clone()).or_insert((id, Some(earlier.until)));
+            }
+            keys.by_id.insert(id, card.clone());
             if !tenant.deposit_for.is_empty() {
-                keys.senders.insert(fingerprint);
+                keys.senders.insert(id);
             }
             if tenant.collects {
-                keys.recipients.insert(fingerprint);
+                keys.recipients.insert(id);
             }
         }
         keys
     }
 
     /// The cards of all admitted peers.
-    pub(crate) fn cards(&self) -> &[PeerCard] {
-        &self.cards
+    pub(crate) fn cards(&self) -> impl Iterator<Item = &PeerCard> {
+        self.by_id.values()
     }
 
     /// All admitted peers.
     pub(crate) fn peers(&self) -> impl Iterator<Item = &Fingerprint> {
-        self.identities.keys()
+        self.by_id.keys()
     }
 
     pub(crate) fn knows(&self, peer: &Fingerprint) -> bool {
-        self.identities.contains_key(peer)
+        self.by_id.contains_key(peer)
     }
 
-    /// The TLS keys that are admitted, with their peers.
-    pub(crate) fn tls(&self) -> impl Iterator<Item = (&Vec<u8>, &Fingerprint)> {
-        self.by_tls.iter()
-    }
-
-    /// The peer whose TLS key this is.
-    pub(crate) fn peer(&self, tls_spki: &[u8]) -> Option<Fingerprint> {
-        self.by_tls.get(tls_spki).copied()
+    /// The peer whose TLS key this is, if the key counts at this time.
+    pub(crate) fn peer(&self, tls_spki: &[u8], now: Timestamp) -> Option<Fingerprint> {
+        let (peer, until) = self.by_tls.get(tls_spki)?;
+        until.is_none_or(|until| now < until).then_some(*peer)
     }
 
     /// Whether a peer may connect in a role.
@@ -299,8 +305,13 @@ impl Keys {
         }
     }
 
-    /// The identity that a pinned gateway signs with.
-    pub fn identity(&self, peer: &Fingerprint) -> Option<&IdentityPublic> {
-        self.identities.get(peer)
+    /// The card of a pinned gateway: whose signatures count.
+    pub fn card(&self, peer: &Fingerprint) -> Option<&PeerCard> {
+        self.by_id.get(peer)
+    }
+
+    /// When earlier keys of peers end.
+    pub(crate) fn moments(&self) -> Vec<Timestamp> {
+        self.by_id.values().filter_map(|card| Some(card.earlier.as_ref()?.until)).collect()
     }
 }

@@ -106,7 +106,7 @@ fn session(suite: Suite) {
     let fields = HeaderFields { delivery, attempt: Attempt(1), body, commitment };
     let pin = |_| {
         Some(Pinned {
-            identity: sender.public().clone(),
+            identities: vec![sender.public().clone()],
             suite,
             name: sender.name().clone(),
             destination: destination.clone(),

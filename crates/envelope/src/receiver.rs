@@ -17,7 +17,8 @@ use crate::{
 /// The receiver's prekeys and the sessions opened to them: all that opens headers, in memory only. After a
 /// restart it is empty, and senders address their bodies anew.
 pub struct ReceiverSessions {
-    receiver: Fingerprint,
+    /// Ourselves: one, or two while keys are rotated.
+    receivers: Vec<Fingerprint>,
     prekeys: HashMap<PrekeyId, Prekey>,
     sessions: SessionTable,
 }
@@ -36,8 +37,8 @@ struct Prekey {
 /// Who may send on a route, as the operator configured it.
 #[derive(Clone, Debug)]
 pub struct Pinned {
-    /// The sender's identity keys.
-    pub identity: IdentityPublic,
+    /// The sender's identities: those whose signatures count now.
+    pub identities: Vec<IdentityPublic>,
     /// The route's suite.
     pub suite: Suite,
     /// The sender's name: part of the delivery id.
@@ -57,7 +58,7 @@ pub struct OpenedHeader {
     pub route: RouteId,
     /// The sender's name, as pinned.
     pub sender: Name,
-    /// The sender's identity.
+    /// The sender's identity that opened the session.
     pub sender_fingerprint: Fingerprint,
     /// The delivery; follows from sender, object, route and destination.
     pub delivery: DeliveryId,
@@ -87,7 +88,12 @@ impl ReceiverSessions {
 
     /// Starts without any prekey.
     pub fn new(receiver: Fingerprint) -> Self {
-        Self { receiver, prekeys: HashMap::new(), sessions: SessionTable::default() }
+        Self { receivers: vec![receiver], prekeys: HashMap::new(), sessions: SessionTable::default() }
+    }
+
+    /// From now on these are we. Sessions and prekeys stay: they belong to what was signed with each of the keys.
+    pub fn are(&mut self, receivers: Vec<Fingerprint>) {
+        self.receivers = receivers;
     }
 
     /// Takes the secret half of a prekey whose bundle is going to be published.
@@ -201,7 +207,7 @@ impl ReceiverSessions {
             return Err(HeaderError::Expired);
         }
         let session = self.sessions.get(id).ok_or(HeaderError::UnknownSession)?;
-        let pinned = check_pin(&pin, session.route, session.sender, session.suite)?;
+        let (pinned, _) = check_pin(&pin, session.route, session.sender, session.suite)?;
         check_known(session, opening)?;
         Ok(pinned)
     }
@@ -224,13 +230,13 @@ impl ReceiverSessions {
         if info.session != session {
             return Err(HeaderError::OpeningMismatch);
         }
-        if info.receiver != self.receiver {
+        if !self.receivers.contains(&info.receiver) {
             return Err(HeaderError::WrongReceiver);
         }
-        let pinned = check_pin(pin, info.route, info.sender, info.suite)?;
+        let (_, identity) = check_pin(pin, info.route, info.sender, info.suite)?;
         let prekey = self.prekeys.get_mut(&info.prekey).ok_or(HeaderError::UnknownPrekey)?;
         let secret = prekey.check(&info, &opening, now)?;
-        opening.verify(&pinned.identity)?;
+        opening.verify(&identity)?;
         self.sessions.make_room(info.sender, info.route)?;
         let exporter = kem::decapsulate(info.suite, &secret.seed, &opening.encapsulated, &opening.info_bytes)
             .ok_or(HeaderError::OpeningMismatch)?;
@@ -323,20 +329,20 @@ impl Prekey {
     }
 }
 
+/// Also the identity of the sender that the session belongs to.
 fn check_pin(
     pin: &impl Fn(RouteId) -> Option<Pinned>,
     route: RouteId,
     sender: Fingerprint,
     suite: Suite,
-) -> Result<Pinned, HeaderError> {
+) -> Result<(Pinned, IdentityPublic), HeaderError> {
     let pinned = pin(route).ok_or(HeaderError::NotPinned)?;
-    if pinned.identity.fingerprint() != sender {
-        return Err(HeaderError::NotPinned);
-    }
+    let identity = pinned.identities.iter().find(|identity| identity.fingerprint() == sender);
+    let identity = identity.cloned().ok_or(HeaderError::NotPinned)?;
     if pinned.suite != suite {
         return Err(HeaderError::SuiteMismatch);
     }
-    Ok(pinned)
+    Ok((pinned, identity))
 }
 
 /// Whatever comes of a remembered session has the same opening.

@@ -331,6 +331,13 @@ impl PeerCard {
         self.log.iter().chain(self.overlap(now).and_then(|earlier| earlier.log.as_ref()))
     }
 
+    /// All log keys that it names, the newest first, the earlier one with its end.
+    pub fn all_log_keys(&self) -> impl Iterator<Item = (&LogPublic, Option<Timestamp>)> {
+        let earlier =
+            self.earlier.as_ref().and_then(|earlier| Some((earlier.log.as_ref()?, Some(earlier.until))));
+        self.log.iter().map(|key| (key, None)).chain(earlier)
+    }
+
     /// Whether it is the same peer's as another card: of the same identity, or of one that follows from the other's. What
     /// was begun under that card may go on under this one.
     pub fn continues(&self, other: &Self) -> bool {

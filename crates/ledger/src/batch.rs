@@ -162,6 +162,21 @@ impl BatchProof {
     }
 }
 
+/// Whether one of several identities of a peer has signed. Why not, is said of the first: the newest.
+pub(crate) fn signed_by_any<'a>(
+    signers: impl IntoIterator<Item = &'a IdentityPublic>,
+    mut check: impl FnMut(&IdentityPublic) -> Result<(), VerifyError>,
+) -> Result<(), VerifyError> {
+    let mut refused = None;
+    for signer in signers {
+        match check(signer) {
+            Ok(()) => return Ok(()),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    Err(refused.unwrap_or(VerifyError::OtherSigner))
+}
+
 /// Remembers the batch signatures that verified, up to a fixed number, oldest out first.
 #[derive(Debug)]
 pub struct RootCache {

@@ -1,11 +1,11 @@
-use base::Name;
+use base::{Fingerprint, Name};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use identity::{IdentityPublic, PeerCard};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::batch::{RootCache, VerifyError};
+use crate::batch::{RootCache, VerifyError, signed_by_any};
 use crate::codec::DecodeError;
 use crate::log_proof::{LogProof, LogProofError};
 use crate::manifest::Manifest;
@@ -190,7 +190,9 @@ impl ReceiptFile {
             let (receipt, card) = (sender.name.clone(), signer.name.clone());
             return Err(ReceiptFileError::OtherSender { receipt, card });
         }
-        manifest.verify(&signer.identity).map_err(ReceiptFileError::VerifyManifest)
+        // Keys that were rotated later were good at the time of the receipt.
+        let signers = signer.identities(self.receipt.answered_at);
+        signed_by_any(signers, |signer| manifest.verify(signer)).map_err(ReceiptFileError::VerifyManifest)
     }
 
     /// The place in a relay's log, if the file has it.
@@ -203,10 +205,11 @@ impl ReceiptFile {
         Ok(self.log.as_ref().ok_or(ReceiptFileError::NoLog)?.verify(relay)?)
     }
 
-    /// Checks against the receiver's card and returns what it signed.
+    /// Checks against the receiver's card, as it stood at the time of the receipt, and returns what it signed.
     pub fn verify(&self, signer: &PeerCard) -> Result<&Receipt, ReceiptFileError> {
-        self.verify_receiver(&signer.name, &signer.identity)?;
-        self.settlement.verify(&signer.identity)?;
+        self.verify_receiver(&signer.name, signer.id())?;
+        let signers = signer.identities(self.receipt.answered_at);
+        signed_by_any(signers, |signer| self.settlement.verify(signer))?;
         Ok(&self.receipt)
     }
 
@@ -247,21 +250,21 @@ impl ReceiptFile {
         Ok(Proven { says, unchecked })
     }
 
-    /// What a sending gateway asks before it ends custody: the pinned receiver's signature, and that the receipt is
-    /// about this very delivery.
-    pub fn verify_for(
+    /// What a sending gateway asks before it ends custody: the pinned receiver's signature, by one of the identities that
+    /// count now, and that the receipt is about this very delivery.
+    pub fn verify_for<'a>(
         &self,
         want: &Expectation<'_>,
-        signer: &IdentityPublic,
+        signers: impl IntoIterator<Item = &'a IdentityPublic>,
         cache: &mut RootCache,
     ) -> Result<&Receipt, ReceiptFileError> {
-        self.verify_receiver(&want.receiver.name, signer)?;
-        self.settlement.verify_cached(signer, cache)?;
+        self.verify_receiver(&want.receiver.name, want.receiver.fingerprint)?;
+        self.settlement.verify_any(signers, cache)?;
         self.receipt.expect(want)?;
         Ok(&self.receipt)
     }
 
-    fn verify_receiver(&self, name: &Name, signer: &IdentityPublic) -> Result<(), ReceiptFileError> {
+    fn verify_receiver(&self, name: &Name, id: Fingerprint) -> Result<(), ReceiptFileError> {
         let receiver = &self.receipt.receiver;
         if receiver.name != *name {
             return Err(ReceiptFileError::OtherReceiver {
@@ -269,7 +272,7 @@ impl ReceiptFile {
                 card: name.clone(),
             });
         }
-        if receiver.fingerprint != signer.fingerprint() {
+        if receiver.fingerprint != id {
             return Err(ReceiptFileError::OtherKeys(name.clone()));
         }
         Ok(())

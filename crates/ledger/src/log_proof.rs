@@ -35,6 +35,9 @@ pub enum LogProofError {
         /// Name on the card.
         card: base::Name,
     },
+    /// Signed by a key that was rotated, after it ended.
+    #[error("the head of the log is signed by the relay's earlier key, after the end of that key")]
+    EarlierKey,
     /// The card has no log key.
     #[error("the card of {0} has no log key; ask for one that has")]
     NoLogKey(base::Name),
@@ -74,9 +77,21 @@ impl LogProof {
             let (log, card) = (self.head.origin.to_string(), relay.name.clone());
             return Err(LogProofError::OtherRelay { log, card });
         }
-        let key = relay.log.as_ref().ok_or_else(|| LogProofError::NoLogKey(relay.name.clone()))?;
-        self.proof.verify(&self.entry.leaf_hash(), key)?;
-        Ok(())
+        // The relay's own word on when it signed the head; its earlier key counts for what is before its end.
+        let mut refused = None;
+        for (key, until) in relay.all_log_keys() {
+            match self.proof.verify(&self.entry.leaf_hash(), key) {
+                Ok(head) => {
+                    let signed_ms = head.time_s(key).unwrap_or(u64::MAX).saturating_mul(1000);
+                    match until {
+                        Some(until) if signed_ms >= until.0 => refused = Some(LogProofError::EarlierKey),
+                        _ => return Ok(()),
+                    }
+                }
+                Err(error) => refused = refused.or_else(|| Some(error.into())),
+            }
+        }
+        Err(refused.unwrap_or_else(|| LogProofError::NoLogKey(relay.name.clone())))
     }
 
     /// Which entry.

@@ -2,7 +2,7 @@ use base::{Attempt, DeliveryId, Digest};
 use identity::{Context, IdentityKey, IdentityPublic};
 use minicbor::{Decode, Encode};
 
-use crate::batch::{BatchError, BatchProof, RootCache, VerifyError, sign_leaves};
+use crate::batch::{BatchError, BatchProof, RootCache, VerifyError, sign_leaves, signed_by_any};
 use crate::codec::{self, DecodeError};
 use crate::{Deferred, Head, Receipt};
 
@@ -151,6 +151,15 @@ impl Settlement {
     /// Checks path and both signatures.
     pub fn verify(&self, signer: &IdentityPublic) -> Result<(), VerifyError> {
         self.proof.verify(Context::BATCH, &self.core.leaf(), signer)
+    }
+
+    /// As [`Settlement::verify_cached`], by any of a peer's identities: it has two while its keys are rotated.
+    pub fn verify_any<'a>(
+        &self,
+        signers: impl IntoIterator<Item = &'a IdentityPublic>,
+        cache: &mut RootCache,
+    ) -> Result<(), VerifyError> {
+        signed_by_any(signers, |signer| self.verify_cached(signer, cache))
     }
 
     /// As [`Settlement::verify`], but the two signatures of a root are checked once for all of its leaves.

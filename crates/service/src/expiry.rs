@@ -8,7 +8,8 @@ use identity::{PeerCard, Validity};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::own::describe;
+use crate::own::{Own, describe};
+use crate::rotation;
 
 /// How often the log says it again.
 const EVERY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -23,6 +24,17 @@ pub fn alarms<'a>(cards: impl IntoIterator<Item = &'a PeerCard>, now: Timestamp)
         .collect();
     lines.sort();
     lines.dedup();
+    lines
+}
+
+/// As [`alarms`], for our own card and those that we have pinned, with what our own rotation wants of an operator.
+pub fn all_alarms<'a>(
+    own: &'a Own,
+    pinned: impl IntoIterator<Item = &'a PeerCard>,
+    now: Timestamp,
+) -> Vec<String> {
+    let mut lines = alarms(pinned.into_iter().chain([&own.card]), now);
+    lines.extend(rotation::said(own, now));
     lines
 }
 

@@ -1,4 +1,7 @@
 //! What a daemon is to its peers: its identity, its log key, and the card that says so. The same in all three roles.
+//!
+//! While keys are being rotated there are two pairs on the disk, and the card names both: which one is used is decided by the
+//! time when they are read ([`Own::load`]), so that a daemon that is restarted and one that reads them again agree.
 
 use std::fs;
 use std::io;
@@ -6,13 +9,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Name, Secret, Timestamp};
-use identity::{CardFields, IdentityKey, KeyFileError, LogKey, PeerCard, Validity, fingerprint_text};
+use base::{Fingerprint, Name, Secret, Timestamp};
+use identity::{
+    CardFields, IdentityKey, IdentityPublic, KeyFileError, LogKey, LogPublic, PeerCard, Validity,
+    fingerprint_text,
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::Live;
 use crate::config::{ConfigError, Loaded};
 use crate::files::{self, Readable};
+use crate::rotation::{self, KeyFiles};
 
 /// How long the first card of a daemon is good for: two years.
 pub const CARD_LIFE: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
@@ -45,15 +53,65 @@ pub struct OwnKeys {
     pub log_key: Arc<LogKey>,
 }
 
-/// Keys of a daemon with the card that its peers have.
+/// Keys of a daemon, those of them that it uses now, with the card that its peers have or are to take.
 #[derive(Debug, Clone)]
 pub struct Own {
     /// Signs what peers rely on.
     pub identity: Arc<IdentityKey>,
     /// Signs tree heads.
     pub log_key: Arc<LogKey>,
-    /// The card; it belongs to the keys.
+    /// The newest card. It names the keys in use, as its own or, before the switch of a rotation, as its earlier ones.
     pub card: PeerCard,
+    /// Of the identities on the disk the one that was there first: what has to be the same before and after a switch is
+    /// derived from it.
+    pub first: Arc<IdentityKey>,
+    /// A rotation that is over has still its earlier keys on the disk.
+    pub unfinished: bool,
+}
+
+/// What a daemon signs with at this moment; clones see the same, and a reload exchanges all of it.
+#[derive(Debug, Clone)]
+pub struct LiveOwn {
+    own: Live<Own>,
+    identity: Live<IdentityKey>,
+}
+
+impl LiveOwn {
+    /// Begins with these.
+    pub fn new(own: Own) -> Self {
+        let identity = Live::new(Arc::clone(&own.identity));
+        Self { own: Live::new(Arc::new(own)), identity }
+    }
+
+    /// Those of this moment.
+    pub fn now(&self) -> Arc<Own> {
+        self.own.now()
+    }
+
+    /// The identity of this moment.
+    pub fn identity(&self) -> Arc<IdentityKey> {
+        self.identity.now()
+    }
+
+    /// For whoever only signs.
+    pub fn signs(&self) -> Live<IdentityKey> {
+        self.identity.clone()
+    }
+
+    /// Takes over what was read again. True: from now on other keys are used.
+    pub fn exchange(&self, own: Own) -> bool {
+        let changed = *self.identity().public() != *own.identity.public();
+        self.identity.exchange(Arc::clone(&own.identity));
+        self.own.exchange(Arc::new(own));
+        changed
+    }
+}
+
+/// The keys of a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Own,
+    Earlier,
 }
 
 /// Why keys cannot be made.
@@ -92,12 +150,26 @@ impl OwnKeys {
         Ok(Self { identity: Arc::new(identity), log_key: Arc::new(LogKey::load(&log)?) })
     }
 
-    /// Whether a card names these keys.
+    /// Whether a card names these keys as its own.
     pub fn own(&self, card: &PeerCard) -> bool {
-        card.name == *self.identity.name()
-            && card.identity == *self.identity.public()
-            && card.tls_spki == self.identity.tls_spki()
-            && card.log.as_ref() == Some(self.log_key.public())
+        self.named_in(card) == Some(Which::Own)
+    }
+
+    /// As which a card names these keys.
+    fn named_in(&self, card: &PeerCard) -> Option<Which> {
+        if card.name != *self.identity.name() {
+            return None;
+        }
+        let are = |identity: &IdentityPublic, tls: &[u8], log: Option<&LogPublic>| {
+            identity == self.identity.public()
+                && tls == self.identity.tls_spki()
+                && log == Some(self.log_key.public())
+        };
+        if are(&card.identity, &card.tls_spki, card.log.as_ref()) {
+            return Some(Which::Own);
+        }
+        let earlier = card.earlier.as_ref()?;
+        are(&earlier.identity, &earlier.tls_spki, earlier.log.as_ref()).then_some(Which::Earlier)
     }
 
     /// Writes the first card of these keys. A card of theirs that is there already
@@ -123,8 +195,23 @@ impl OwnKeys {
 }
 
 impl Own {
-    /// Reads what `[identity]` names and checks that it belongs together.
+    /// Of one pair of keys.
+    pub fn new(keys: OwnKeys, card: PeerCard) -> Self {
+        let OwnKeys { identity, log_key } = keys;
+        Self { first: Arc::clone(&identity), identity, log_key, card, unfinished: false }
+    }
+
+    /// Reads what `[identity]` names, and what a rotation has put beside it, and checks that it belongs together.
     pub fn load<T>(loaded: &Loaded<T>, table: &IdentityTable) -> Result<Self, ConfigError> {
+        Self::load_at(loaded, table, Timestamp::now())
+    }
+
+    /// As [`Own::load`], at another time.
+    pub fn load_at<T>(
+        loaded: &Loaded<T>,
+        table: &IdentityTable,
+        now: Timestamp,
+    ) -> Result<Self, ConfigError> {
         let identity = load_identity(loaded, table)?;
         let log_key = LogKey::load(&loaded.resolve(&table.log_key))
             .map(Arc::new)
@@ -134,28 +221,58 @@ impl Own {
                 format!("this is the log key of {}, the identity is {}", log_key.name(), identity.name());
             return Err(loaded.error("identity.log_key", message));
         }
-        let path = loaded.resolve(&table.card);
-        let refuse = |reason: String| loaded.error("identity.card", format!("{}: {reason}", path.display()));
-        let text = fs::read_to_string(&path).map_err(|error| refuse(error.to_string()))?;
-        let card = PeerCard::parse(&text).map_err(|error| refuse(error.to_string()))?;
+        let files = KeyFiles::of(loaded, table);
+        let refuse = |path: &Path, reason: String| {
+            loaded.error("identity.card", format!("{}: {reason}", path.display()))
+        };
+        let read = |path: &Path| rotation::read_card(path).map_err(|reason| refuse(path, reason));
         let keys = OwnKeys { identity, log_key };
-        if !keys.own(&card) {
-            return Err(refuse(
-                "this card does not name these keys; give the card that was made with them".into(),
-            ));
+        let other = "this card does not name these keys; give the card that was made with them";
+        let next = rotation::next(&files.card);
+        if !next.exists() {
+            let card = read(&files.card)?;
+            if !keys.own(&card) {
+                return Err(refuse(&files.card, other.to_owned()));
+            }
+            return Ok(Self::new(keys, card));
         }
-        let OwnKeys { identity, log_key } = keys;
-        Ok(Self { identity, log_key, card })
+        let card = read(&next)?;
+        let newer = files.newer().map_err(|error| loaded.error("identity.key", error.to_string()))?;
+        let first = Arc::clone(&keys.identity);
+        let used = std::iter::once(keys).chain(newer).filter(|keys| keys.named_in(&card).is_some());
+        let before_switch = card.earlier.as_ref().is_some_and(|earlier| now < earlier.switch);
+        // Those that are meant for this time, else the others: their files may have been put in place already.
+        let used = used.min_by_key(|keys| (keys.named_in(&card) == Some(Which::Earlier)) != before_switch);
+        let Some(OwnKeys { identity, log_key }) = used else { return Err(refuse(&next, other.to_owned())) };
+        let unfinished = card.overlap(now).is_none();
+        Ok(Self { identity, log_key, card, first, unfinished })
+    }
+
+    /// What names us to peers, whichever keys we use.
+    pub fn id(&self) -> Fingerprint {
+        self.card.id()
+    }
+
+    /// All that we are called by in what is addressed to us.
+    pub fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.card.all_identities().map(IdentityPublic::fingerprint).collect()
+    }
+
+    /// When the keys in use, or those that count, change by a rotation.
+    pub fn moments(&self) -> Vec<Timestamp> {
+        self.card.earlier.iter().flat_map(|earlier| [earlier.switch, earlier.until]).collect()
     }
 
     /// What `check` says about it, a line each.
-    pub fn lines(&self, now: Timestamp) -> [String; 3] {
-        let Self { identity, log_key, card } = self;
-        [
+    pub fn lines(&self, now: Timestamp) -> Vec<String> {
+        let Self { identity, log_key, card, .. } = self;
+        let mut lines = vec![
             format!("name {}, fingerprint {}", identity.name(), fingerprint_text(&identity.fingerprint())),
             format!("log key, fingerprint {}", fingerprint_text(&log_key.fingerprint())),
             format!("card {} {}", card.serial, describe(card, now)),
-        ]
+        ];
+        lines.extend(rotation::said(self, now));
+        lines
     }
 }
 

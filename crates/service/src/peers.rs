@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use base::Name;
+use base::{Name, Timestamp};
 use identity::PeerCard;
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,38 @@ pub struct Relay {
     pub card: PeerCard,
 }
 
+impl Relay {
+    /// What becomes of a link when the relay is configured so from now on. `since` is when that was looked at last: a key
+    /// that ended meanwhile may be the one that the link was made with.
+    pub fn link(&self, later: &Self, since: Timestamp, now: Timestamp) -> LinkChange {
+        let ended = |until: Timestamp| since < until && until <= now;
+        if self.address != later.address || later.card.earlier.as_ref().is_some_and(|it| ended(it.until)) {
+            return LinkChange::Anew;
+        }
+        match self.card == later.card {
+            true => LinkChange::None,
+            false if later.card.continues(&self.card) => LinkChange::NextTime,
+            false => LinkChange::Anew,
+        }
+    }
+}
+
+/// See [`Relay::link`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkChange {
+    /// It stays as it is.
+    None,
+    /// It stays, and is made another way the next time.
+    NextTime,
+    /// It ends, and is made anew.
+    Anew,
+}
+
+/// When earlier keys of these relays end.
+pub fn moments(relays: &[Relay]) -> Vec<Timestamp> {
+    relays.iter().filter_map(|relay| Some(relay.card.earlier.as_ref()?.until)).collect()
+}
+
 /// Reads a card file and checks that it is the card of `name`. `key` is the place in the configuration.
 pub fn load_card<T>(
     loaded: &Loaded<T>,
@@ -146,4 +178,42 @@ pub fn load_relays<T>(loaded: &Loaded<T>, tables: &[RelayTable]) -> Result<Vec<R
             Ok(Relay { name: table.name.clone(), address: table.address, card })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use base::Secret;
+    use identity::{CardFields, IdentityKey, Overlap};
+
+    use super::*;
+
+    #[test]
+    fn a_link_stays_where_the_peer_is_the_same_and_its_keys_count() {
+        let key = |seed| IdentityKey::generate(Name::parse("relay").unwrap(), &Secret::new([seed; 96]));
+        let first = key(1).card(CardFields::new(1, &[]));
+        let overlap = Overlap { switch: Timestamp(50), until: Timestamp(100) };
+        let second = key(2).succeed(&key(1), &first, CardFields::new(2, &[]), overlap);
+        let stranger = key(3).card(CardFields::new(9, &[]));
+        let relay = |card: &PeerCard, port: u16| Relay {
+            name: card.name.clone(),
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            card: card.clone(),
+        };
+        let pinned = relay(&first, 1);
+        // (from, to, looked at last, now)
+        for (from, to, since, now, want) in [
+            (&pinned, &pinned, 0, 500, LinkChange::None),
+            (&pinned, &relay(&first, 2), 0, 0, LinkChange::Anew),
+            (&pinned, &relay(&second, 1), 0, 99, LinkChange::NextTime),
+            (&relay(&second, 1), &relay(&second, 1), 0, 99, LinkChange::None),
+            (&relay(&second, 1), &relay(&second, 1), 99, 100, LinkChange::Anew),
+            (&relay(&second, 1), &relay(&second, 1), 100, 500, LinkChange::None),
+            (&pinned, &relay(&second, 1), 0, 100, LinkChange::Anew),
+            (&pinned, &relay(&stranger, 1), 0, 0, LinkChange::Anew),
+            (&relay(&second, 1), &pinned, 0, 0, LinkChange::Anew),
+        ] {
+            assert_eq!(from.link(to, Timestamp(since), Timestamp(now)), want, "{since} {now}");
+        }
+        assert_eq!(moments(&[pinned, relay(&second, 1)]), [Timestamp(100)]);
+    }
 }

@@ -3,11 +3,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use base::{Name, Timestamp};
-use identity::{LogKey, LogPublic};
+use identity::{LogKey, LogPublic, PeerCard};
 use ledger::log::{Checkpoint, CheckpointError, TlogProof, parse_origin};
 use ledger::{Disbelief, Distrust, Head, LogProof, LogProofError, Receipt, Seen, Witness};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use tracing::{error, info, warn};
 
+use crate::Live;
 use crate::files::{self, Readable};
 use crate::silence::{Silence, TransparencyTable};
 
@@ -25,9 +26,10 @@ const ACTS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct LogWitness {
     relay: Name,
-    /// Verifies its heads; a relay without one has no log.
-    log: Option<LogPublic>,
-    own: Arc<LogKey>,
+    /// Verify its heads, the newest first, an earlier one until its end; a relay without any has no log. Never held across
+    /// an await.
+    log: RwLock<Vec<(LogPublic, Option<Timestamp>)>>,
+    own: Live<LogKey>,
     path: PathBuf,
     // Never held across an await.
     kept: Mutex<Kept>,
@@ -120,11 +122,36 @@ impl LogWitness {
         let new = || Kept { witness: Witness::new(relay.clone()), checkpoint: None, acts: Vec::new() };
         let kept = Mutex::new(read(&path)?.unwrap_or_else(new));
         let silence = Mutex::new(Silence::new(TransparencyTable::default().silent_after.duration()));
-        let witness = Self { relay: relay.clone(), log, own, path, kept, silence };
+        let log = RwLock::new(log.into_iter().map(|key| (key, None)).collect());
+        let witness = Self { relay: relay.clone(), log, own: Live::new(own), path, kept, silence };
         if let Some(distrust) = witness.distrust() {
             error!(%relay, %distrust, "this relay is not used; `relay trust NAME --reason TEXT` says otherwise");
         }
         Ok(witness)
+    }
+
+    /// From now on the heads of this relay are verified by the log keys of this card.
+    pub fn pin(&self, card: &PeerCard) {
+        let keys = card.all_log_keys().map(|(key, until)| (key.clone(), until)).collect();
+        *self.log.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// From now on we cosign with this key.
+    pub fn cosign_with(&self, own: Arc<LogKey>) {
+        self.own.exchange(own);
+    }
+
+    /// Verifies a head by whichever key of the relay counts now.
+    fn verified(&self, text: &str, now: Timestamp) -> Result<Checkpoint, NotBelieved> {
+        let keys = self.log.read().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = None;
+        for (key, _) in keys.iter().filter(|(_, until)| until.is_none_or(|until| now < until)) {
+            match Checkpoint::parse(text, key) {
+                Ok(checkpoint) => return Ok(checkpoint),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.map_or_else(|| NotBelieved::NoKey(self.relay.clone()), NotBelieved::from))
     }
 
     /// With another limit for its silence than the default.
@@ -200,8 +227,7 @@ impl LogWitness {
 
     /// Looks at a head that the relay showed. Believed, it is cosigned and kept, and answered for the relay.
     pub fn observe(&self, shown: &wire::LogHead, now: Timestamp) -> Result<Checkpoint, NotBelieved> {
-        let key = self.log.as_ref().ok_or_else(|| NotBelieved::NoKey(self.relay.clone()))?;
-        let mut checkpoint = Checkpoint::parse(&shown.checkpoint, key)?;
+        let mut checkpoint = self.verified(&shown.checkpoint, now)?;
         let head = Head::from(checkpoint.head());
         let named = parse_origin(&checkpoint.head().origin).is_ok_and(|(name, _)| name == self.relay);
         if !named {
@@ -227,7 +253,7 @@ impl LogWitness {
                 warn!(relay = %self.relay, log = %checkpoint.head().origin, %ended, "the relay began another log; what it logged before is proven by what was kept only");
             }
         }
-        checkpoint.cosign(&self.own, now.0 / 1000);
+        checkpoint.cosign(&self.own.now(), now.0 / 1000);
         kept.checkpoint = Some(checkpoint.to_text());
         write(&self.path, &kept)?;
         Ok(checkpoint)
@@ -482,6 +508,45 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let keyless = LogWitness::open(dir.path(), &name("relay"), None, key("gateway", 2)).unwrap();
         assert!(matches!(keyless.observe(&good, NOW), Err(NotBelieved::NoKey(_))));
+    }
+
+    #[test]
+    fn a_rotated_log_key_counts_until_its_end_and_the_new_one_from_the_card_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let witness = open(dir.path());
+        let identity = |seed| identity::IdentityKey::generate(name("relay"), &Secret::new([seed; 96]));
+        let fields = |serial, seed| identity::CardFields {
+            log: Some(key("relay", seed).public().clone()),
+            ..identity::CardFields::new(serial, &[])
+        };
+        let first = identity(1).card(fields(1, 1));
+        let overlap = identity::Overlap { switch: NOW, until: NOW.after(Duration::from_secs(10)) };
+        let second = identity(2).succeed(&identity(1), &first, fields(2, 9), overlap);
+        let of_new_key = |entries: &[u8], from| {
+            let tree = tree(entries);
+            let head = TreeHead {
+                origin: origin(&name("relay"), EpochId([1; 16])),
+                size: tree.size(),
+                root: tree.root(),
+            };
+            let checkpoint = Checkpoint::sign(head, &key("relay", 9), NOW.0 / 1000).to_text();
+            wire::LogHead { checkpoint, ..shown(1, entries, from) }
+        };
+        witness.observe(&shown(1, &[1], 0), NOW).unwrap();
+        let refused = witness.observe(&of_new_key(&[1, 2], 1), NOW);
+        assert!(matches!(refused, Err(NotBelieved::Checkpoint(_))), "its card is not pinned yet");
+        witness.pin(&second);
+        witness.observe(&of_new_key(&[1, 2], 1), NOW).unwrap();
+        witness.observe(&shown(1, &[1, 2, 3], 2), NOW).unwrap();
+        let after = NOW.after(Duration::from_secs(10));
+        assert!(witness.observe(&shown(1, &[1, 2, 3, 4], 3), after).is_err(), "the earlier key is over");
+        witness.observe(&of_new_key(&[1, 2, 3, 4], 3), after).unwrap();
+        assert!(witness.is_trusted());
+        // And ours.
+        let gateway = key("gateway", 7);
+        witness.cosign_with(gateway.clone());
+        let cosigned = witness.observe(&of_new_key(&[1, 2, 3, 4, 5], 4), after).unwrap();
+        assert!(cosigned.verify_cosigner(&name("gateway"), gateway.public()).is_ok());
     }
 
     #[test]

@@ -166,6 +166,16 @@ impl Downlink {
         self.shared.target.send_replace(config.map(DownlinkConfig::remote));
     }
 
+    /// From the next attempt to connect on reaches the relay so. A standing connection is left alone.
+    pub fn renew(&self, config: DownlinkConfig) {
+        let standing = self.is_connected();
+        let renewed = Some(config.remote());
+        self.shared.target.send_if_modified(|target| {
+            *target = renewed;
+            !standing
+        });
+    }
+
     /// Why the relay does not let us in, as far as it has said so: somebody has to act there or at its card.
     pub fn refusal(&self) -> Option<String> {
         self.shared.refusal.text()

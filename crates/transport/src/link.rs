@@ -69,10 +69,14 @@ pub enum ConnectError {
     #[error("the relay refused the connection: {}", .0.text())]
     Refused(CloseCode),
     /// The relay does not know our key.
-    #[error("the relay does not admit this gateway: it has not pinned our card, or has revoked it")]
+    #[error(
+        "the relay does not admit this gateway: it has not pinned our card, or has revoked it; if our keys were rotated, it has to take our new card (`relay admit CARD`)"
+    )]
     NotAdmitted,
     /// The relay shows another key than the pinned one.
-    #[error("the relay's key does not match its pinned card; nothing is sent to it")]
+    #[error(
+        "the relay's key does not match its pinned card; nothing is sent to it; if its keys were rotated, take its new card (`peer update CARD`)"
+    )]
     OtherRelay,
 }
 

@@ -53,6 +53,8 @@ pub struct RelayConfig {
     pub lease: Duration,
     /// Our TLS key.
     pub identity: TlsIdentity,
+    /// What stateless resets are derived from: the same before and after [`RelayListener::show`] was called in an earlier run.
+    pub resets: TlsIdentity,
     /// Who may connect.
     pub admission: Arc<dyn Admission>,
     /// Clocks of the connections.
@@ -154,6 +156,7 @@ pub enum RelayEvent {
 /// A listening relay. Its owner awaits [`RelayListener::stop`].
 pub struct RelayListener {
     endpoint: Endpoint,
+    config: RelayConfig,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -164,17 +167,13 @@ impl RelayListener {
         socket: UdpSocket,
         config: RelayConfig,
     ) -> Result<(Self, mpsc::Receiver<RelayEvent>), ListenError> {
-        let tls = tls::server_config(&config.identity, config.admission.clone(), tls::provider())?;
-        let quic = QuicServerConfig::try_from(tls).map_err(|_| TlsError::Suite)?;
-        let mut server = quinn::ServerConfig::with_crypto(Arc::new(quic));
-        server.transport_config(transport_config(config.timing, Duty::Relays));
-        server.migration(true);
+        let server = server_config(&config.identity, &config)?;
         socket.set_nonblocking(true).map_err(ListenError::Socket)?;
-        let endpoint = server_endpoint(socket, server, &config.identity).map_err(ListenError::Socket)?;
+        let endpoint = server_endpoint(socket, server, &config.resets).map_err(ListenError::Socket)?;
         let (events, received) = mpsc::channel(limits::RELAY_EVENT_QUEUE);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let shared = Arc::new(Shared {
-            config,
+            config: config.clone(),
             events,
             tasks: tasks.clone(),
             handshakes: AtomicUsize::new(0),
@@ -182,7 +181,13 @@ impl RelayListener {
             ids: AtomicU64::new(1),
         });
         tasks.spawn(accept(endpoint.clone(), shared, stop.clone()));
-        Ok((Self { endpoint, tasks, stop }, received))
+        Ok((Self { endpoint, config, tasks, stop }, received))
+    }
+
+    /// Shows another TLS key from the next handshake on. Connections that stand are left alone.
+    pub fn show(&self, identity: &TlsIdentity) -> Result<(), TlsError> {
+        self.endpoint.set_server_config(Some(server_config(identity, &self.config)?));
+        Ok(())
     }
 
     /// The address gateways connect to.
@@ -198,6 +203,15 @@ impl RelayListener {
         self.tasks.wait().await;
         let _ = timeout(limits::CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
     }
+}
+
+fn server_config(identity: &TlsIdentity, config: &RelayConfig) -> Result<quinn::ServerConfig, TlsError> {
+    let tls = tls::server_config(identity, config.admission.clone(), tls::provider())?;
+    let quic = QuicServerConfig::try_from(tls).map_err(|_| TlsError::Suite)?;
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(quic));
+    server.transport_config(transport_config(config.timing, Duty::Relays));
+    server.migration(true);
+    Ok(server)
 }
 
 /// A listener that is dropped instead of stopped ends hard, as a crash would end it.
@@ -311,6 +325,7 @@ impl Shared {
         let (tasks, incoming) = (TaskTracker::new(), Incoming::default());
         let link = RelayLink {
             id,
+            peer,
             connection: connection.clone(),
             control,
             incoming: incoming.clone(),

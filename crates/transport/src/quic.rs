@@ -99,9 +99,9 @@ pub(crate) fn client_endpoint(socket: UdpSocket) -> io::Result<Endpoint> {
 pub(crate) fn server_endpoint(
     socket: UdpSocket,
     server: quinn::ServerConfig,
-    identity: &TlsIdentity,
+    resets: &TlsIdentity,
 ) -> io::Result<Endpoint> {
-    let mut config = EndpointConfig::new(Arc::new(ResetKey(identity.derived("sluis/1 stateless reset"))));
+    let mut config = EndpointConfig::new(Arc::new(ResetKey(resets.derived("sluis/1 stateless reset"))));
     config.cid_generator(|| Box::new(RandomIds));
     endpoint(socket, config, Some(server))
 }

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base::Fingerprint;
 use bytes::Bytes;
 use quinn::{Connection, SendStream};
 use thiserror::Error;
@@ -9,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::{CloseCode, StreamCode, ToRecipient, ToSender, Transfer, Urgency};
 
-use crate::RelayEvent;
 use crate::gate::Gate;
+use crate::{Admission, RelayEvent, tls};
 
 /// Body pieces handed to one stream and not yet taken by it. The relay's vault keeps below it.
 pub(crate) const OUTGOING_PIECES: usize = 128;
@@ -28,6 +29,7 @@ pub struct LinkClosed;
 #[derive(Debug)]
 pub struct RelayLink {
     pub(crate) id: ConnectionId,
+    pub(crate) peer: Fingerprint,
     pub(crate) connection: Connection,
     pub(crate) control: mpsc::Sender<Out>,
     pub(crate) incoming: Incoming,
@@ -68,6 +70,13 @@ impl RelayLink {
     /// Which connection this is.
     pub fn id(&self) -> ConnectionId {
         self.id
+    }
+
+    /// Whether the key that its peer showed is still one of that peer's, or the connection is closed already: keys end when a
+    /// rotation of them is over.
+    pub fn is_pinned(&self, admission: &dyn Admission) -> bool {
+        self.connection.close_reason().is_some()
+            || tls::peer_of(&self.connection, admission) == Some(self.peer)
     }
 
     /// Queues a frame for a sender. A peer whose queue is full is disconnected, never waited for.

@@ -56,6 +56,7 @@ fn listen(
         hold_max: 1,
         lease: Duration::from_secs(30),
         identity: TlsIdentity::of(relay),
+        resets: TlsIdentity::of(relay),
         admission: Cards::of(cards),
         timing,
     };

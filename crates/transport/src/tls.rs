@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use base::{Fingerprint, Hasher, Secret};
+use base::{Fingerprint, Hasher, Secret, Timestamp};
 use identity::{IdentityKey, PeerCard};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
@@ -51,6 +51,11 @@ impl TlsIdentity {
         Self { pkcs8: identity.tls_pkcs8(), spki: identity.tls_spki() }
     }
 
+    /// Whether it is the key of this identity.
+    pub fn is_of(&self, identity: &IdentityKey) -> bool {
+        self.spki == identity.tls_spki()
+    }
+
     /// A key of this identity for something else than TLS, the same in each run.
     pub(crate) fn derived(&self, purpose: &str) -> Secret<[u8; 32]> {
         let mut hasher = Hasher::new(purpose.as_bytes());
@@ -83,7 +88,7 @@ pub(crate) fn client_config(
     provider: Arc<CryptoProvider>,
 ) -> Result<ClientConfig, TlsError> {
     let verifier =
-        Pinned { algorithms: provider.signature_verification_algorithms, keys: OneKey(relay.clone()) };
+        Pinned { algorithms: provider.signature_verification_algorithms, keys: OneRelay(relay.clone()) };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13])?
         .dangerous()
@@ -127,12 +132,13 @@ trait Keys: Send + Sync {
     fn tell_refused(&self, spki: &[u8]);
 }
 
-struct OneKey(PeerCard);
+/// The keys of one card: two while it says that they are being rotated.
+struct OneRelay(PeerCard);
 
-impl Keys for OneKey {
+impl Keys for OneRelay {
     fn known(&self, spki: &[u8]) -> bool {
         // A public key against a public pin: nothing secret to leak by timing.
-        self.0.tls_spki == spki
+        self.0.tls_keys(Timestamp::now()).any(|pinned| pinned == spki)
     }
 
     fn tell_refused(&self, spki: &[u8]) {
@@ -141,7 +147,7 @@ impl Keys for OneKey {
             fingerprint = %identity::fingerprint_text(&self.0.identity.fingerprint()),
             tls_key_pinned = %key_text(&self.0.tls_spki),
             tls_key_shown = %key_text(spki),
-            "the relay shows another TLS key than the one on its pinned card: ask for its card and compare fingerprints"
+            "the relay shows another TLS key than the one on its pinned card: if its keys were rotated, take its new card by `peer update CARD`; else ask for its card and compare fingerprints"
         );
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use base::{AeTitle, Name};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use service::config::Span;
 use spool::State;
 use statement::command::ConformanceArgs;
 
@@ -34,7 +35,7 @@ pub(super) enum Command {
     Run(RunArgs),
     /// Show relays and the queue.
     Status(JsonArgs),
-    /// Show what others pin.
+    /// Show what others pin, or make other keys.
     #[command(subcommand)]
     Key(KeyCommand),
     /// Send DICOM files through our own C-STORE port. Exit code 0 says that all were accepted.
@@ -57,6 +58,9 @@ pub(super) enum Command {
     Mirror(MirrorArgs),
     /// Show whom the running daemon turned away at its DICOM ports lately, and why.
     Rejections(JsonArgs),
+    /// Take a newer card of a peer or relay.
+    #[command(subcommand)]
+    Peer(PeerCommand),
     /// Decide about a relay.
     #[command(subcommand)]
     Relay(RelayCommand),
@@ -113,13 +117,38 @@ pub(super) enum KeyCommand {
     Show(ConfigArg),
     /// Print the fingerprint, in digits and in words for the telephone.
     Fingerprint(ConfigArg),
-    /// Make another key and use it from now on, also while the daemon runs. Safe to be killed at any moment: run it again.
+    /// Make other keys (identity, TLS, log) and a card that the present ones vouch for: these are used for half of the
+    /// overlap, and count for all of it. Or, by --outbox, another outbox key. Also while the daemon runs, and safe to be killed at any
+    /// moment: run it again.
     Rotate {
         #[command(flatten)]
         config: ConfigArg,
-        /// The outbox key: everything in the outbox is wrapped again, and the old key opens nothing any more.
-        #[arg(long, required = true)]
+        /// Only the outbox key, and at once: everything in the outbox is wrapped again, and the old key opens nothing any more.
+        #[arg(long, conflicts_with_all = ["overlap", "switch", "finish"])]
         outbox: bool,
+        /// How long the earlier keys count beside the new ones, as in "30d" or "12h".
+        #[arg(long, value_name = "TIME", default_value = "30d")]
+        overlap: Span,
+        /// Use the new keys at once; also those of a rotation that is under way.
+        #[arg(long)]
+        switch: bool,
+        /// The overlap is over: remove the earlier keys.
+        #[arg(long, conflicts_with_all = ["switch", "overlap"])]
+        finish: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PeerCommand {
+    /// Pin this card in place of the pinned one of that name, where that one vouches for it; the running daemon takes it over.
+    Update {
+        /// The card file.
+        card: PathBuf,
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Pin it although the pinned one does not vouch for it. Compare the fingerprint with the peer's people before.
+        #[arg(long)]
+        replace: bool,
     },
 }
 

@@ -172,7 +172,7 @@ pub(crate) async fn offer(
     let offer = Offer {
         delivery,
         attempt,
-        recipient: leg.receiver.identity.fingerprint(),
+        recipient: leg.receiver.id(),
         route: leg.id,
         header: header.bytes,
         size: size.map(|(size, _)| size),

@@ -59,6 +59,21 @@ pub(super) fn render(view: &LogView, status: &Value) -> String {
         "1 if the process has locked itself down.",
         enforced.into(),
     );
+    header(
+        &mut text,
+        "card_end_timestamp_seconds",
+        "gauge",
+        "When the card of an admitted gateway or of this relay ends, since 1970.",
+    );
+    let name = |of: &Value| of.get("name").and_then(Value::as_str).unwrap_or("?").to_owned();
+    let own = status.get("card").and_then(|card| card.get("ends")).and_then(Value::as_u64);
+    let gateways = status.get("admission").and_then(Value::as_array).into_iter().flatten();
+    let ends = gateways.map(|entry| (name(entry), entry.get("card_ends").and_then(Value::as_u64)));
+    for (name, end) in std::iter::once((name(status), own)).chain(ends) {
+        if let Some(end) = end {
+            let _ = writeln!(text, "{PREFIX}_card_end_timestamp_seconds{{name=\"{name}\"}} {}", end / 1000);
+        }
+    }
     header(&mut text, "log_cosigned_size", "gauge", "Entries of the largest head that a gateway cosigned.");
     for (name, cosigned) in view.cosigners() {
         // A peer's name needs no quoting.

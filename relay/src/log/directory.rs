@@ -10,10 +10,9 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use base::{EpochId, Timestamp};
-use identity::LogKey;
+use identity::{LogKey, LogPublic};
 use ledger::log::{Checkpoint, CheckpointError, Entry, TreeHead, parse_origin};
 use service::files::{self, Readable};
 use thiserror::Error;
@@ -29,7 +28,6 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct LogDir {
     dir: PathBuf,
-    key: Arc<LogKey>,
     epoch: EpochId,
     entries: Records,
     /// How many links of this epoch its file has.
@@ -125,13 +123,14 @@ impl LogDir {
     /// epoch.
     pub fn open(
         dir: &Path,
-        key: &Arc<LogKey>,
+        key: &LogKey,
+        earlier: Option<&LogPublic>,
         epoch: EpochId,
         wall: Timestamp,
     ) -> Result<(Self, Found), LogDirError> {
         let lock = take_lock(dir)?;
         files::remove_drafts(dir, std::time::Duration::ZERO).map_err(file_error(dir))?;
-        let found = match Self::inspect(dir, key)? {
+        let found = match Self::inspect(dir, key, earlier)? {
             Some(found) => found,
             None => begin(dir, key, epoch, wall)?,
         };
@@ -143,11 +142,16 @@ impl LogDir {
         }
         let (epoch, linked) = (found.part.epoch, found.part.linked.len());
         let dir = dir.to_owned();
-        Ok((Self { dir, key: key.clone(), epoch, entries, linked, _lock: lock }, found))
+        Ok((Self { dir, epoch, entries, linked, _lock: lock }, found))
     }
 
     /// What a directory holds, without changing it; also while a relay writes to it. None: nothing yet.
-    pub fn inspect(dir: &Path, key: &LogKey) -> Result<Option<Found>, LogDirError> {
+    /// The last head may be signed by an earlier key of this relay.
+    pub fn inspect(
+        dir: &Path,
+        key: &LogKey,
+        earlier: Option<&LogPublic>,
+    ) -> Result<Option<Found>, LogDirError> {
         let path = dir.join(CHECKPOINT);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -157,21 +161,27 @@ impl LogDir {
             Err(source) => return Err(LogDirError::File { path, source }),
         };
         let foreign = |reason: String| LogDirError::Checkpoint { path: path.clone(), reason };
-        let head = Checkpoint::parse(&text, key.public())
-            .map_err(|error: CheckpointError| foreign(error.to_string()))?;
+        let mut by = key.public();
+        let mut head = Checkpoint::parse(&text, by);
+        if let Some(earlier) = earlier.filter(|_| head.is_err())
+            && let Ok(good) = Checkpoint::parse(&text, earlier)
+        {
+            (by, head) = (earlier, Ok(good));
+        }
+        let head = head.map_err(|error: CheckpointError| foreign(error.to_string()))?;
         let epoch = match parse_origin(&head.head().origin) {
             Ok((name, epoch)) if name == *key.name() => epoch,
             _ => return Err(foreign(format!("it is of the log {}", head.head().origin))),
         };
         let (part, torn) = read_entries(dir, epoch, head.head())?;
-        let signed = Timestamp(head.time_s(key.public()).unwrap_or(0).saturating_mul(1000));
+        let signed = Timestamp(head.time_s(by).unwrap_or(0).saturating_mul(1000));
         Ok(Some(Found { part, head, signed, closed: closed(dir)?, torn }))
     }
 
     /// Writes what is not there yet, and signs it. Nothing is signed where this fails, and it may be tried again.
     pub fn keep(&mut self, job: ToSign) -> Result<Signed, LogDirError> {
-        let ToSign { wall, part, next } = job;
-        let head = self.keep_part(&part, wall)?;
+        let ToSign { wall, part, next, key } = job;
+        let head = self.keep_part(&part, &key, wall)?;
         let Some(next) = next else { return Ok(Signed { wall, head, next: None }) };
         let closed = closed_path(&self.dir, self.epoch);
         files::replace(&closed, head.to_text().as_bytes(), Readable::Everybody)
@@ -180,7 +190,7 @@ impl LogDir {
         let entries = Records::create(&path, next.epoch).map_err(file_error(&path))?;
         let earlier = (self.epoch, std::mem::replace(&mut self.entries, entries), self.linked);
         (self.epoch, self.linked) = (next.epoch, 0);
-        match self.keep_part(&next, wall) {
+        match self.keep_part(&next, &key, wall) {
             Ok(first) => Ok(Signed { wall, head, next: Some((next, first)) }),
             Err(error) => {
                 // Nobody is shown its head: the earlier epoch goes on, and the next attempt begins the file anew.
@@ -190,13 +200,13 @@ impl LogDir {
         }
     }
 
-    fn keep_part(&mut self, part: &Part, wall: Timestamp) -> Result<Checkpoint, LogDirError> {
+    fn keep_part(&mut self, part: &Part, key: &LogKey, wall: Timestamp) -> Result<Checkpoint, LogDirError> {
         let path = entries_path(&self.dir, self.epoch);
         self.entries.append(&part.tree, &part.times).map_err(file_error(&path))?;
         if part.linked.len() != self.linked {
             write_links(&links_path(&self.dir, part.epoch), &part.linked)?;
         }
-        let head = part.sign(&self.key, wall);
+        let head = part.sign(key, wall);
         let path = self.dir.join(CHECKPOINT);
         files::replace(&path, head.to_text().as_bytes(), Readable::Everybody).map_err(file_error(&path))?;
         self.linked = part.linked.len();

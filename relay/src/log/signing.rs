@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use base::{EpochId, Name, Timestamp};
 use identity::LogKey;
 use ledger::log::{Checkpoint, Column, Entry, LogTree, TreeHead, origin};
@@ -24,6 +26,8 @@ pub struct ToSign {
     pub part: Part,
     /// The next one, if this head is the last.
     pub next: Option<Part>,
+    /// What it is signed with.
+    pub key: Arc<LogKey>,
 }
 
 /// What was signed.
@@ -61,12 +65,12 @@ impl Part {
 
 impl ToSign {
     /// Signs it as it is.
-    pub fn sign(self, key: &LogKey) -> Signed {
-        let Self { wall, part, next } = self;
+    pub fn sign(self) -> Signed {
+        let Self { wall, part, next, key } = self;
         let next = next.map(|next| {
-            let head = next.sign(key, wall);
+            let head = next.sign(&key, wall);
             (next, head)
         });
-        Signed { wall, head: part.sign(key, wall), next }
+        Signed { wall, head: part.sign(&key, wall), next }
     }
 }

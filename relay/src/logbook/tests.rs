@@ -32,7 +32,7 @@ struct Bed {
 impl Bed {
     fn new() -> Self {
         let (dir, key) = (tempfile::tempdir().unwrap(), key());
-        let (_, found) = LogDir::open(dir.path(), &key, EpochId([7; 16]), Timestamp::now()).unwrap();
+        let (_, found) = LogDir::open(dir.path(), &key, None, EpochId([7; 16]), Timestamp::now()).unwrap();
         let ((jobs_in, jobs), (answers, kept)) = (mpsc::channel(1), mpsc::channel(1));
         let writer = Writer { jobs: jobs_in, kept };
         Self { book: Logbook::restored(key, LIMITS, found, writer), jobs, answers, now: Instant::now() }
@@ -70,7 +70,7 @@ async fn nothing_is_shown_before_the_disk_has_it_and_appending_goes_on_meanwhile
     bed.record(3..5);
     bed.turn_after(2);
     assert!(bed.jobs.try_recv().is_err(), "one at a time");
-    bed.answer(Ok(job.sign(&key()))).await;
+    bed.answer(Ok(job.sign())).await;
     assert_eq!((bed.size(), bed.book.waiting()), (3, 2));
     bed.turn_after(2);
     assert_eq!(bed.jobs.try_recv().unwrap().part.tree.size(), 5);
@@ -94,7 +94,7 @@ async fn a_disk_that_takes_nothing_is_an_alarm_and_is_tried_again_until_it_does(
     }
     bed.turn_after(2);
     let job = bed.jobs.try_recv().unwrap();
-    bed.answer(Ok(job.sign(&key()))).await;
+    bed.answer(Ok(job.sign())).await;
     assert_eq!((bed.size(), bed.book.alarms().len()), (12, 0));
 }
 
@@ -107,7 +107,7 @@ async fn a_disk_that_does_not_answer_is_an_alarm_and_waited_for() {
     assert_eq!(bed.book.deadline(), Some(bed.now + SLOW));
     bed.turn_after(11);
     assert_eq!((bed.book.alarms().len(), bed.book.deadline()), (1, None));
-    bed.answer(Ok(job.sign(&key()))).await;
+    bed.answer(Ok(job.sign())).await;
     assert_eq!((bed.size(), bed.book.alarms().len()), (1, 0));
 }
 
@@ -133,7 +133,7 @@ async fn a_full_epoch_waits_for_the_disk_and_loses_nothing_until_there_is_too_mu
         bed.turn_after(2);
         let job = bed.jobs.try_recv().unwrap();
         epochs += u64::from(job.next.is_some());
-        bed.answer(Ok(job.sign(&key()))).await;
+        bed.answer(Ok(job.sign())).await;
     }
     // Each of them begins with links of the earlier ones.
     assert!(epochs > parked / 1000, "{epochs}");
@@ -153,7 +153,7 @@ async fn the_end_of_the_process_waits_for_a_last_head() {
         let mut sizes = Vec::new();
         while let Some(job) = jobs.recv().await {
             sizes.push(job.part.tree.size());
-            answers.send(Ok(job.sign(&key()))).await.unwrap();
+            answers.send(Ok(job.sign())).await.unwrap();
         }
         sizes
     });

@@ -63,9 +63,9 @@ impl World {
     fn open_at(&mut self, question: &[u8], now: Timestamp) -> Result<OpenedQuestion, HeaderError> {
         let (pinned, suite) = (self.pinned.clone(), self.suite);
         let pin = move |route| {
-            let identity = pinned.clone().filter(|_| route == ROUTE)?;
+            let identities = vec![pinned.clone().filter(|_| route == ROUTE)?];
             let name = |text| Name::parse(text).unwrap();
-            Some(Pinned { identity, suite, name: name("sender"), destination: name("archive") })
+            Some(Pinned { identities, suite, name: name("sender"), destination: name("archive") })
         };
         self.sessions.open_question(question, pin, now)
     }

@@ -423,9 +423,9 @@ impl World {
         let pinned = self.pinned.clone();
         let (suite, name) = (self.suite, self.sender.name().clone());
         let pin = move |route| {
-            let identity = pinned.clone().filter(|_| route == ROUTE)?;
+            let identities = vec![pinned.clone().filter(|_| route == ROUTE)?];
             let destination = Name::parse("archive").ok()?;
-            Some(Pinned { identity, suite, name: name.clone(), destination })
+            Some(Pinned { identities, suite, name: name.clone(), destination })
         };
         self.receiver_sessions.open_header(header, pin, now)
     }

@@ -81,7 +81,7 @@ fn open(
         let pin = vector["pins"].as_array()?.iter().find(|pin| RouteId(array(&pin["route"])) == route)?;
         let name = text(&pin["sender"]);
         Some(Pinned {
-            identity: identity(name, pin["sender_seed_byte"].as_u64()? as u8).public().clone(),
+            identities: vec![identity(name, pin["sender_seed_byte"].as_u64()? as u8).public().clone()],
             suite: text(&pin["suite"]).parse().ok()?,
             name: Name::parse(name).ok()?,
             destination: Name::parse(text(&pin["destination"])).ok()?,

@@ -5,6 +5,7 @@ use crate::common::{
     sent, signed,
 };
 use base::{Digest, Name, ObjectId};
+use identity::{CardFields, IdentityKey, Overlap, PeerCard};
 use ledger::{
     Cards, Class, Destination, Expectation, Level, ManifestCore, Mismatch, NackReason, Outcome, Receipt,
     ReceiptFile, ReceiptFileError, RootCache, SettlementCore, sign_batch, sign_manifests,
@@ -154,7 +155,7 @@ fn a_genuine_receipt_about_something_else_does_not_end_custody() {
         destination,
     };
     let mut cache = RootCache::default();
-    assert_eq!(file.verify_for(&right, key.public(), &mut cache), Ok(&receipt));
+    assert_eq!(file.verify_for(&right, [key.public()], &mut cache), Ok(&receipt));
     let other = name("other");
     let wrong = [
         ("delivery", Expectation { delivery: crate::common::receipt(2).delivery, ..right.clone() }),
@@ -164,12 +165,18 @@ fn a_genuine_receipt_about_something_else_does_not_end_custody() {
         ("destination", Expectation { destination: &other, ..right.clone() }),
     ];
     for (field, want) in wrong {
-        let error = file.verify_for(&want, key.public(), &mut cache).unwrap_err();
+        let error = file.verify_for(&want, [key.public()], &mut cache).unwrap_err();
         assert_eq!(error, ReceiptFileError::Mismatch(Mismatch { field }));
     }
     let stranger = identity("munich", 7);
-    let error = file.verify_for(&right, stranger.public(), &mut cache).unwrap_err();
+    let error = file.verify_for(&right, [stranger.public()], &mut cache).unwrap_err();
+    assert!(matches!(error, ReceiptFileError::Verify(_)), "{error}");
+    let named = Expectation { receiver: &party(&stranger), ..right.clone() };
+    let error = file.verify_for(&named, [stranger.public()], &mut cache).unwrap_err();
     assert_eq!(error, ReceiptFileError::OtherKeys(name("munich")));
+    // While its keys are rotated the receiver has two identities, and either of them counts.
+    assert_eq!(file.verify_for(&right, [stranger.public(), key.public()], &mut cache), Ok(&receipt));
+    assert!(file.verify_for(&right, [], &mut cache).is_err());
 }
 
 #[test]
@@ -218,6 +225,34 @@ fn the_senders_signature_proves_who_sent() {
         let forged = file.clone().with_manifest(forged).unwrap();
         assert!(matches!(forged.verify_sender(&card(&sender())), Err(ReceiptFileError::VerifyManifest(_))));
     }
+}
+
+/// A card of other keys that the ones of `earlier` vouch for, which end at that time.
+fn rotated(earlier: &IdentityKey, seed: u8, until: base::Timestamp) -> (IdentityKey, PeerCard) {
+    let key = identity(earlier.name().as_str(), seed);
+    let overlap = Overlap { switch: base::Timestamp(0), until };
+    let card = key.succeed(earlier, &card(earlier), CardFields::new(9, &[]), overlap);
+    (key, card)
+}
+
+#[test]
+fn rotated_keys_count_for_receipts_of_their_time() {
+    let (file, receipt) = (signed(receipt(1)), receipt(1));
+    let at = receipt.answered_at;
+    let after = base::Timestamp(at.0 + 1);
+    for (until, good) in [(after, true), (at, false)] {
+        let (_, to) = rotated(&receiver(), 71, until);
+        assert_eq!(file.verify(&to).is_ok(), good, "{until:?}");
+        let (_, from) = rotated(&sender(), 72, until);
+        assert_eq!(file.verify_sender(&from).is_ok(), good, "{until:?}");
+    }
+    // Signed by the new keys about the same receipt: the peer is the same, and the earlier card knows nothing of them.
+    let (key, to) = rotated(&receiver(), 71, after);
+    let core = SettlementCore::for_receipt(&receipt);
+    let settlement = sign_batch(&key, &[core], &[]).unwrap().remove(0);
+    let file = ReceiptFile::new(receipt, settlement).unwrap();
+    assert!(file.verify(&to).is_ok());
+    assert!(matches!(file.verify(&card(&receiver())), Err(ReceiptFileError::Verify(_))));
 }
 
 #[test]

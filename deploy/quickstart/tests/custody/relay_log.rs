@@ -34,6 +34,7 @@ async fn show(bed: &Bed, head: TreeHead, from: u64) {
         hold_max: 1 << 20,
         lease: Duration::from_secs(30),
         identity: TlsIdentity::of(&own.identity),
+        resets: TlsIdentity::of(&own.identity),
         admission: Arc::new(Pinned([OUT, IN].map(|who| bed.card(who)))),
         timing: Timing::default(),
     };

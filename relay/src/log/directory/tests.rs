@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::{DeliveryId, Digest, Name, Secret};
@@ -15,7 +16,7 @@ fn key(seed: u8) -> Arc<LogKey> {
 }
 
 fn open(dir: &Path) -> Result<(LogDir, Log), LogDirError> {
-    let (store, found) = LogDir::open(dir, &key(1), EpochId([7; 16]), WALL)?;
+    let (store, found) = LogDir::open(dir, &key(1), None, EpochId([7; 16]), WALL)?;
     Ok((store, Log::restored(key(1), LIMITS, found, Instant::now())))
 }
 
@@ -87,7 +88,7 @@ fn two_relays_do_not_share_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let first = open(dir.path()).unwrap();
     assert!(matches!(open(dir.path()), Err(LogDirError::InUse(_))));
-    assert!(LogDir::inspect(dir.path(), &key(1)).unwrap().is_some(), "looking is allowed");
+    assert!(LogDir::inspect(dir.path(), &key(1), None).unwrap().is_some(), "looking is allowed");
     drop(first);
     open(dir.path()).unwrap();
 }
@@ -136,7 +137,7 @@ fn a_changed_byte_below_the_signed_head_is_noticed_and_above_it_cut_off() {
         changed[at] ^= 0x40;
         fs::write(&path, &changed).unwrap();
         let entry = (at as u64).checked_sub(records::HEADER_BYTES).map(|at| at / RECORD);
-        match (LogDir::inspect(dir.path(), &key(1)), entry) {
+        match (LogDir::inspect(dir.path(), &key(1), None), entry) {
             (Ok(Some(found)), Some(entry)) if entry >= 5 => assert_eq!(found.part.tree.size(), entry),
             (Err(LogDirError::RolledBack { what, .. }), Some(entry)) if entry < 5 => {
                 assert_eq!(what, format!("entry {entry} is damaged"));
@@ -241,7 +242,7 @@ fn a_full_epoch_ends_with_its_files_kept_and_the_next_is_found_again() {
     log.not_signed();
     fs::remove_dir(&blocked).unwrap();
     drop(store);
-    let (mut store, found) = LogDir::open(dir.path(), &key(1), EpochId([9; 16]), WALL).unwrap();
+    let (mut store, found) = LogDir::open(dir.path(), &key(1), None, EpochId([9; 16]), WALL).unwrap();
     assert_eq!(
         (found.part.epoch, found.head.head().size),
         (EpochId([7; 16]), 1000),
