@@ -71,6 +71,7 @@ fn statement(config: &Config, configured: bool) -> Statement {
         outcomes: outcomes(),
         failures: failures(),
         failure_reasons: Vec::new(),
+        deidentification: Vec::new(),
         security: security(),
         settings: settings::rows(config, configured),
         entities: if configured { settings::entities(config) } else { Vec::new() },

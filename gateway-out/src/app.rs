@@ -33,7 +33,7 @@ use crate::{
     flights::{self, Flights},
     intake,
     lanes::Lanes,
-    mirror, rejections, relays, reload, rotate,
+    mirror, pseudonymize, rejections, relays, reload, rotate,
     sessions::Sessions,
     settings::{OutboxSettings, Settings},
     settle,
@@ -61,6 +61,8 @@ pub struct Shared {
     pub flights: Flights,
     /// Small bodies in memory.
     pub memory: Memory,
+    /// Large headers in memory, of instances that are pseudonymized.
+    pub headers: pseudonymize::stage::Places,
     /// One session a leg.
     pub sessions: Sessions,
     /// Signs what was sent, once its receipt is here.
@@ -213,6 +215,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         lanes,
         flights: Flights::default(),
         memory: Memory::default(),
+        headers: pseudonymize::stage::Places::default(),
         sessions,
         countersign,
         commitment: Commitments::default(),

@@ -1,6 +1,7 @@
 //! The commands of gateway-out.
 
 mod args;
+mod pseudonyms;
 mod route;
 
 use std::{
@@ -15,6 +16,7 @@ use clap::Parser as _;
 use identity::{fingerprint_text, fingerprint_words};
 use indicatif::{ProgressBar, ProgressStyle};
 use sandbox::Plan;
+use serde_json::json;
 use service::{
     admin::{self, RequestError},
     config::{self, Loaded},
@@ -36,7 +38,9 @@ use crate::{
     commands,
     commitment::show,
     config::Config,
-    conformance, hindered, init, queue, receipts, rotate,
+    conformance, hindered, init,
+    pseudonymize::PseudonymizeTable,
+    queue, receipts, rotate,
     send::{self, Target},
     settings::Settings,
     status, windows,
@@ -73,6 +77,8 @@ fn run(command: Command) -> Result<()> {
             Command::Status(args) => show_status(&args).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
+            Command::Key(KeyCommand::Gen { file, next }) => pseudonyms::generate(&file, next),
+            Command::Pseudonyms(command) => pseudonyms::command(command).await,
             Command::Key(KeyCommand::Rotate { config, outbox: true, .. }) => rotate_outbox_key(&config).await,
             Command::Key(KeyCommand::Rotate { config, overlap, switch, finish, .. }) => {
                 let ask = match finish {
@@ -144,10 +150,13 @@ fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
         config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
     let keys = config.identity.files().into_iter().chain([&config.outbox.key, &config.outbox.index_key]);
     let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let tables = config.routes.iter().map(|route| &route.pseudonymize);
+    let tables = tables.chain([&config.route_defaults.pseudonymize]).flatten();
+    let pseudonyms = tables.flat_map(PseudonymizeTable::files);
     let of_peers = config.commitments.iter().filter_map(|table| table.tls.as_ref());
     let tls = tls.chain(of_peers.flat_map(|tls| tls.files()));
     let tls = tls.chain(config.dicom.tls.iter().flat_map(|tls| tls.files()));
-    let files: Vec<_> = cards.chain(keys).chain(tls).map(|file| loaded.resolve(file)).collect();
+    let files: Vec<_> = cards.chain(keys).chain(tls).chain(pseudonyms).map(|file| loaded.resolve(file)).collect();
     let plan =
         Plan::stateful(vec![outbox]).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path));
     // Time zones of windows that a reload brings. The host's own is known from now on.
@@ -220,6 +229,19 @@ fn check(arg: &ConfigArg) -> Result<()> {
                 route.respond,
                 leg.urgency,
                 fingerprint_text(&leg.receiver.identity.fingerprint())
+            );
+        }
+    }
+    for route in settings.routes.iter() {
+        let Some(how) = &route.pseudonymize else { continue };
+        println!("AE {}: {}", route.ae, how.line());
+        for warning in how.warnings() {
+            println!("warning: AE {}: {warning}", route.ae);
+        }
+        if settings.commitment.iter().next().is_some() {
+            println!(
+                "warning: AE {} pseudonymizes: storage commitment for what comes there is always answered as failed, so that nobody deletes the only original",
+                route.ae
             );
         }
     }
@@ -422,6 +444,7 @@ async fn queue_command(command: QueueCommand) -> Result<()> {
 async fn why(why: &WhyArgs) -> Result<()> {
     let queue = open_queue(&why.args.config)?;
     let lives = queue::why(&queue, &why.id).await?;
+    let refused = queue.refusals_of(&why.id, queue::FOUND_MAX).await?;
     if why.args.json {
         let settings = Config::check(&load(&why.args.config)?)?;
         let now = Timestamp::now();
@@ -434,7 +457,8 @@ async fn why(why: &WhyArgs) -> Result<()> {
             }
             value
         });
-        let values = values.collect::<Vec<_>>();
+        let refused = refused.iter().map(|one| json!({ "refused": pseudonyms::refused_json(one) }));
+        let values = values.chain(refused).collect::<Vec<_>>();
         println!("{}", serde_json::to_string_pretty(&values)?);
     } else {
         for (row, events, _) in &lives {
@@ -444,9 +468,10 @@ async fn why(why: &WhyArgs) -> Result<()> {
     }
     let named = show::named(&queue, &why.id).await?;
     if !why.args.json {
+        refused.iter().for_each(|one| println!("{}", pseudonyms::refused_line(one)));
         named.iter().for_each(|one| println!("{}", show::named_line(one)));
     }
-    if lives.is_empty() && named.is_empty() {
+    if lives.is_empty() && named.is_empty() && refused.is_empty() {
         bail!("this gateway has never accepted anything under that id");
     }
     Ok(())

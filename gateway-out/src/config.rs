@@ -20,7 +20,7 @@ use service::{
 };
 use wire::Urgency;
 
-use crate::commitment::CommitmentTable;
+use crate::{commitment::CommitmentTable, pseudonymize::PseudonymizeTable};
 
 /// `gateway-out.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -228,6 +228,9 @@ pub struct RouteTable {
     pub echo_timeout: Option<Span>,
     /// Transfer syntax UIDs, most wanted first, when a context offers several. Default: the rule of DESIGN §6.
     pub prefer: Option<Vec<base::Uid>>,
+    /// `[route.pseudonymize]`: its instances are pseudonymized before anything of them leaves (PS3.15 Annex E). Default: they
+    /// pass as they are. Storage commitment is never confirmed for them.
+    pub pseudonymize: Option<PseudonymizeTable>,
 }
 
 impl Config {
@@ -250,6 +253,7 @@ impl Config {
             fill(&mut route.calling, &defaults.calling);
             fill(&mut route.sources, &defaults.sources);
             fill(&mut route.prefer, &defaults.prefer);
+            fill(&mut route.pseudonymize, &defaults.pseudonymize);
             route.negotiate = route.negotiate.or(defaults.negotiate).or_else(|| Some(Negotiate::default()));
             route.echo = route.echo.or(defaults.echo).or_else(|| Some(Echo::default()));
             route.echo_timeout =
@@ -304,6 +308,8 @@ pub struct RouteDefaults {
     pub echo: Option<Echo>,
     /// Default 5 s.
     pub echo_timeout: Option<Span>,
+    /// Default: instances pass as they are. A route says `pseudonymize.profile = "none"` to have that nevertheless.
+    pub pseudonymize: Option<PseudonymizeTable>,
 }
 
 /// A text, or several.

@@ -1,6 +1,7 @@
 //! The Conformance Statement of gateway-out, made of the tables that it acts on. A new row of such a table is a new row
 //! here; a new fact is one line.
 
+mod deidentification;
 mod prose;
 mod settings;
 
@@ -74,6 +75,7 @@ fn statement(config: &Config, configured: bool) -> Statement {
         failures: Vec::new(),
         failure_reasons: failure_reasons(),
         security: security(),
+        deidentification: deidentification::rows(),
         settings: settings::rows(config, configured),
         entities: if configured { settings::entities(config) } else { Vec::new() },
         prose: prose::prose(config),

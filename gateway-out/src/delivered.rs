@@ -1,9 +1,9 @@
-//! `respond = "delivered"`: the PACS gets the destination's own answer. No body and no key is stored
+//! `respond = "delivered"`: the PACS gets the destination's own answer. No body and no key is kept
 //! here; what does not come back in time is answered A700, and the PACS still owns the instance.
 
 use std::{sync::Arc, time::Duration};
 
-use base::{Attempt, DeliveryId, Timestamp};
+use base::{Attempt, DeliveryId, InstanceMeta, Timestamp};
 use bytes::Bytes;
 use dimse::AssociationError;
 use spool::{NewUnspooled, UnspooledDecision};
@@ -13,16 +13,17 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tracing::{debug, error, info, warn};
-use transport::{BodyPiece, DepositError};
+use transport::{BodyPiece, BodySource, DepositError};
 
 use crate::{
     answers::{Answer, Cause},
     app::Shared,
-    dispatch::{self, NotDeposited},
-    pipeline::{Arrived, Arriving, changed_content, new_delivery, not_committed},
-    routes::Leg,
+    arriving::{Arrived, Arriving, Checked},
+    dispatch::{self, NotDeposited, Sealing},
+    pipeline::{self, changed_content, new_delivery, not_committed},
+    routes::{Leg, Route},
     routing::Fragments,
-    tail::Pipe,
+    tail::{Pipe, Tail},
     waiting::Verdict,
 };
 
@@ -34,11 +35,12 @@ pub(crate) async fn store(
     mut arriving: Arriving<'_>,
     fragments: &mut Fragments<'_>,
 ) -> Result<Answer, AssociationError> {
+    if !arriving.cuts_through() {
+        return store_whole(arriving, fragments).await;
+    }
     let (writer, pipe) = Pipe::new();
-    // A route with several destinations does not answer this way: `check` refuses it.
-    let leg = Arc::clone(arriving.route.legs.first());
-    let delivery = leg.delivery(arriving.shared.name(), arriving.sealing.context.object);
-    let deposit = start_deposit(&arriving, Arc::clone(&leg), delivery, pipe);
+    let way = Way::of(&arriving);
+    let deposit = way.deposit(arriving.sealing.clone(), pipe);
     let mut sealed = Vec::new();
     while let Some(fragment) = fragments.next().await? {
         // An error above drops the writer: the deposit is abandoned with it.
@@ -54,8 +56,48 @@ pub(crate) async fn store(
             return Ok(Cause::NotDelivered.into());
         }
     }
-    let answer = Delivering { arriving, leg, delivery, writer, deposit }.finish(sealed).await;
+    let answer = Delivering { arriving, way, writer, deposit }.finish(sealed).await;
     Ok(answer)
+}
+
+/// Of an instance that is pseudonymized nothing leaves before all of it has passed. Until then it lies in a file that is never
+/// committed, and whose key is nowhere but here.
+async fn store_whole(
+    mut arriving: Arriving<'_>,
+    fragments: &mut Fragments<'_>,
+) -> Result<Answer, AssociationError> {
+    let begun = pipeline::begin_body(arriving.shared, arriving.sealing.context.object);
+    let mut file = match begun {
+        Ok(file) => file,
+        Err(cause) => {
+            fragments.drain().await?;
+            return Ok(cause.into());
+        }
+    };
+    let mut sealed = Vec::new();
+    while let Some(fragment) = fragments.next().await? {
+        let step = arriving.fragment(&fragment, &mut sealed);
+        if let Err(cause) = step.and_then(|()| pipeline::write_enough(&mut file, &mut sealed)) {
+            fragments.drain().await?;
+            return Ok(cause.into());
+        }
+    }
+    let (way, sealing) = (Way::of(&arriving), arriving.sealing.clone());
+    let (route, meta, received_at) = (arriving.route, arriving.meta, arriving.received_at);
+    let arrived = match pipeline::end(arriving, &mut file, sealed, false) {
+        Ok(ended) => ended.arrived,
+        Err(cause) => return Ok(cause.into()),
+    };
+    if let Err(answer) = way.begin(route, meta, (&arrived, &sealing), received_at).await {
+        return Ok(answer);
+    }
+    let verdict = way.shared.waiting.enter(way.delivery, sealing.clone(), Timestamp::now());
+    let body = Tail::complete(file.reader(), arrived.body.sealed_len, arrived.body.digest);
+    let deposit = way.deposit(sealing, body);
+    let wait = way.shared.settings.retry.delivered_timeout.0;
+    let answered = answered(verdict, deposit, wait).await;
+    drop(file);
+    Ok(way.answer(answered, arrived).await)
 }
 
 async fn write(writer: &mpsc::Sender<BodyPiece>, sealed: &mut Vec<u8>) -> bool {
@@ -67,44 +109,103 @@ const LINK_POLL: Duration = Duration::from_millis(50);
 
 type Deposit = tokio::task::JoinHandle<Result<(), NotDeposited>>;
 
-fn start_deposit(arriving: &Arriving<'_>, leg: Arc<Leg>, delivery: DeliveryId, body: Pipe) -> Deposit {
-    let (shared, sealing) = (Arc::clone(arriving.shared), arriving.sealing.clone());
-    // A link or a prekey that comes a moment later is no reason to send the PACS away: the time-out is.
-    let until = Instant::now() + shared.settings.retry.delivered_timeout.0;
-    tokio::spawn(async move {
-        let offered = loop {
-            let offered = match shared.uplink() {
-                Some(uplink) => {
-                    dispatch::offer(&shared, uplink, &leg, delivery, ATTEMPT, &sealing, None).await
+/// The only leg of the route, and the delivery along it.
+struct Way {
+    shared: Arc<Shared>,
+    leg: Arc<Leg>,
+    delivery: DeliveryId,
+}
+
+impl Way {
+    fn of(arriving: &Arriving<'_>) -> Self {
+        // A route with several destinations does not answer this way: `check` refuses it.
+        let leg = Arc::clone(arriving.route.legs.first());
+        let delivery = leg.delivery(arriving.shared.name(), arriving.sealing.context.object);
+        Self { shared: Arc::clone(arriving.shared), leg, delivery }
+    }
+
+    fn deposit(&self, sealing: Sealing, body: impl BodySource + Send + 'static) -> Deposit {
+        let (shared, leg, delivery) = (Arc::clone(&self.shared), Arc::clone(&self.leg), self.delivery);
+        // A link or a prekey that comes a moment later is no reason to send the PACS away: the time-out is.
+        let until = Instant::now() + shared.settings.retry.delivered_timeout.0;
+        tokio::spawn(async move {
+            let offered = loop {
+                let offered = match shared.uplink() {
+                    Some(uplink) => {
+                        dispatch::offer(&shared, uplink, &leg, delivery, ATTEMPT, &sealing, None).await
+                    }
+                    None => Err(DepositError::Disconnected.into()),
+                };
+                match offered {
+                    Ok(offered) => break offered,
+                    Err(error) if Instant::now() >= until => return Err(error),
+                    Err(_) => sleep(LINK_POLL).await,
                 }
-                None => Err(DepositError::Disconnected.into()),
             };
-            match offered {
-                Ok(offered) => break offered,
-                Err(error) if Instant::now() >= until => return Err(error),
-                Err(_) => sleep(LINK_POLL).await,
-            }
+            Ok(offered.send(body).await.map(drop)?)
+        })
+    }
+
+    /// Makes its row; or the answer, where it need not or must not be sent.
+    async fn begin(
+        &self,
+        route: &Route,
+        meta: &InstanceMeta,
+        (arrived, sealing): (&Arrived, &Sealing),
+        received_at: Timestamp,
+    ) -> Result<(), Answer> {
+        let new = NewUnspooled {
+            object: sealing.context.object,
+            sealed: arrived.facts(sealing),
+            record: arrived.record(meta),
+            delivery: new_delivery(&self.leg, self.delivery, true),
+            changed_content: changed_content(route),
+            received_at,
         };
-        Ok(offered.send(body).await.map(drop)?)
-    })
+        match self.shared.outbox.begin_unspooled(new, Timestamp::now()).await {
+            Ok(UnspooledDecision::New { .. }) => Ok(()),
+            Ok(UnspooledDecision::AnswerFrom { outcome, status, delivery }) => {
+                info!(ae = %route.ae, delivery = %delivery.short(), %status, ?outcome, "answered from a receipt that came late");
+                Err(Answer { status, comment: None })
+            }
+            Ok(UnspooledDecision::Earlier { earlier }) => {
+                info!(ae = %route.ae, earlier = %earlier.short(), "an earlier version is on its way; the PACS shall come again");
+                Err(Cause::NotDelivered.into())
+            }
+            Ok(UnspooledDecision::HeldLoop { count }) => {
+                warn!(ae = %route.ae, count, "same content again and again: routing loop or endless re-send?");
+                Err(Cause::NotDelivered.into())
+            }
+            Err(error) => Err(not_committed(&error).into()),
+        }
+    }
+
+    /// What the PACS is told at the end.
+    async fn answer(&self, answered: Option<base::Status>, arrived: Arrived) -> Answer {
+        if let Some(status) = answered {
+            self.shared.counters.accepted(arrived.body.data_len);
+            arrived.note(&self.shared);
+            return Answer { status, comment: None };
+        }
+        give_back(&self.shared, &self.leg, self.delivery).await;
+        Cause::NotDelivered.into()
+    }
 }
 
 /// A data set that has been received and waits for its answer.
 struct Delivering<'a> {
     arriving: Arriving<'a>,
-    leg: Arc<Leg>,
-    delivery: DeliveryId,
+    way: Way,
     writer: mpsc::Sender<BodyPiece>,
     deposit: Deposit,
 }
 
 impl Delivering<'_> {
     async fn finish(self, mut sealed: Vec<u8>) -> Answer {
-        let Self { arriving, leg, delivery, writer, deposit } = self;
-        let (shared, route, meta) = (arriving.shared, arriving.route, arriving.meta);
-        let received_at = arriving.received_at;
+        let Self { arriving, way, writer, deposit } = self;
+        let (route, meta, received_at) = (arriving.route, arriving.meta, arriving.received_at);
         let sealing = arriving.sealing.clone();
-        let (findings, mut tail) = match arriving.finish() {
+        let Checked { findings, mut tail, deeds } = match arriving.finish(&mut sealed) {
             Ok(checked) => checked,
             Err(cause) => return cause.into(),
         };
@@ -114,43 +215,17 @@ impl Delivering<'_> {
             }
         }
         let body = tail.finish(&mut sealed);
-        let arrived = Arrived { findings, body };
-        let new = NewUnspooled {
-            object: sealing.context.object,
-            sealed: arrived.facts(&sealing),
-            record: arrived.record(meta),
-            delivery: new_delivery(&leg, delivery, true),
-            changed_content: changed_content(route),
-            received_at,
-        };
-        match shared.outbox.begin_unspooled(new, Timestamp::now()).await {
-            Ok(UnspooledDecision::New { .. }) => {}
-            Ok(UnspooledDecision::AnswerFrom { outcome, status, delivery }) => {
-                info!(ae = %route.ae, delivery = %delivery.short(), %status, ?outcome, "answered from a receipt that came late");
-                return Answer { status, comment: None };
-            }
-            Ok(UnspooledDecision::Earlier { earlier }) => {
-                info!(ae = %route.ae, earlier = %earlier.short(), "an earlier version is on its way; the PACS shall come again");
-                return Cause::NotDelivered.into();
-            }
-            Ok(UnspooledDecision::HeldLoop { count }) => {
-                warn!(ae = %route.ae, count, "same content again and again: routing loop or endless re-send?");
-                return Cause::NotDelivered.into();
-            }
-            Err(error) => return not_committed(&error).into(),
+        let arrived = Arrived { findings, body, deeds };
+        if let Err(answer) = way.begin(route, meta, (&arrived, &sealing), received_at).await {
+            return answer;
         }
-        let verdict = shared.waiting.enter(delivery, sealing, Timestamp::now());
+        let verdict = way.shared.waiting.enter(way.delivery, sealing, Timestamp::now());
         let last = writer.send(BodyPiece::Data(sealed.into())).await.is_ok()
             && writer.send(BodyPiece::End(arrived.body.digest)).await.is_ok();
         drop(writer);
-        let wait = shared.settings.retry.delivered_timeout.0;
+        let wait = way.shared.settings.retry.delivered_timeout.0;
         let answered = if last { answered(verdict, deposit, wait).await } else { None };
-        if let Some(status) = answered {
-            shared.counters.accepted(arrived.body.data_len);
-            return Answer { status, comment: None };
-        }
-        give_back(shared, &leg, delivery).await;
-        Cause::NotDelivered.into()
+        way.answer(answered, arrived).await
     }
 }
 

@@ -1,14 +1,15 @@
 //! gateway-out: takes instances from a PACS by C-STORE, seals each for one receiving gateway, keeps it
 //! durably, deposits it at a relay, and lets go of it when a verified receipt is in.
 //!
-//! What it does not do: it opens no sealed body, changes no byte of a data set, and never deletes
-//! anything but on a receipt that says stored or by an operator's named act.
+//! What it does not do: it opens no sealed body, changes no byte of a data set unless its route pseudonymizes, and never
+//! deletes anything but on a receipt that says stored or by an operator's named act.
 //!
 //! Read first: [`routing::choose`] (which route takes an instance), [`pipeline::store`] (when the PACS sees success),
 //! [`dispatch`], [`settle`].
 
 pub mod answers;
 pub mod app;
+mod arriving;
 pub mod asks;
 mod cli;
 mod commands;
@@ -28,6 +29,7 @@ mod logbook;
 pub mod mirror;
 pub mod pace;
 pub mod pipeline;
+pub mod pseudonymize;
 pub mod queue;
 pub mod receipts;
 pub mod rejections;

@@ -11,14 +11,12 @@
 
 use std::sync::Arc;
 
-use base::{DeliveryId, InstanceMeta, ObjectId, Secret, Timestamp, random_bytes};
+use base::{DeliveryId, InstanceMeta, ObjectId, Timestamp};
 use bytes::Bytes;
-use dataset::{Findings, InflateError, TokenError, WalkError, Walker};
+use dataset::{InflateError, TokenError, WalkError};
 use dimse::{AssociationError, StoreRequest};
-use envelope::{BodyContext, BodyMeta, BodySealer, BodyTail, SealedBody};
 use spool::{
-    AppendError, BeginError, BodyFile, CommitError, Decision, InstanceRecord, NewDelivery, NewObject,
-    SealedFacts, StoreError,
+    AppendError, BeginError, BodyFile, CommitError, Decision, NewDelivery, NewObject, SealedFacts, StoreError,
 };
 use tokio::{sync::watch, task::block_in_place, time::Instant};
 use tracing::{debug, error, info, warn};
@@ -27,10 +25,12 @@ use transport::WholeBody;
 use crate::{
     answers::{Answer, Cause},
     app::Shared,
+    arriving::{Arrived, Arriving, Checked},
     config::{ChangedContent, Respond},
     delivered,
     dispatch::{Live, LiveNow, Ready, Sealing, Ticket},
     lanes::Waits,
+    pseudonymize::stage,
     routes::{Leg, Route},
     routing::Fragments,
     tail::{self, Place, Progress, SMALL_BODY_BYTES, Tail},
@@ -53,103 +53,16 @@ pub async fn store(
     request: &StoreRequest,
 ) -> Result<Answer, AssociationError> {
     let received_at = Timestamp::now();
-    let arriving = Arriving::new(shared, route, &request.meta, received_at);
+    let arriving = match &route.pseudonymize {
+        None => Arriving::new(shared, route, &request.meta, received_at),
+        Some(how) => match stage::begin(shared, (route, how), &request.meta, fragments).await? {
+            Ok(begun) => Arriving::pseudonymized(shared, route, (&request.meta, begun), received_at),
+            Err(answer) => return Ok(answer),
+        },
+    };
     match route.respond {
         Respond::Spooled => spooled(arriving, fragments).await,
         Respond::Delivered => delivered::store(arriving, fragments).await,
-    }
-}
-
-/// An instance that is arriving: what both ways of answering share.
-pub(crate) struct Arriving<'a> {
-    pub(crate) shared: &'a Arc<Shared>,
-    pub(crate) route: &'a Arc<Route>,
-    pub(crate) meta: &'a InstanceMeta,
-    pub(crate) received_at: Timestamp,
-    pub(crate) sealing: Sealing,
-    sealer: BodySealer,
-    walker: Walker,
-}
-
-impl<'a> Arriving<'a> {
-    fn new(
-        shared: &'a Arc<Shared>,
-        route: &'a Arc<Route>,
-        meta: &'a InstanceMeta,
-        received_at: Timestamp,
-    ) -> Self {
-        let context = BodyContext {
-            suite: route.legs.first().suite,
-            object: ObjectId(random_bytes()),
-            profile: Shared::no_profile(),
-        };
-        let content_key = Secret::random();
-        let body_meta = BodyMeta { instance: meta.clone(), uid_hash_key: Secret::random() };
-        let sealer = BodySealer::new(&context, &content_key, shared.settings.outbox.padding, &body_meta);
-        Self {
-            shared,
-            route,
-            meta,
-            received_at,
-            sealing: Sealing { context, commitment: sealer.commitment(), content_key },
-            sealer,
-            walker: Walker::new(&meta.transfer_syntax),
-        }
-    }
-
-    /// Walks and seals one fragment; complete chunks are appended to `sealed`.
-    pub(crate) fn fragment(&mut self, fragment: &[u8], sealed: &mut Vec<u8>) -> Result<(), Cause> {
-        self.walker.feed(fragment).map_err(|error| refused(&error))?;
-        self.sealer.data(fragment, sealed);
-        Ok(())
-    }
-
-    /// Ends the data set: every check that there is. What is left of the sealed body comes out of the
-    /// tail, chunk by chunk: padding can be 64 MiB of a very large one.
-    pub(crate) fn finish(self) -> Result<(Findings, BodyTail), Cause> {
-        let walked = self.walker.is_on();
-        let findings = self.walker.finish().map_err(|error| refused(&error))?;
-        if walked {
-            if findings.sop_class.as_ref() != Some(&self.meta.sop_class) {
-                return Err(Cause::ClassMismatch);
-            }
-            if findings.sop_instance.as_ref() != Some(&self.meta.sop_instance) {
-                return Err(Cause::InstanceMismatch);
-            }
-        }
-        Ok((findings, self.sealer.tail()))
-    }
-}
-
-/// A data set that has passed every check.
-pub(crate) struct Arrived {
-    pub(crate) findings: Findings,
-    pub(crate) body: SealedBody,
-}
-
-impl Arrived {
-    /// Whose it is, for the index.
-    pub(crate) fn record(&self, meta: &InstanceMeta) -> InstanceRecord {
-        InstanceRecord {
-            meta: meta.clone(),
-            study: self.findings.study.clone(),
-            series: self.findings.series.clone(),
-            accession: self.findings.accession.clone(),
-            patient_id: self.findings.patient_id.clone(),
-            data_digest: self.body.data_digest,
-        }
-    }
-
-    /// What headers and receipts need to know.
-    pub(crate) fn facts(&self, sealing: &Sealing) -> SealedFacts {
-        SealedFacts {
-            suite: sealing.context.suite.code(),
-            commitment: sealing.commitment.0,
-            profile: sealing.context.profile,
-            body_digest: self.body.digest,
-            sealed_len: self.body.sealed_len,
-            data_len: self.body.data_len,
-        }
     }
 }
 
@@ -216,13 +129,7 @@ struct Towards {
 impl<'a> Spooling<'a> {
     fn begin(arriving: Arriving<'a>) -> Result<Self, Cause> {
         let (shared, object) = (arriving.shared, arriving.sealing.context.object);
-        let file = shared.outbox.begin(object).map_err(|error| {
-            warn!(%error, "instance refused: the outbox does not take it");
-            match error {
-                BeginError::Full { .. } | BeginError::Reserve { .. } => Cause::OutboxFull,
-                _ => Cause::OutboxFailed,
-            }
-        })?;
+        let file = begin_body(shared, object)?;
         let towards = |leg: &Arc<Leg>| Towards {
             leg: Arc::clone(leg),
             delivery: leg.delivery(shared.name(), object),
@@ -246,7 +153,7 @@ impl<'a> Spooling<'a> {
         // 0.1 ms, less than handing the thread over would.
         block_in_place(|| write(&mut self.file, &mut self.sealed))?;
         tell_all(&self.ways, Progress::Growing(self.file.len()));
-        if !self.is_long && self.file.len() >= CUT_THROUGH_BYTES {
+        if !self.is_long && self.arriving.cuts_through() && self.file.len() >= CUT_THROUGH_BYTES {
             self.is_long = true;
             self.go_live();
         }
@@ -303,6 +210,7 @@ impl<'a> Spooling<'a> {
         match shared.outbox.commit(file, new, Timestamp::now()).await {
             Ok(committed) => {
                 shared.counters.accepted(facts.data_len);
+                arrived.note(shared);
                 let decisions = committed.placed.iter().map(|placed| Some(placed.decision));
                 for (one, decision) in going.into_iter().zip(decisions.chain(std::iter::repeat(None))) {
                     one.go(shared, (&sealing, facts, received_at), meta, decision);
@@ -317,6 +225,22 @@ impl<'a> Spooling<'a> {
             }
         }
     }
+}
+
+/// A new file for a body.
+pub(crate) fn begin_body(shared: &Shared, object: ObjectId) -> Result<BodyFile, Cause> {
+    shared.outbox.begin(object).map_err(|error| {
+        warn!(%error, "instance refused: the outbox does not take it");
+        match error {
+            BeginError::Full { .. } | BeginError::Reserve { .. } => Cause::OutboxFull,
+            _ => Cause::OutboxFailed,
+        }
+    })
+}
+
+/// Writes what there is, if it is enough for a write.
+pub(crate) fn write_enough(file: &mut BodyFile, sealed: &mut Vec<u8>) -> Result<(), Cause> {
+    if sealed.len() < WRITE_BYTES { Ok(()) } else { block_in_place(|| write(file, sealed)) }
 }
 
 fn tell_all(ways: &[Towards], progress: Progress) {
@@ -402,19 +326,19 @@ impl Way {
 }
 
 /// A complete body, all of it appended to its file or handed over for it.
-struct Ended {
-    arrived: Arrived,
+pub(crate) struct Ended {
+    pub(crate) arrived: Arrived,
     /// All of it, where it is small.
     small: Option<Bytes>,
 }
 
-fn end(
+pub(crate) fn end(
     arriving: Arriving<'_>,
     file: &mut BodyFile,
     mut sealed: Vec<u8>,
     is_small: bool,
 ) -> Result<Ended, Cause> {
-    let (findings, mut tail) = arriving.finish()?;
+    let Checked { findings, mut tail, deeds } = arriving.finish(&mut sealed)?;
     let mut unpadded = true;
     while is_small && unpadded && sealed.len() <= SMALL_PADDED_BYTES {
         unpadded = tail.padding(&mut sealed);
@@ -423,7 +347,7 @@ fn end(
         let body = tail.finish(&mut sealed);
         let bytes = Bytes::from(sealed);
         file.append_last(bytes.clone()).map_err(|error| not_written(&error))?;
-        return Ok(Ended { arrived: Arrived { findings, body }, small: Some(bytes) });
+        return Ok(Ended { arrived: Arrived { findings, body, deeds }, small: Some(bytes) });
     }
     block_in_place(|| {
         while tail.padding(&mut sealed) {
@@ -431,7 +355,7 @@ fn end(
         }
         let body = tail.finish(&mut sealed);
         write(file, &mut sealed)?;
-        Ok(Ended { arrived: Arrived { findings, body }, small: None })
+        Ok(Ended { arrived: Arrived { findings, body, deeds }, small: None })
     })
 }
 

@@ -9,7 +9,7 @@ use spool::{Delivery, Event, Filter, Operator, Queue, State};
 /// Deliveries listed at most, unless asked otherwise.
 pub const LIST_MAX: u32 = 1000;
 /// Deliveries that `why` shows at most.
-const FOUND_MAX: u32 = 100;
+pub const FOUND_MAX: u32 = 100;
 
 /// A delivery as `queue ls --json` shows it. No patient data.
 pub fn delivery_json(row: &Delivery, now: Timestamp) -> Value {

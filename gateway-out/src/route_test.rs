@@ -20,6 +20,7 @@ use service::{config::Loaded, exit::UsageError};
 use crate::{
     answers::{Answer, Cause},
     config::Config,
+    pseudonymize::show::{self, Changes},
     rejections::TurnedAway,
     routes::{Refusal, Route, Routes},
     routing::{Candidates, Miss, judge},
@@ -42,6 +43,8 @@ pub struct Asked {
     pub priority: Priority,
     /// Show values that may lead to a patient.
     pub reveal: bool,
+    /// Show what the route's pseudonymization would do.
+    pub pseudonymize: bool,
 }
 
 /// What would happen, step by step.
@@ -53,6 +56,8 @@ pub struct Explained {
     steps: Vec<Step>,
     /// What the peer would see, where no route takes it.
     refused: Option<String>,
+    /// What the route that takes it would do to it.
+    changes: Option<Changes>,
 }
 
 #[derive(Debug)]
@@ -97,7 +102,7 @@ pub fn explain(loaded: &Loaded<Config>, routes: &Routes, file: &Path, asked: &As
     let (meta, offset) = read_meta(file, asked, &called)?;
     let named: Vec<_> = routes.iter().filter(|route| route.ae == called).collect();
     let mut explained =
-        Explained { meta, source: asked.source, reveal: asked.reveal, steps: Vec::new(), refused: None };
+        Explained { meta, source: asked.source, reveal: asked.reveal, steps: Vec::new(), refused: None, changes: None };
     let admitted: Vec<_> =
         named.iter().filter(|route| route.admits(&asked.calling, asked.source).is_ok()).cloned().collect();
     let Some(candidates) = Candidates::new(admitted) else {
@@ -115,6 +120,13 @@ pub fn explain(loaded: &Loaded<Config>, routes: &Routes, file: &Path, asked: &As
         let mut step = step(loaded, route, asked, Some((facts, readable)));
         if taken {
             (step.verdict, step.found) = (Verdict::NotAsked, Vec::new());
+        }
+        if step.verdict == Verdict::Takes && asked.pseudonymize {
+            let Some(how) = &route.pseudonymize else {
+                bail!("the route that takes it ({}) does not pseudonymize", step.place);
+            };
+            let syntax = &explained.meta.transfer_syntax;
+            explained.changes = Some(show::changes(how, file, syntax, offset)?);
         }
         taken |= step.verdict == Verdict::Takes;
         explained.steps.push(step);
@@ -204,6 +216,11 @@ impl Explained {
         self.refused.is_none()
     }
 
+    /// Whether the route that takes it could not pseudonymize it.
+    pub fn is_refused_by_pseudonymization(&self) -> bool {
+        self.changes.as_ref().is_some_and(|changes| changes.refused.is_some())
+    }
+
     /// For people.
     pub fn text(&self) -> String {
         let meta = &self.meta;
@@ -221,6 +238,12 @@ impl Explained {
             if step.verdict == Verdict::Takes {
                 for leg in step.route.legs.iter() {
                     lines.push(format!("    goes to {} at {}", leg.destination, leg.receiver.name));
+                }
+                if let Some(how) = &step.route.pseudonymize {
+                    lines.push(format!("    {}", how.line()));
+                }
+                if let Some(changes) = &self.changes {
+                    lines.push(changes.text(self.reveal).trim_end().to_owned());
                 }
             }
         }
@@ -255,6 +278,7 @@ impl Explained {
             "source": self.source,
             "routes": steps.collect::<Vec<_>>(),
             "refused": self.refused,
+            "pseudonymization": self.changes.as_ref().map(|changes| changes.json(self.reveal)),
         })
     }
 

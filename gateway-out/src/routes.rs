@@ -18,6 +18,7 @@ use wire::Urgency;
 use crate::{
     config::{ChangedContent, Echo, Negotiate, Respond},
     pace::Pace,
+    pseudonymize::Pseudonymization,
     routing::Candidates,
     rule::Rule,
     windows::{Opening, Windows},
@@ -52,6 +53,8 @@ pub struct Route {
     pub echo: Echo,
     /// The longest wait for the destination's answer to one.
     pub echo_timeout: Duration,
+    /// How its instances are pseudonymized; `None`: they pass as they are.
+    pub pseudonymize: Option<Pseudonymization>,
 }
 
 /// The way to one destination behind one receiving gateway. Each has deliveries, a lane, a session and a queue

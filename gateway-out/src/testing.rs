@@ -32,6 +32,7 @@ pub(crate) fn route(ae: &str) -> Route {
         negotiate: Negotiate::All,
         echo: Echo::Local,
         echo_timeout: Duration::from_secs(5),
+        pseudonymize: None,
     }
 }
 

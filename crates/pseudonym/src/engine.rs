@@ -3,7 +3,7 @@ use std::sync::Arc;
 use base::Uid;
 use dataset::{RewriteError, Rewriter};
 
-use crate::key::Pseudonyms;
+use crate::key::{PatientKey, Pseudonyms};
 use crate::pass::{self, Pass};
 use crate::plan::Plan;
 use crate::refusal::Refusal;
@@ -21,7 +21,8 @@ pub const HEADER_BYTES_MAX: usize = 32 << 20;
 /// refusal nothing that came out before may become a whole instance.
 pub struct Pseudonymizer {
     plan: Arc<Plan>,
-    pseudonyms: Arc<Pseudonyms>,
+    /// Without one it waits for [`Pseudonymizer::use_key`] once it knows the study.
+    pseudonyms: Option<Arc<Pseudonyms>>,
     transfer_syntax: Uid,
     stage: Stage,
 }
@@ -33,10 +34,18 @@ enum Stage {
         held: Vec<u8>,
         unused: Vec<u8>,
     },
+    /// It is known; the key is not.
+    Looked {
+        facts: Box<Facts>,
+        patient: PatientKey,
+        about: About,
+        held: Vec<u8>,
+    },
     /// It is acted on; what comes out waits for its end.
     Acting {
         pass: Box<Rewriter<Pass>>,
         about: About,
+        sop_instance: Uid,
         waiting: Vec<u8>,
     },
     Refused(Refusal),
@@ -52,14 +61,59 @@ struct About {
 impl Pseudonymizer {
     /// For a data set in this transfer syntax.
     pub fn new(plan: Arc<Plan>, pseudonyms: Arc<Pseudonyms>, transfer_syntax: &Uid) -> Result<Self, Refusal> {
+        let undecided = Self::undecided(plan, transfer_syntax)?;
+        Ok(Self { pseudonyms: Some(pseudonyms), ..undecided })
+    }
+
+    /// Which key is used is decided once its study is known: give bytes until [`Pseudonymizer::study`] has it, then the key.
+    pub fn undecided(plan: Arc<Plan>, transfer_syntax: &Uid) -> Result<Self, Refusal> {
         let scan =
             Rewriter::new(transfer_syntax, Scan::new(Arc::clone(&plan))).ok_or(Refusal::TransferSyntax)?;
         Ok(Self {
             plan,
-            pseudonyms,
+            pseudonyms: None,
             transfer_syntax: transfer_syntax.clone(),
             stage: Stage::Looking { scan: Box::new(scan), held: Vec::new(), unused: Vec::new() },
         })
+    }
+
+    /// The Study Instance UID that it came with, empty where it has none, as long as it waits for a key.
+    pub fn study(&self) -> Option<&base::Phi<String>> {
+        match &self.stage {
+            Stage::Looked { about, .. } => Some(&about.study),
+            _ => None,
+        }
+    }
+
+    /// Acts under this key, and appends to `out` what may go on.
+    pub fn use_key(&mut self, pseudonyms: Arc<Pseudonyms>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.pseudonyms = Some(pseudonyms);
+        let result = self.act();
+        self.settle(result)?;
+        self.release(out);
+        Ok(())
+    }
+
+    /// The data set is over. Only needed where the key is not known yet.
+    pub fn end(&mut self) -> Result<(), Refusal> {
+        let result = match &self.stage {
+            Stage::Looking { .. } => self.look(true),
+            _ => Ok(()),
+        };
+        self.settle(result)
+    }
+
+    /// Its new SOP Instance UID, once its header has been looked at and the key is known.
+    pub fn sop_instance(&self) -> Option<&Uid> {
+        match &self.stage {
+            Stage::Acting { sop_instance, .. } => Some(sop_instance),
+            _ => None,
+        }
+    }
+
+    /// Whether everything before the pixels has passed: nothing of the patient is left in it.
+    pub fn header_has_passed(&self) -> bool {
+        matches!(&self.stage, Stage::Acting { pass, .. } if pass.edit().header_has_passed())
     }
 
     /// Takes the next bytes and appends to `out` what may go on. After a refusal each call gives it again.
@@ -71,19 +125,16 @@ impl Pseudonymizer {
     /// Ends the data set and appends the rest to `out`.
     pub fn finish(mut self, out: &mut Vec<u8>) -> Result<Pseudonymized, Refusal> {
         if let Stage::Looking { .. } = &self.stage {
-            let result = self.act(true);
+            let result = self.look(true).and_then(|()| self.act());
             self.settle(result)?;
         }
         match self.stage {
             Stage::Refused(refusal) => Err(refusal),
             Stage::Looking { .. } => Err(RewriteError::Empty.into()),
-            Stage::Acting { pass, about, mut waiting } => {
+            Stage::Looked { .. } => Err(Refusal::NoKey),
+            Stage::Acting { pass, about, sop_instance, mut waiting } => {
                 let (done, edit) = pass.finish(&mut waiting)?;
                 out.append(&mut waiting);
-                let sop_instance = match self.plan.options.has(crate::ProfileOption::RetainUids) {
-                    true => Uid::parse(&about.sop_instance).map_err(|_| Refusal::NoInstance)?,
-                    false => self.pseudonyms.uid(&about.sop_instance),
-                };
                 Ok(Pseudonymized {
                     report: edit.report,
                     sop_class: about.sop_class,
@@ -119,8 +170,12 @@ impl Pseudonymizer {
                         _ => Ok(()),
                     };
                 }
-                self.act(false)?;
+                self.look(false)?;
+                if self.pseudonyms.is_some() {
+                    self.act()?;
+                }
             }
+            Stage::Looked { held, .. } => held.extend_from_slice(bytes),
             Stage::Acting { pass, waiting, .. } => {
                 let fed = pass.feed(bytes, waiting);
                 fed.map_err(|error| refused(pass, error))?;
@@ -130,8 +185,8 @@ impl Pseudonymizer {
         Ok(())
     }
 
-    /// From the first look to the second.
-    fn act(&mut self, at_end: bool) -> Result<(), Refusal> {
+    /// Ends the first look.
+    fn look(&mut self, at_end: bool) -> Result<(), Refusal> {
         let waiting = Stage::Refused(Refusal::NoInstance);
         let Stage::Looking { scan, held, mut unused } = std::mem::replace(&mut self.stage, waiting) else {
             return Ok(());
@@ -142,16 +197,6 @@ impl Pseudonymizer {
             false => scan.into_edit(),
         };
         let facts = scan.facts();
-        let (about, pass) = self.decide(facts)?;
-        let mut pass = Box::new(Rewriter::new(&self.transfer_syntax, pass).ok_or(Refusal::TransferSyntax)?);
-        let mut waiting = Vec::new();
-        let fed = pass.feed(&held, &mut waiting);
-        fed.map_err(|error| refused(&pass, error))?;
-        self.stage = Stage::Acting { pass, about, waiting };
-        Ok(())
-    }
-
-    fn decide(&self, facts: Facts) -> Result<(About, Pass), Refusal> {
         let about = About {
             sop_class: facts.kind.sop_class.clone(),
             sop_instance: facts.sop_instance.reveal().clone(),
@@ -160,10 +205,30 @@ impl Pseudonymizer {
         if about.sop_class.is_empty() || about.sop_instance.is_empty() {
             return Err(Refusal::NoInstance);
         }
-        scope::admit(&facts.kind, &self.plan.profile.pixel_rules)?;
+        scope::admit(&facts.kind, self.plan.options, &self.plan.profile.pixel_rules)?;
         let patient = self.plan.profile.patient.patient(facts.issuer.reveal(), facts.patient_id.reveal())?;
-        let pass = pass::after(&self.plan, &self.pseudonyms, facts, patient).ok_or(Refusal::NoPatient)?;
-        Ok((about, pass))
+        self.stage = Stage::Looked { facts: Box::new(facts), patient, about, held };
+        Ok(())
+    }
+
+    /// Begins the second one.
+    fn act(&mut self) -> Result<(), Refusal> {
+        let Some(pseudonyms) = self.pseudonyms.clone() else { return Err(Refusal::NoKey) };
+        let waiting = Stage::Refused(Refusal::NoInstance);
+        let Stage::Looked { facts, patient, about, held } = std::mem::replace(&mut self.stage, waiting) else {
+            return Err(Refusal::NoKey);
+        };
+        let sop_instance = match self.plan.options.has(crate::ProfileOption::RetainUids) {
+            true => Uid::parse(&about.sop_instance).map_err(|_| Refusal::NoInstance)?,
+            false => pseudonyms.uid(&about.sop_instance),
+        };
+        let pass = pass::after(&self.plan, &pseudonyms, *facts, patient).ok_or(Refusal::NoPatient)?;
+        let mut pass = Box::new(Rewriter::new(&self.transfer_syntax, pass).ok_or(Refusal::TransferSyntax)?);
+        let mut waiting = Vec::new();
+        let fed = pass.feed(&held, &mut waiting);
+        fed.map_err(|error| refused(&pass, error))?;
+        self.stage = Stage::Acting { pass, about, sop_instance, waiting };
+        Ok(())
     }
 
     fn release(&mut self, out: &mut Vec<u8>) {

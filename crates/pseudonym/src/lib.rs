@@ -9,10 +9,11 @@
 //! The result is pseudonymized, not anonymous: whoever has the key can link it (GDPR recital 26), and pixels may show a face.
 //!
 //! What it does not do: it changes no pixel, so images that may show text are refused unless a rule says that they do not; it cleans
-//! no structured report and no graphics, which are refused; it keeps no key, no file and no crosswalk.
+//! no graphics, and structured reports only by their option; it keeps no key, no file and no crosswalk.
 //!
 //! Read first: [`Pseudonymizer`], [`Plan`], [`table`].
 
+mod content;
 mod date;
 mod engine;
 mod key;
@@ -31,6 +32,7 @@ pub mod table;
 mod traces;
 mod words;
 
+pub use content::ContentRules;
 pub use engine::{HEADER_BYTES_MAX, Pseudonymizer};
 pub use key::{PatientKey, Pseudonyms, SITE_KEY_BYTES};
 pub use option::{MethodCode, OptionSet, ProfileOption};

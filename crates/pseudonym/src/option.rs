@@ -63,6 +63,28 @@ impl ProfileOption {
         Self::RetainInstitutionIdentity,
     ];
 
+    /// As configurations write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CleanPixelData => "clean-pixel-data",
+            Self::CleanGraphics => "clean-graphics",
+            Self::CleanStructuredContent => "clean-structured-content",
+            Self::CleanDescriptors => "clean-descriptors",
+            Self::RetainFullDates => "retain-full-dates",
+            Self::RetainModifiedDates => "retain-modified-dates",
+            Self::RetainPatientCharacteristics => "retain-patient-characteristics",
+            Self::RetainDeviceIdentity => "retain-device-identity",
+            Self::RetainUids => "retain-uids",
+            Self::RetainSafePrivate => "retain-safe-private",
+            Self::RetainInstitutionIdentity => "retain-institution-identity",
+        }
+    }
+
+    /// Whether it can be chosen. The others need cleaning that is not there, and are never claimed.
+    pub fn is_offered(self) -> bool {
+        !matches!(self, Self::CleanPixelData | Self::CleanGraphics)
+    }
+
     /// Its code.
     pub fn code(self) -> MethodCode {
         let (value, meaning) = match self {

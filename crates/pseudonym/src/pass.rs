@@ -7,6 +7,7 @@ use dataset::{
     Content, Decision, Edit, EditError, ElementHeader, NewElement, Outcome, Place, Tag, Vr, WholeElement,
 };
 
+use crate::content::{self, Part, Tree};
 use crate::date::{shift_date, shift_date_time};
 use crate::key::{PatientKey, Pseudonyms};
 use crate::mark;
@@ -33,6 +34,9 @@ pub(crate) struct Pass {
     blocks: Vec<HashMap<(u16, u16), &'static str>>,
     /// Elements deeper than this stand in a sequence that has dummy values.
     dummy: Option<usize>,
+    /// Elements deeper than this stand in a content tree.
+    content: Option<usize>,
+    tree: Tree,
     reading: Reading,
     pixels: Pixels,
     found: Option<(Tag, Trace)>,
@@ -44,6 +48,8 @@ pub(crate) struct Pass {
 enum Reading {
     /// It stays, if nothing is found in it.
     Check(Vr),
+    /// As `Check`; it also says what a content item is.
+    Note(Vr),
     /// The owner of a private block.
     Creator,
     Uid,
@@ -82,6 +88,8 @@ impl Pass {
             searcher,
             blocks: Vec::new(),
             dummy: None,
+            content: None,
+            tree: Tree::default(),
             reading: Reading::Creator,
             pixels: Pixels::Header,
             found: None,
@@ -113,7 +121,10 @@ impl Pass {
 
     fn private(&mut self, place: &Place<'_>, header: &ElementHeader) -> Decision {
         let tag = header.tag;
-        if self.plan.options.has(ProfileOption::RetainSafePrivate) && self.dummy.is_none() {
+        if self.plan.options.has(ProfileOption::RetainSafePrivate)
+            && self.dummy.is_none()
+            && self.content.is_none()
+        {
             if tag.is_private_creator() && header.content == Content::Value {
                 self.reading = Reading::Creator;
                 return Decision::Read { bytes_max: VALUE_BYTES_MAX };
@@ -156,6 +167,11 @@ impl Pass {
     fn sequence(&mut self, place: &Place<'_>, tag: Tag, action: Option<Action>) -> Decision {
         match action {
             None | Some(Action::Keep) => Decision::Descend,
+            Some(Action::Content) => {
+                self.report.note(tag, Done::Cleaned);
+                self.content.get_or_insert(place.path.len());
+                Decision::Descend
+            }
             Some(Action::Basic(Basic::Empty) | Action::Clean(Basic::Empty) | Action::Shift(Basic::Empty)) => {
                 self.report.note(tag, Done::Emptied);
                 Decision::Replace(NewElement::Sequence { tag, items: Vec::new() })
@@ -185,6 +201,8 @@ impl Pass {
             Some(Action::Patient) => self.read(Reading::Patient),
             Some(Action::Accession) => self.read(Reading::Accession),
             Some(Action::Hash) => self.read(Reading::Hash),
+            // Only sequences are content trees.
+            Some(Action::Content) => self.removed(tag),
             Some(Action::Replace(value)) => {
                 self.report.note(tag, Done::Replaced);
                 Decision::Replace(NewElement::Value { tag, vr, bytes: value.into_bytes() })
@@ -207,6 +225,38 @@ impl Pass {
         }
     }
 
+    /// In a content tree, what is decided by value type and concept.
+    fn content(&mut self, depth: usize, header: &ElementHeader) -> Option<Decision> {
+        let (tag, vr) = (header.tag, vr(header));
+        let plan = Arc::clone(&self.plan);
+        Some(match self.tree.decide(depth, tag, plan.options, &plan.profile.content)? {
+            Part::Check => self.checked(vr),
+            Part::Note => self.read(Reading::Note(vr)),
+            Part::Dummy => self.basic(tag, vr, Basic::Dummy),
+            Part::Hash => self.read(Reading::Hash),
+            Part::Replace(element) => {
+                self.report.note(tag, Done::Dummied);
+                Decision::Replace(element)
+            }
+        })
+    }
+
+    /// Of a report: nobody has verified what it has become.
+    fn root(&mut self, tag: Tag) -> Option<Decision> {
+        if !self.plan.options.has(ProfileOption::CleanStructuredContent) {
+            return None;
+        }
+        match tag {
+            content::VERIFICATION_FLAG => {
+                self.report.note(tag, Done::Replaced);
+                let bytes = b"UNVERIFIED".to_vec();
+                Some(Decision::Replace(NewElement::Value { tag, vr: Vr(*b"CS"), bytes }))
+            }
+            content::VERIFYING_OBSERVER => Some(self.removed(tag)),
+            _ => None,
+        }
+    }
+
     /// In a sequence with dummy values: all that a person could have written is replaced.
     fn dummied(&mut self, header: &ElementHeader) -> Decision {
         let (tag, vr) = (header.tag, vr(header));
@@ -225,7 +275,7 @@ impl Pass {
         let vr = vr(element.header);
         let replaced = |bytes: Vec<u8>| Outcome::Replace(NewElement::Value { tag, vr, bytes });
         match std::mem::replace(&mut self.reading, Reading::Creator) {
-            Reading::Check(_) => Outcome::Keep,
+            Reading::Check(_) | Reading::Note(_) => Outcome::Keep,
             Reading::Creator => self.creator(place, tag, value),
             Reading::Uid => {
                 let written = self.uids(value);
@@ -368,6 +418,7 @@ impl Edit for Pass {
     fn level(&mut self, place: &Place<'_>) {
         self.blocks.truncate(place.path.len());
         self.blocks.resize_with(place.path.len() + 1, HashMap::new);
+        self.tree.level(place.path.len());
     }
 
     fn insert(&mut self, place: &Place<'_>, next: Option<Tag>) -> Result<Option<NewElement>, EditError> {
@@ -382,6 +433,9 @@ impl Edit for Pass {
         let (tag, depth) = (header.tag, place.path.len());
         if self.dummy.is_some_and(|from| depth <= from) {
             self.dummy = None;
+        }
+        if self.content.is_some_and(|from| depth <= from) {
+            self.content = None;
         }
         if depth == 0 && tag.0 >= PIXEL_GROUP {
             return Ok(self.behind_header(header));
@@ -403,12 +457,22 @@ impl Edit for Pass {
         if is_unknown || header.content == Content::Fragments || tag.0 >= PIXEL_GROUP {
             return Ok(self.removed(tag));
         }
+        if self.content.is_some()
+            && let Some(decision) = self.content(depth, header)
+        {
+            return Ok(decision);
+        }
+        if depth == 0
+            && let Some(decision) = self.root(tag)
+        {
+            return Ok(decision);
+        }
         let acts = !matches!(action, None | Some(Action::Keep | Action::Clean(_) | Action::Shift(_)));
         Ok(match header.content {
             Content::Sequence => self.sequence(place, tag, action),
             // Its items are hidden in another representation.
             _ if tag.is_sequence() => self.removed(tag),
-            _ if self.dummy.is_some() && !acts => self.dummied(header),
+            _ if (self.dummy.is_some() || self.content.is_some()) && !acts => self.dummied(header),
             _ => self.value(header, action),
         })
     }
@@ -417,8 +481,13 @@ impl Edit for Pass {
         let tag = element.header.tag;
         let reading = self.reading.clone();
         let outcome = self.outcome(place, element);
+        if let Reading::Note(_) = reading
+            && !self.tree.note(place, tag, &text(place, element.value()))
+        {
+            return Err(EditError::Refused { tag, why: "is a value type that nobody understands" });
+        }
         let (vr, value) = match (&reading, &outcome) {
-            (Reading::Check(vr), Outcome::Keep) => (*vr, element.value()),
+            (Reading::Check(vr) | Reading::Note(vr), Outcome::Keep) => (*vr, element.value()),
             (Reading::Creator, Outcome::Keep) => (Vr::LO, element.value()),
             (Reading::Clean(_), Outcome::Replace(NewElement::Value { vr, bytes, .. })) => {
                 (*vr, bytes.as_slice())

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use base::{Digest, Hasher};
 use dataset::{DictionaryVr, Tag, Vr};
 
+use crate::key::Pseudonyms;
 use crate::option::{MethodCode, OptionSet, ProfileOption};
 use crate::profile::{Override, OverrideAction, Profile, ProfileError};
 use crate::table::{Code, Row, TABLE_E1_1, Table, Tags};
@@ -21,6 +22,8 @@ pub(crate) enum Action {
     Shift(Basic),
     /// Only reviewed words of it stay, or else.
     Clean(Basic),
+    /// It is a content tree, whose items are cleaned one by one.
+    Content,
     /// The patient's pseudonym.
     Patient,
     /// The pseudonym of an accession number.
@@ -97,9 +100,22 @@ impl Plan {
         Ok(Self { profile, options, words, clinical, actions, digest })
     }
 
+    /// The options that are in force.
+    pub fn options(&self) -> OptionSet {
+        self.options
+    }
+
     /// Names the whole of the profile, the lists and the table: what was done is the same where this is the same, and the key.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Names the profile together with the site key: what is the same under both is treated the same.
+    pub fn digest_under(&self, pseudonyms: &Pseudonyms) -> Digest {
+        let mut hasher = Hasher::new(b"sluis/pseudonym/profile/1");
+        hasher.field(self.digest.as_bytes());
+        hasher.field(pseudonyms.key_id().as_bytes());
+        hasher.finish()
     }
 
     /// The codes that are written into De-identification Method Code Sequence (0012,0064).
@@ -120,18 +136,18 @@ impl Plan {
 pub(crate) const PATIENT_NAME: Tag = Tag(0x0010, 0x0010);
 
 fn check(profile: &Profile, options: OptionSet, words: &WordList) -> Result<(), ProfileError> {
-    use ProfileOption::{
-        CleanDescriptors, CleanGraphics, CleanPixelData, CleanStructuredContent, RetainFullDates,
-        RetainModifiedDates,
-    };
+    use ProfileOption::{CleanDescriptors, RetainFullDates, RetainModifiedDates};
     if options.has(RetainFullDates) && options.has(RetainModifiedDates) {
         return Err(ProfileError::Contradiction(RetainFullDates, RetainModifiedDates));
     }
-    if let Some(option) = [CleanPixelData, CleanGraphics, CleanStructuredContent]
-        .into_iter()
-        .find(|option| options.has(*option))
-    {
+    if let Some(option) = options.iter().find(|option| !option.is_offered()) {
         return Err(ProfileError::NotOffered(option));
+    }
+    let is_concept = |text: &&String| {
+        text.split_once(' ').is_some_and(|(scheme, code)| !scheme.is_empty() && !code.trim().is_empty())
+    };
+    if let Some(text) = profile.content.keep_text.iter().find(|text| !is_concept(text)) {
+        return Err(ProfileError::NoConcept(text.clone()));
     }
     if options.has(CleanDescriptors) && words.is_empty() {
         return Err(ProfileError::NoWords);
@@ -144,14 +160,17 @@ fn check(profile: &Profile, options: OptionSet, words: &WordList) -> Result<(), 
 
 fn resolved(row: &Row, options: OptionSet) -> Action {
     use ProfileOption::{
-        CleanDescriptors, RetainDeviceIdentity, RetainModifiedDates, RetainPatientCharacteristics,
+        CleanDescriptors, CleanStructuredContent, RetainDeviceIdentity, RetainModifiedDates,
+        RetainPatientCharacteristics,
     };
     if row.kept.meets(options) {
         return Action::Keep;
     }
     let Some(basic) = basic(row) else { return Action::Keep };
     let cleans = |option| options.has(option) && row.cleaned.has(option);
-    if cleans(RetainModifiedDates) {
+    if cleans(CleanStructuredContent) {
+        Action::Content
+    } else if cleans(RetainModifiedDates) {
         Action::Shift(basic)
     } else if [CleanDescriptors, RetainDeviceIdentity, RetainPatientCharacteristics].into_iter().any(cleans) {
         Action::Clean(basic)
@@ -237,9 +256,10 @@ fn digest(profile: &Profile, options: OptionSet, words: &WordList, clinical: &Wo
     // Debug output of plain values: stable for one version of this crate, and a new version is a new profile.
     hasher.field(
         format!(
-            "{} {:?} {:?} {:?} {:?}",
+            "{} {:?} {:?} {:?} {:?} {:?}",
             env!("CARGO_PKG_VERSION"),
             profile.patient,
+            profile.content,
             profile.date_shift,
             profile.overrides,
             profile.pixel_rules

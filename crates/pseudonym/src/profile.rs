@@ -6,6 +6,7 @@ use dicom_dictionary_std::StandardDataDictionary;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::content::ContentRules;
 use crate::option::{OptionSet, ProfileOption};
 use crate::patient::PatientRules;
 use crate::scope::PixelRule;
@@ -25,6 +26,8 @@ pub struct Profile {
     /// Attributes that are treated otherwise than the table says.
     #[serde(rename = "override")]
     pub overrides: Vec<Override>,
+    /// What `clean-structured-content` keeps.
+    pub content: ContentRules,
     /// Images that are passed or refused otherwise than by default: the first that fits counts.
     #[serde(rename = "pixels")]
     pub pixel_rules: Vec<PixelRule>,
@@ -117,6 +120,9 @@ pub enum ProfileError {
     /// A value that the attribute cannot have.
     #[error("{0}: the value must be printable ASCII without a backslash, of at most {1} characters")]
     BadValue(Tag, usize),
+    /// Not a concept.
+    #[error("{0:?} is no concept; write scheme and code as in \"DCM 121071\"")]
+    NoConcept(String),
     /// A shift of no days.
     #[error("date_shift is 0 days: dates would not be moved; give 1 or more")]
     NoShift,

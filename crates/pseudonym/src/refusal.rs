@@ -30,6 +30,9 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// Which key it has to be under is not known, or that key is gone.
+    #[error("its study was pseudonymized under a site key that is not there any more")]
+    NoKey,
     /// It is not what the header of the message says.
     #[error("SOP Class UID (0008,0016) or SOP Instance UID (0008,0018) is missing")]
     NoInstance,

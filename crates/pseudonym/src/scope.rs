@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::content;
+use crate::option::{OptionSet, ProfileOption};
 use crate::refusal::Refusal;
 
 /// What is known of an instance before anything is changed.
@@ -108,7 +110,7 @@ const SCREENS: &[&str] = &[
 ];
 
 /// Whether an instance may go on, its attributes pseudonymized and its pixels as they are.
-pub(crate) fn admit(kind: &Kind, rules: &[PixelRule]) -> Result<(), Refusal> {
+pub(crate) fn admit(kind: &Kind, options: OptionSet, rules: &[PixelRule]) -> Result<(), Refusal> {
     // What its maker says of its own pixels, no rule about its class overrules.
     if kind.burned_in.trim().eq_ignore_ascii_case("YES") {
         return Err(Refusal::Pixels("Burned In Annotation (0028,0301) is YES"));
@@ -119,7 +121,9 @@ pub(crate) fn admit(kind: &Kind, rules: &[PixelRule]) -> Result<(), Refusal> {
             PixelAction::Refuse => Err(Refusal::Pixels("a rule refuses images of this kind")),
         };
     }
-    if !COVERED.contains(&kind.sop_class.as_str()) {
+    let class = kind.sop_class.as_str();
+    let is_report = options.has(ProfileOption::CleanStructuredContent) && content::CLASSES.contains(&class);
+    if !COVERED.contains(&class) && !is_report {
         return Err(Refusal::SopClass(kind.sop_class.clone()));
     }
     if !kind.conversion.trim().is_empty() {
@@ -188,7 +192,8 @@ mod tests {
             (kind(""), false),
         ];
         for (kind, want) in cases {
-            assert_eq!(admit(&kind, std::slice::from_ref(&pass)).is_ok(), want, "{kind:?}");
+            let admitted = admit(&kind, OptionSet::default(), std::slice::from_ref(&pass));
+            assert_eq!(admitted.is_ok(), want, "{kind:?}");
         }
         let refuse = PixelRule {
             sop_class: Some(CT.into()),
@@ -197,6 +202,9 @@ mod tests {
             pixels: PixelAction::Refuse,
             ..pass
         };
-        assert!(admit(&kind(CT), &[refuse]).is_err());
+        assert!(admit(&kind(CT), OptionSet::default(), &[refuse]).is_err());
+        let report = kind(content::CLASSES[0]);
+        assert!(admit(&report, OptionSet::default(), &[]).is_err());
+        assert!(admit(&report, OptionSet::from_iter([ProfileOption::CleanStructuredContent]), &[]).is_ok());
     }
 }

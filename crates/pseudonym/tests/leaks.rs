@@ -134,14 +134,7 @@ fn nothing_leaks_at_the_basic_profile() {
 
 #[test]
 fn nothing_leaks_at_any_single_option_but_what_it_keeps() {
-    let offered = ProfileOption::ALL.into_iter().filter(|option| {
-        !matches!(
-            option,
-            ProfileOption::CleanPixelData
-                | ProfileOption::CleanGraphics
-                | ProfileOption::CleanStructuredContent
-        )
-    });
+    let offered = ProfileOption::ALL.into_iter().filter(|option| option.is_offered());
     for option in offered {
         let (_, mut leaks) = plant(&[option], EXPLICIT);
         if option == ProfileOption::RetainModifiedDates {

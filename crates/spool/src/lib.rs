@@ -21,6 +21,7 @@ mod inbound;
 mod keys;
 mod log;
 mod outbox;
+mod pseudonyms;
 mod record;
 mod retry;
 mod row;
@@ -47,6 +48,7 @@ pub use outbox::{
     NewUnspooled, Outbox, OutboxConfig, Placed, Progress, Queue, SealedFacts, Settled, Step,
     UnspooledDecision,
 };
+pub use pseudonyms::{Deed, DeedCount, NewRefusal, Refused, RefusedIds, StudyDeeds};
 pub use record::InstanceRecord;
 pub use retry::RetryPolicy;
 pub use row::{

@@ -25,7 +25,7 @@ pub use difference::{Difference, Refused};
 pub use document::{Block, Cell, Document, Section, Stage, Table};
 pub use far_end::{FarEnd, FarEndError, Syntaxes, Takes};
 pub use model::{
-    AbortRow, AnswerRow, ClassRow, ContextRow, Entity, Fact, FailureRow, OutcomeRow, Policy, Product, Prose,
-    RejectionRow, Role, SecurityRow, ServiceRow, Setting, Statement, Storage, SyntaxRow,
+    AbortRow, AnswerRow, ClassRow, ContextRow, DeidentificationRow, Entity, Fact, FailureRow, OutcomeRow,
+    Policy, Product, Prose, RejectionRow, Role, SecurityRow, ServiceRow, Setting, Statement, Storage, SyntaxRow,
 };
 pub use program::{Build, ProgramError};

@@ -42,6 +42,9 @@ pub struct Statement {
     pub failure_reasons: Vec<Fact>,
     /// Transport security.
     pub security: Vec<SecurityRow>,
+    /// The de-identification profile and its options (PS3.15 E.2, E.3), where instances can be pseudonymized.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deidentification: Vec<DeidentificationRow>,
     /// Configuration that a peer can notice, with its values.
     pub settings: Vec<Setting>,
     /// Application entities of one installation; empty where the statement is that of the product.
@@ -300,6 +303,21 @@ pub struct SecurityRow {
     pub value: String,
 }
 
+/// The de-identification profile, or one of its options.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeidentificationRow {
+    /// What a test proves.
+    pub claim: String,
+    /// Code value of context group 7050.
+    pub code: String,
+    /// Its meaning.
+    pub name: String,
+    /// It can be chosen, and its code is written where it is.
+    pub offered: bool,
+    /// How it is chosen, or what happens to what needs it.
+    pub note: String,
+}
+
 /// One configuration key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
@@ -353,6 +371,9 @@ pub struct Prose {
     pub security: Vec<String>,
     /// 8.3.
     pub ports: Vec<String>,
+    /// 8.4: de-identification.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deidentification: Vec<String>,
     /// 8.5.
     pub user_identity: Vec<String>,
     /// A.A.

@@ -21,6 +21,7 @@ pub(super) fn prose(config: &Config) -> Prose {
         failures: failures(),
         security: security(),
         ports: ports(),
+        deidentification: Vec::new(),
         user_identity: user_identity(),
         attributes: attributes(),
     }

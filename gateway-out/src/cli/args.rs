@@ -51,6 +51,9 @@ pub(super) enum Command {
     /// Ask the configuration where instances would go.
     #[command(subcommand)]
     Route(RouteCommand),
+    /// Look into what was pseudonymized, and what was refused.
+    #[command(subcommand)]
+    Pseudonyms(PseudonymsCommand),
     /// Ask the destination behind a route by C-ECHO, through the whole path, and show how long each leg took. Exit code 0
     /// says that it answers.
     Echo(EchoArgs),
@@ -135,6 +138,14 @@ pub(super) enum KeyCommand {
         /// The overlap is over: remove the earlier keys.
         #[arg(long, conflicts_with_all = ["switch", "overlap"])]
         finish: bool,
+    },
+    /// Make a file of site keys for pseudonyms, of mode 0600.
+    Gen {
+        /// The file.
+        file: PathBuf,
+        /// Put another key in front of those in the file: new studies get it, known ones stay under theirs.
+        #[arg(long)]
+        next: bool,
     },
 }
 
@@ -244,6 +255,28 @@ pub(super) enum RouteCommand {
         /// Show what people have typed into the compared elements; it may name a patient.
         #[arg(long)]
         reveal: bool,
+        /// Show what the route's pseudonymization would do to the file, element by element.
+        #[arg(long)]
+        pseudonymize: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PseudonymsCommand {
+    /// List the last instances that could not be pseudonymized, and why. Nothing of them has left.
+    Refused {
+        #[command(flatten)]
+        args: JsonArgs,
+        /// The most that are listed, the latest first.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// Show what was done to the attributes of a study: tags and counts, never values.
+    Report {
+        #[command(flatten)]
+        args: JsonArgs,
+        /// The Study Instance UID that it came with.
+        study: String,
     },
 }
 

@@ -11,7 +11,7 @@ use crate::{config::Config, route_test};
 
 /// Explains a choice; an error where no route takes the file.
 pub(super) fn command(command: RouteCommand) -> Result<()> {
-    let RouteCommand::Test { args, file, called, calling, source, priority, reveal } = command;
+    let RouteCommand::Test { args, file, called, calling, source, priority, reveal, pseudonymize } = command;
     let priority = match priority {
         PriorityArg::Low => Priority::Low,
         PriorityArg::Medium => Priority::Medium,
@@ -19,7 +19,7 @@ pub(super) fn command(command: RouteCommand) -> Result<()> {
     };
     let loaded = load(&args.config)?;
     let settings = Config::check(&loaded)?;
-    let asked = route_test::Asked { called, calling, source, priority, reveal };
+    let asked = route_test::Asked { called, calling, source, priority, reveal, pseudonymize };
     let explained = route_test::explain(&loaded, &settings.routes, &file, &asked)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&explained.json())?);
@@ -28,6 +28,9 @@ pub(super) fn command(command: RouteCommand) -> Result<()> {
     }
     if !explained.is_taken() {
         bail!("no route takes it");
+    }
+    if explained.is_refused_by_pseudonymization() {
+        bail!("its route would refuse it");
     }
     Ok(())
 }

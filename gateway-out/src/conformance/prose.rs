@@ -3,6 +3,7 @@
 use dimse::TLS_PORT;
 use statement::{Prose, Stage, tables};
 
+use super::deidentification;
 use crate::{
     commitment::ask::{FAULTS, Refusal},
     config::Config,
@@ -25,6 +26,7 @@ pub(super) fn prose(config: &Config) -> Prose {
         failures: failures(),
         security: security(),
         ports: ports(config),
+        deidentification: deidentification::prose(),
         user_identity: user_identity(),
         attributes: attributes(),
     }
@@ -281,11 +283,12 @@ fn user_identity() -> Vec<String> {
 fn attributes() -> Vec<String> {
     let unread = tables::transfer_syntaxes(super::ROLE).iter().filter(|row| !row.walked).count();
     vec![
-        "No information object is created and no attribute is added, removed or changed, private ones included. There \
-         are no private SOP classes, attributes or transfer syntaxes of our own."
+        "No information object is created and no attribute is added, removed or changed, private ones included, except \
+         by a route that pseudonymizes (8.4). There are no private SOP classes, attributes or transfer syntaxes of our \
+         own."
             .to_owned(),
         format!(
-            "Read, and not changed: SOP Class UID (0008,0016), SOP Instance UID (0008,0018), Modality (0008,0060), Study \
+            "Read: SOP Class UID (0008,0016), SOP Instance UID (0008,0018), Modality (0008,0060), Study \
              and Series Instance UID (0020,000D) and (0020,000E), Accession Number (0008,0050), Patient ID (0010,0020) \
              and its issuer (0010,0021): for checks, for the order of delivery, and to find an instance again. They are \
              kept encrypted or as keyed digests only. In private transfer syntaxes, and in {unread} of Table 1-1a that \

@@ -12,6 +12,7 @@ use super::groups::{self, Groups};
 use crate::{
     config::{self, Config, DestinationTable, Destinations, Respond, RouteDefaults, RouteTable, Texts},
     pace::{Pace, Rate},
+    pseudonymize::{self, Pseudonymization},
     routes::{Callers, Leg, Legs, Route},
     rule::Rule,
     windows::{Span, Windows},
@@ -77,7 +78,16 @@ impl<'a> Checking<'a> {
             negotiate: table.negotiate.or(defaults.negotiate).unwrap_or_default(),
             echo: table.echo.or(defaults.echo).unwrap_or_default(),
             echo_timeout: self.echo_timeout()?,
+            pseudonymize: self.pseudonymize()?,
         })
+    }
+
+    fn pseudonymize(&self) -> Result<Option<Pseudonymization>, ConfigError> {
+        let said = self.said("pseudonymize", &self.table.pseudonymize, &self.defaults.pseudonymize);
+        match said {
+            Some(said) => pseudonymize::check(self.loaded, &said.key, said.value),
+            None => Ok(None),
+        }
     }
 
     fn echo_timeout(&self) -> Result<Duration, ConfigError> {

@@ -99,6 +99,11 @@ impl Identifiers {
             (FoundBy::Patient, "patient_hash", hash(Identifier::Patient)),
         ])
     }
+
+    /// Each kind with its column and hash.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (FoundBy, &'static str, &[u8; 16])> {
+        self.0.iter().map(|(by, column, hash)| (*by, *column, hash))
+    }
 }
 
 /// The ids that start with some hexadecimal digits, as a range of bytes.

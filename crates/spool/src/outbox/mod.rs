@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub(crate) use load::state as load_state;
-pub(crate) use look::IdPrefix;
+pub(crate) use look::{IdPrefix, Identifiers};
 pub use queue::Queue;
 pub use types::{
     Applied, ChangedContent, Committed, Decision, Deferral, Loss, NewDelivery, NewObject, NewReceipt,

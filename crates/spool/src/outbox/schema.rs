@@ -148,6 +148,7 @@ CREATE TRIGGER delivery_recounted AFTER UPDATE OF state ON delivery WHEN old.sta
 END;
 ",
     COMMITMENT,
+    crate::pseudonyms::TABLES,
 ];
 
 /// Who sent what, and who asked whether it is safe. `sent` has a row for each delivery that carries a C-STORE: its

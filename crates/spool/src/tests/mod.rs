@@ -8,6 +8,7 @@ mod keys_and_start;
 mod no_patient_data;
 mod operators;
 mod order_of_writes;
+mod pseudonyms;
 mod random_operations;
 mod repeats;
 mod settling;

@@ -12,6 +12,12 @@ pub(super) fn sections(statement: &Statement) -> Vec<Section> {
         Table::of("Table 8-1. Secure transport connection", &["", "Value"], &statement.security, |row| {
             [Cell::text(&row.name), Cell::text(&row.value)]
         });
+    let deidentification = Table::of(
+        "Table 8-2. De-identification profile and options",
+        &["Code (CID 7050)", "Meaning", "Offered", "Remark"],
+        &statement.deidentification,
+        |row| [Cell::code(&row.code), Cell::text(&row.name), Cell::yes(row.offered), Cell::text(&row.note)],
+    );
     let mut sections = vec![
         Section::new("8", "Security"),
         Section::new("8.1", "Introduction").text(&prose.security),
@@ -20,7 +26,10 @@ pub(super) fn sections(statement: &Statement) -> Vec<Section> {
              right to a second or so, for receipts and certificates.",
         ])),
         Section::new("8.3", "TCP port configuration").text(&prose.ports),
-        Section::new("8.4", "DICOM security profiles").table(transport),
+        Section::new("8.4", "DICOM security profiles")
+            .table(transport)
+            .text(&prose.deidentification)
+            .table(deidentification),
         Section::new("8.5", "User identity negotiation").text(&prose.user_identity),
         Section::new("A.A", "Information object definitions").text(&prose.attributes),
         Section::new("A.B", "Structured report content encoding").text(&lines(["No structured report is created."])),

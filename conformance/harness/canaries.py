@@ -1,0 +1,104 @@
+"""A marker in every row of PS3.15 Table E.1-1 whose value can hold one, at depths 0 to 3; in elements that nobody knows; and in private ones."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import generate_uid
+
+from . import patients
+from .binaries import TOP
+from .part10 import Instance
+
+TABLE = TOP / "crates" / "pseudonym" / "data" / "table_e1-1.csv"
+# In no row of the table, from the outermost.
+SEQUENCES = ("DerivationCodeSequence", "PerformedProtocolCodeSequence", "ViewCodeSequence")
+# What an instance is found by: other checks are about them.
+OTHERS = {0x00080018, 0x0020000D, 0x0020000E, 0x00100020}
+TEXT = {"AE", "LO", "LT", "SH", "ST", "UT", "UC", "PN", "CS", "UR"}
+ROWS_PER_FILE = 24
+
+
+@dataclass(frozen=True)
+class Canary:
+    """One planted value, as its bytes stand in a file."""
+
+    row: str
+    depth: int
+    marker: bytes
+
+
+def _value(tag: int, vr: str, number: int, depth: int) -> tuple[object, bytes] | None:
+    text = f"ZQ{number:04}X{depth}"
+    if vr in TEXT:
+        return (f"{text}^Q" if vr == "PN" else text), text.encode()
+    if vr == "UI":
+        return f"1.9.{number}.{depth}.77", f"1.9.{number}.{depth}.77".encode()
+    date = f"{1700 + number % 200}{1 + depth:02}{1 + number // 200:02}"
+    if vr == "DA":
+        return date, date.encode()
+    if vr == "DT":
+        return f"{date}1213", f"{date}1213".encode()
+    if vr == "SQ":
+        inner = Dataset()
+        inner.add_new(0x00080104, "LO", text)
+        return Sequence([inner]), text.encode()
+    return None
+
+
+def _planted() -> list[tuple[str, int, str, int]]:
+    """(name, tag, VR, number) of each row."""
+    lines = [line for line in TABLE.read_text().splitlines() if not line.startswith("#")]
+    found = []
+    for number, row in enumerate(csv.DictReader(lines)):
+        text = row["tag"].strip("()")
+        if "odd" in text or "gggg" in text:
+            found.append((row["name"], 0x00291010, "LO", number))
+            continue
+        tag = int(text.replace("50xx,xxxx", "5002,3000").replace("60xx", "6002").replace(",", ""), 16)
+        # Of these sequences the UIDs are replaced, and nothing else.
+        if tag in OTHERS or not 0x0002FFFF < tag < 0x7FE00000 or row["basic(113100)"] == "X/Z/U*":
+            continue
+        try:
+            vr = dictionary_VR(tag).split(" ")[0]
+        except KeyError:
+            vr = "LO"
+        found.append((row["name"], tag, vr, number))
+    return found
+
+
+def _file(directory: Path, number: int, depth: int, rows: list[tuple[str, int, str, int]]) -> tuple[Instance, list[Canary]]:
+    made = Dataset()
+    made.SOPClassUID, made.SOPInstanceUID = patients.CT, generate_uid()
+    made.StudyInstanceUID, made.SeriesInstanceUID = generate_uid(), generate_uid()
+    made.Modality, made.ImageType, made.PatientID = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"], "HOSP-7719034"
+    level = made
+    for keyword in SEQUENCES[:depth]:
+        inner = Dataset()
+        setattr(level, keyword, Sequence([inner]))
+        level = inner
+    planted = []
+    for name, tag, vr, row in rows:
+        if (value := _value(tag, vr, row, depth)) is None:
+            continue
+        if tag == 0x00291010:
+            level.add_new(0x00290010, "LO", "SLUIS CONFORMANCE")
+        level.add_new(tag, vr, value[0])
+        planted.append(Canary(name, depth, value[1]))
+    return patients.write(directory / f"{depth}-{number:03}.dcm", patients.with_pixels(made)), planted
+
+
+def corpus(directory: Path) -> list[tuple[Instance, list[Canary]]]:
+    """Files, each with the values planted in it."""
+    rows = _planted()
+    pieces = [rows[at : at + ROWS_PER_FILE] for at in range(0, len(rows), ROWS_PER_FILE)]
+    return [_file(directory, number, depth, piece) for depth in range(4) for number, piece in enumerate(pieces)]
+
+
+def leaked(planted: list[Canary], content: bytes) -> list[Canary]:
+    return [one for one in planted if one.marker in content]

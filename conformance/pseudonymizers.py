@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Sluis beside other pseudonymizers on one corpus: `conformance/run pseudonymizers.py [--install]`.
+
+Every tool gets the same files, with a marker in every row of PS3.15 Table E.1-1 at depths 0 to 3, and its basic profile. What is
+counted are the markers that are still there, and how many files have errors for dciodvfy that they did not have before. Sluis goes
+the whole way, from storescu to storescp. `--install` fetches what is in PyPI into a virtual environment of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import canaries, part10, patients, senders
+from harness.binaries import target
+from harness.destinations import Storescp
+from harness.stack import Stack
+
+VENV = target() / "pseudonymizers-venv"
+PYPI = ("dicom-anonymizer==2.1.0", "dicognito==0.19.0", "dcm-anonymizer==0.5.0", "dcmanon==0.3.1")
+SECONDS = 900
+
+
+class NotHere(Exception):
+    """A tool is not installed."""
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name) or shutil.which(str(VENV / "bin" / name))
+    if not found:
+        raise NotHere(f"{name} is not installed")
+    return found
+
+
+def sluis(sent: Path, out: Path) -> None:
+    instances = part10.find(sent)
+    with tempfile.TemporaryDirectory() as folder, Storescp(Path(folder)) as destination:
+        stack = Stack(Path(folder) / "sluis", to=destination.address)
+        patients.pseudonymize(stack)
+        with stack:
+            senders.pynetdicom_send(stack.listen, stack.ae, instances)
+            stack.wait_settled(120)
+            time.sleep(0.5)
+        for one in part10.find(destination.out):
+            shutil.copy(one.path, out / one.path.name)
+
+
+def gdcmanon(sent: Path, out: Path) -> None:
+    subprocess.run([tool("gdcmanon"), "--dumb", "--empty", "10,10", "--empty", "10,20", "-i", sent, "-o", out], timeout=SECONDS, check=False, capture_output=True)
+
+
+def dicom_anonymizer(sent: Path, out: Path) -> None:
+    subprocess.run([tool("dicom-anonymizer"), sent, out], timeout=SECONDS, check=False, capture_output=True)
+
+
+def dicognito(sent: Path, out: Path) -> None:
+    subprocess.run([tool("dicognito"), "--seed", "7", "--output-dir", out, sent], timeout=SECONDS, check=False, capture_output=True)
+
+
+def dcm_anonymizer(sent: Path, out: Path) -> None:
+    command = [tool("dcm-anon"), "--continue-on-error", "--quiet", "--salt", "7", "--audit-log", out.with_suffix(".json"), sent, out]
+    subprocess.run(command, timeout=SECONDS, check=False, capture_output=True)
+
+
+# The crate dicom-anonymization, as its own Python package offers it.
+_CRATE = """
+import pathlib, sys
+from dcmanon import Anonymizer
+made = Anonymizer()
+for path in pathlib.Path(sys.argv[1]).rglob("*.dcm"):
+    try:
+        (pathlib.Path(sys.argv[2]) / path.name).write_bytes(made.anonymize(str(path)))
+    except Exception as error:
+        print(path.name, error)
+"""
+
+
+def dicom_anonymization(sent: Path, out: Path) -> None:
+    if not any(VENV.glob("lib/*/site-packages/dcmanon*")):
+        raise NotHere("dcmanon is not installed")
+    subprocess.run([VENV / "bin" / "python", "-c", _CRATE, sent, out], timeout=SECONDS, check=False, capture_output=True)
+
+
+TOOLS: dict[str, Callable[[Path, Path], None]] = {
+    "Sluis": sluis,
+    "dicom-anonymization 0.3.1": dicom_anonymization,
+    "gdcmanon --dumb": gdcmanon,
+    "dcm-anonymizer 0.5.0": dcm_anonymizer,
+    "dicom-anonymizer 2.1.0": dicom_anonymizer,
+    "dicognito 0.19.0": dicognito,
+}
+
+
+def errors(path: Path) -> set[str]:
+    """What dciodvfy calls an error, without the values that it quotes."""
+    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", timeout=60, check=False)
+    lines = (done.stdout + done.stderr).splitlines()
+    return {re.sub(r"<[^>]*>|= .*", "", line).strip() for line in lines if line.startswith("Error")}
+
+
+def judge(name: str, run: Callable[[Path, Path], None], corpus: list, before: list[set[str]]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        sent = corpus[0][0].path.parent
+        try:
+            run(sent, out)
+        except NotHere as absent:
+            return f"| {name} | not run: {absent} | | | |"
+        contents = [one.path.read_bytes() for one in part10.find(out)]
+        planted = [one for _, canary in corpus for one in canary]
+        everything = b"\n".join(contents)
+        leaks = canaries.leaked(planted, everything)
+        known = set().union(*before)
+        worse = sum(bool(errors(one.path) - known) for one in part10.find(out))
+        share = 100 * len(leaks) / len(planted)
+        return f"| {name} | {len(leaks)} of {len(planted)} | {share:.1f} % | {len(contents)} of {len(corpus)} | {worse} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--install", action="store_true", help="fetch the tools that are in PyPI first")
+    if parser.parse_args().install:
+        venv.create(VENV, with_pip=True)
+        for package in PYPI:
+            subprocess.run([VENV / "bin" / "pip", "install", "--quiet", package], check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = canaries.corpus(Path(folder) / "corpus")
+        before = [errors(one.path) for one, _ in corpus]
+        print("| tool, basic profile | markers left | | files written | files with new dciodvfy errors |\n|---|---|---|---|---|")
+        for name, run in TOOLS.items():
+            print(judge(name, run, corpus, before), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

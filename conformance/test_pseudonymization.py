@@ -1,0 +1,307 @@
+"""A route that pseudonymizes, from `storescu` to `storescp`: nothing of the patient leaves, what belongs together stays together, and
+what cannot be cleaned is refused before anything of it has left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+
+from harness import part10, patients, senders
+from harness.binaries import binary
+from harness.commitment import Asker
+from harness.destinations import PynetdicomScp, Storescp
+from harness.processes import HOST, run, wait_until
+from harness.proofs import committed
+from harness.stack import ROLES
+from harness.watch import needles_in_files
+
+
+def wait_for(destination: Storescp, count: int, logs) -> list[pydicom.FileDataset]:
+    """What has arrived, as pydicom reads it, once it is that many."""
+    wait_until(f"{count} instances at the destination", lambda: len(part10.find(destination.out)) >= count, 40, logs)
+    time.sleep(0.3)
+    return [pydicom.dcmread(one.path) for one in part10.find(destination.out)]
+
+
+def only(arrived: list[pydicom.FileDataset], sop_class: str) -> list[pydicom.FileDataset]:
+    return [one for one in arrived if one.SOPClassUID == sop_class]
+
+
+def left_behind(stack, destination, needles: list[bytes]) -> set[str]:
+    """Files in which something of the patient is: at the destination, in the state of both gateways, and in all logs."""
+    logs = [f"{role}.log" for role in ROLES for needle in needles if needle in stack.log_text(role).encode()]
+    found = needles_in_files(stack.directory, needles) | needles_in_files(destination.out, needles)
+    return {str(path) for _, path in found} | set(logs)
+
+
+def test_a_ct_study_and_an_rt_set_arrive_without_their_patient(make_stack, tmp_path):
+    sent = patients.slices(tmp_path / "sent", 5) + patients.rt_set(tmp_path / "sent")
+    uids = [one.sop_instance.encode() for one in sent]
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address, log="trace")
+        patients.pseudonymize(stack, preset="longitudinal", words=str(tmp_path / "words.txt"))
+        (tmp_path / "words.txt").write_text("thorax\naxial\n")
+        with stack:
+            answers = senders.storescu(stack.listen, stack.ae, [one.path for one in sent], calling="KAMER9")
+            assert set(answers.values()) == {0}, answers
+            arrived = wait_for(destination, len(sent), stack.logs)
+            stack.wait_settled()
+            assert not left_behind(stack, destination, [*patients.NEEDLES, *uids])
+            # The modality's AE title names a room: gateway-out's own log may have it, nobody behind it.
+            assert "KAMER9" not in stack.log_text("gateway-in") + stack.log_text("relay")
+            assert not needles_in_files(destination.out, [b"KAMER9"]) | needles_in_files(stack.directory / "ledger", [b"KAMER9"])
+            assert len(stack.why(sent[0].sop_instance)) == 1, "`why` knows an instance by the UID that it came with"
+            study = pydicom.dcmread(sent[0].path).StudyInstanceUID
+            [report] = json.loads(stack.command("gateway-out", "pseudonyms", "report", study, "--json").stdout)
+            assert report["instances"] == 5
+            assert {"tag": "(0010,0010)", "name": "PatientName", "what": "pseudonym", "count": 5} in report["done"]
+    for one in arrived:
+        assert one.file_meta.MediaStorageSOPInstanceUID == one.SOPInstanceUID
+        assert str(one.SOPInstanceUID).startswith("2.25.") and one.preamble == bytes(128)
+        assert (one.PatientIdentityRemoved, one.LongitudinalTemporalInformationModified) == ("YES", "MODIFIED")
+        codes = [item.CodeValue for item in one.DeidentificationMethodCodeSequence]
+        assert codes == ["113100", "113105", "113107", "113108"]
+        assert one.SeriesDescription == "thorax axial" and one.PatientSex == "F"
+        assert not [element for element in one.iterall() if element.tag.is_private]
+    assert len({one.PatientID for one in arrived}) == 1, "one patient"
+    assert len({patients.days(one.StudyDate, "20260401") for one in arrived}) == 1, "one shift"
+    # References within the set resolve.
+    [structures], [plan], [dose] = (only(arrived, one) for one in (patients.RT_STRUCT, patients.RT_PLAN, patients.RT_DOSE))
+    images = {one.SOPInstanceUID: one for one in only(arrived, patients.CT)}
+    [frame] = structures.ReferencedFrameOfReferenceSequence
+    [study] = frame.RTReferencedStudySequence
+    [series] = study.RTReferencedSeriesSequence
+    drawn_on = [images[item.ReferencedSOPInstanceUID] for item in series.ContourImageSequence]
+    assert len(drawn_on) == 2 and {one.SeriesInstanceUID for one in drawn_on} == {series.SeriesInstanceUID}
+    assert frame.FrameOfReferenceUID == drawn_on[0].FrameOfReferenceUID
+    assert study.ReferencedSOPInstanceUID == structures.StudyInstanceUID
+    assert plan.ReferencedStructureSetSequence[0].ReferencedSOPInstanceUID == structures.SOPInstanceUID
+    assert dose.ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID == plan.SOPInstanceUID
+    pixels = {one.path: pydicom.dcmread(one.path).PixelData for one in sent if one.sop_class == patients.CT}
+    assert sorted(pixels.values()) == sorted(one.PixelData for one in images.values())
+
+
+def test_a_report_is_cleaned_item_by_item(make_stack, tmp_path):
+    study = generate_uid()
+    [image] = patients.slices(tmp_path / "sent", 1, study=study)
+    report = patients.report(tmp_path / "sent" / "report.dcm", image, study)
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address, log="debug")
+        patients.pseudonymize(stack, options=["clean-structured-content"])
+        with stack:
+            answers = senders.storescu(stack.listen, stack.ae, [image.path, report.path])
+            assert set(answers.values()) == {0}, answers
+            arrived = wait_for(destination, 2, stack.logs)
+            stack.wait_settled()
+            assert not left_behind(stack, destination, patients.NEEDLES)
+    [ct], [sr] = only(arrived, patients.CT), only(arrived, patients.SR)
+    assert sr.StudyInstanceUID == ct.StudyInstanceUID and sr.PatientID == ct.PatientID
+    assert sr.VerificationFlag == "UNVERIFIED" and "VerifyingObserverSequence" not in sr
+    assert "113104" in [item.CodeValue for item in sr.DeidentificationMethodCodeSequence]
+    observer, device, finding, length, seen = sr.ContentSequence
+    assert str(observer.PersonName) and observer.ConceptNameCodeSequence[0].CodeMeaning == "Person Observer Name"
+    assert (device.TextValue, finding.TextValue) == ("REDACTED", "REDACTED")
+    assert str(length.MeasuredValueSequence[0].NumericValue) == "12.5"
+    assert length.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeMeaning == "mm"
+    assert seen.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == ct.SOPInstanceUID
+
+
+def test_one_patient_is_one_on_two_days_and_at_two_modalities(make_stack, tmp_path):
+    first = patients.slices(tmp_path / "sent", 1, IssuerOfPatientID="NORTH")
+    later = patients.slices(tmp_path / "sent", 1, patients.MR, "MR", StudyDate="20260501")
+    other = patients.slices(tmp_path / "sent", 1, PatientID="HOSP-7719035")
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address)
+        patients.pseudonymize(stack, options=["retain-modified-dates"], patient={"issuer": "NORTH"})
+        with stack:
+            send = lambda sent: senders.storescu(stack.listen, stack.ae, [one.path for one in sent])  # noqa: E731
+            assert set(send(first).values()) == {0}
+            stack.restart("gateway-out")
+            assert set(send(later + other).values()) == {0}
+            arrived = wait_for(destination, 3, stack.logs)
+    [mr] = only(arrived, patients.MR)
+    same = [one for one in arrived if one.PatientID == mr.PatientID]
+    assert len(same) == 2 and len({one.PatientID for one in arrived}) == 2
+    [ct] = [one for one in same if one.SOPClassUID == patients.CT]
+    assert ct.StudyInstanceUID != mr.StudyInstanceUID
+    assert patients.days(ct.StudyDate, mr.StudyDate) == 30, "days between two studies are what they were"
+    assert ct.StudyDate != "20260401"
+
+
+def test_another_key_splits_no_study(make_stack, tmp_path):
+    study = generate_uid()
+    sent = [patients.slices(tmp_path / "sent", 1, study=study)[0] for _ in range(3)]
+    [new] = patients.slices(tmp_path / "sent", 1)
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address)
+        key = patients.pseudonymize(stack)
+        with stack:
+            send = lambda one: senders.storescu(stack.listen, stack.ae, [one.path])  # noqa: E731
+            assert set(send(sent[0]).values()) == {0}
+            run([binary("gateway-out"), "key", "gen", "--next", key], 60)
+            os.kill(stack["gateway-out"].pid, signal.SIGHUP)
+            wait_until("the reload", lambda: stack.status("gateway-out")["last_reload"], 10, stack.logs)
+            assert set(send(sent[1]).values()) == {0}
+            stack.restart("gateway-out")
+            assert set(send(sent[2]).values()) == {0}
+            assert set(send(new).values()) == {0}
+            arrived = wait_for(destination, 4, stack.logs)
+            # The earlier key goes, and the study with it: refused, not split.
+            lines = key.read_text().splitlines(keepends=True)
+            key.write_text(lines[0] + lines[1])
+            stack.restart("gateway-out")
+            [more] = patients.slices(tmp_path / "sent", 1, study=study)
+            assert senders.pynetdicom_send(stack.listen, stack.ae, [more]) == {more.sop_instance: 0xC014}
+    studies = [one.StudyInstanceUID for one in arrived]
+    assert sorted(studies.count(one) for one in set(studies)) == [1, 3]
+    by_study = {one.StudyInstanceUID: one.PatientID for one in arrived}
+    assert len(set(by_study.values())) == 2, "a new study is under the new key: nobody links it to the earlier ones without both"
+
+
+def refusals(directory) -> dict[str, tuple[part10.Instance, int]]:
+    """What cannot be cleaned, and its status."""
+    study = generate_uid()
+
+    def made(name: str, sop_class: str = patients.CT, **more: object) -> part10.Instance:
+        one = patients.data_set(sop_class, "CT", study, generate_uid(), generate_uid(), **more)
+        return patients.write(directory / f"{name}.dcm", patients.with_pixels(one))
+
+    long = patients.data_set(patients.CT, "CT", study, generate_uid(), generate_uid())
+    long.add_new(0x00281201, "OW", bytes(33 << 20))
+    cases = {
+        "no patient": (made("empty", PatientID=""), 0xC010),
+        "nobody": (made("nobody", PatientID="UNKNOWN 3"), 0xC010),
+        "class": (made("report", patients.SR), 0xC011),
+        "burned in": (made("burned", BurnedInAnnotation="YES"), 0xC012),
+        "screen": (made("screen", ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"]), 0xC012),
+        # A place where nobody expects a name, and where no row of the table says anything about.
+        "name elsewhere": (made("elsewhere", PatientPosition="WILHELMINA"), 0xC013),
+        "header": (patients.write(directory / "long.dcm", patients.with_pixels(long)), 0xC015),
+    }
+    return cases
+
+
+@pytest.mark.parametrize("respond", ["spooled", "delivered"])
+@pytest.mark.proves(*(f"out/answer/{one}" for one in ("no-patient", "not-covered", "pixels-may-show", "still-names", "no-site-key", "not-rewritable")))
+def test_what_cannot_be_cleaned_is_refused_and_leaves_nothing(make_stack, tmp_path, respond):
+    cases = refusals(tmp_path / "sent")
+    [good] = patients.slices(tmp_path / "sent", 1)
+    with PynetdicomScp() as destination:
+        stack = make_stack(to=destination.address, log="debug")
+        patients.pseudonymize(stack)
+        if respond == "delivered":
+            stack.respond_when_delivered()
+        with stack:
+            for name, (instance, status) in cases.items():
+                answers = senders.pynetdicom_send(stack.listen, stack.ae, [instance])
+                assert answers == {instance.sop_instance: status}, name
+            wait_until("the good one to pass", lambda: 0 in senders.pynetdicom_send(stack.listen, stack.ae, [good]).values(), 10, stack.logs)
+            stack.wait_settled()
+            assert len(destination.arrived()) == 1 and stack.body_bytes() == 0
+            [only_receipt] = [row for row in stack.receipts() if row["outcome"] == "stored"]
+            listed = json.loads(stack.command("gateway-out", "pseudonyms", "refused", "--json").stdout)
+            assert [row["status"] for row in reversed(listed)] == [f"{status:04X}" for _, status in cases.values()]
+            elsewhere, _ = cases["name elsewhere"]
+            why = stack.command("gateway-out", "why", elsewhere.sop_instance).stdout
+            assert "refused C013" in why and "(0018,5100) still has a name of the patient in it" in why
+            assert stack.command("gateway-out", "why", patients.PATIENT_ID).stdout.count("refused C0") >= 5
+            logs = "".join(stack.log_text(role) for role in ROLES).encode()
+            assert not [needle for needle in patients.NEEDLES if needle in logs]
+            assert not needles_in_files(stack.directory, patients.NEEDLES)
+
+
+def test_storage_commitment_is_never_given_for_what_was_changed(make_stack, tmp_path):
+    sent = patients.slices(tmp_path / "sent", 2)
+    with Storescp(tmp_path) as destination, Asker(listens=True) as asker:
+        stack = make_stack(to=destination.address)
+        patients.pseudonymize(stack, options=["retain-uids"])
+        with stack.edit("gateway-out") as sending:
+            sending["commitment"] = [{"ae": asker.ae, "address": f"{HOST}:{asker.port}", "arrival": "0s"}]
+        assert "storage commitment" in stack.command("gateway-out", "check").stdout
+        with stack:
+            assert set(senders.pynetdicom_send(stack.listen, stack.ae, sent, calling=asker.ae).values()) == {0}
+            stack.wait_settled()
+            report = asker.wait(asker.ask(stack.listen, stack.ae, sent), stack.logs)
+            assert report.event_type == 2 and report.committed == set()
+
+
+def test_success_is_the_destinations_own_where_the_route_says_so(make_stack, tmp_path):
+    """`respond = "delivered"`: what was pseudonymized waits in a file that is gone afterwards."""
+    sent = patients.slices(tmp_path / "sent", 3)
+    with PynetdicomScp(behave=lambda _name, seen: 0xC123 if seen else 0) as destination:
+        stack = make_stack(to=destination.address)
+        patients.pseudonymize(stack)
+        stack.respond_when_delivered()
+        with stack:
+            wait_until("the first one to pass", lambda: 0 in senders.pynetdicom_send(stack.listen, stack.ae, sent[:1]).values(), 10, stack.logs)
+            assert set(senders.pynetdicom_send(stack.listen, stack.ae, sent[1:]).values()) == {0}
+            assert len(destination.arrived()) == 3 and stack.body_bytes() == 0
+            assert senders.pynetdicom_send(stack.listen, stack.ae, sent[2:]) == {sent[2].sop_instance: 0xC123}
+            assert not needles_in_files(stack.directory, [one.sop_instance.encode() for one in sent])
+
+
+def test_a_file_is_shown_as_a_table_of_changes(make_stack, tmp_path):
+    [one] = patients.slices(tmp_path / "sent", 1)
+    stack = make_stack()
+    patients.pseudonymize(stack)
+    words = ("route", "test", str(one.path), "--pseudonymize")
+    shown = stack.command("gateway-out", *words).stdout
+    for line in ("removed   (0008,0080)  InstitutionName", "replaced  (0010,0020)  PatientID", "written   (0012,0062)  PatientIdentityRemoved"):
+        assert line in shown, shown
+    assert "pseudonymized, not anonymous" in shown
+    assert not [needle for needle in patients.NEEDLES if needle in shown.encode()]
+    assert patients.PATIENT_ID in stack.command("gateway-out", *words, "--reveal").stdout
+    changes = json.loads(stack.command("gateway-out", *words, "--json").stdout)["pseudonymization"]
+    assert changes["refused"] is None and len(changes["changes"]) > 10
+    burned = pydicom.dcmread(one.path)
+    burned.BurnedInAnnotation = "YES"
+    burned.save_as(tmp_path / "burned.dcm")
+    refused = stack.command("gateway-out", "route", "test", str(tmp_path / "burned.dcm"), "--pseudonymize", check=False)
+    assert refused.returncode == 1 and "Burned In Annotation (0028,0301) is YES" in refused.stdout
+
+
+@pytest.mark.parametrize(
+    ("table", "error"),
+    [
+        ({"options": ["retain-full-dates", "retain-modified-dates"]}, "`route[0].pseudonymize.options`"),
+        ({"options": ["clean-descriptors"]}, "`route[0].pseudonymize.words`"),
+        ({"override": [{"tag": "SeriesDescription", "action": "keep"}, {"tag": "PatientID", "action": "keep"}]}, "`route[0].pseudonymize.override[1]`"),
+        ({"presets": "basic"}, "presets"),
+        ({"profile": "none"}, "`route[0].pseudonymize.profile`"),
+        ({"key": "nowhere.key"}, "`route[0].pseudonymize.key`"),
+    ],
+)
+def test_contradictions_are_refused_with_their_place(make_stack, table, error):
+    stack = make_stack()
+    patients.pseudonymize(stack, **table)
+    refused = stack.command("gateway-out", "check", check=False)
+    assert refused.returncode == 64 and "gateway-out.toml:" in refused.stderr and error in refused.stderr, refused.stderr
+
+
+def test_each_option_of_the_statement_is_what_the_program_does(make_stack, tmp_path, prove):
+    """An option that is offered can be chosen and its code is written; one that is not is refused."""
+    (tmp_path / "words.txt").write_text("thorax\n")
+    [one] = patients.slices(tmp_path / "sent", 1)
+    stack = make_stack()
+    key = patients.site_key(stack)
+    for row in committed("gateway-out")["deidentification"]:
+        option = row["note"].partition('"')[2].partition('"')[0]
+        patients.pseudonymize(stack, key, words=str(tmp_path / "words.txt"), options=[option] if option else [])
+        if row["offered"]:
+            words = ("route", "test", str(one.path), "--pseudonymize", "--reveal", "--json")
+            changes = json.loads(stack.command("gateway-out", *words).stdout)["pseudonymization"]["changes"]
+            written = {(change["place"], change["after"]) for change in changes}
+            number = 2 if option else 1
+            assert (f"(0012,0064)[{number}] (0008,0100)", row["code"]) in written, row
+        else:
+            name = "-".join(row["name"].removesuffix(" Option").lower().split())
+            patients.pseudonymize(stack, key, options=[name])
+            refused = stack.command("gateway-out", "check", check=False)
+            assert refused.returncode == 64 and "is not offered" in refused.stderr, refused.stderr
+        prove(row["claim"])

@@ -1,0 +1,97 @@
+//! `key gen` and `pseudonyms`.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+use spool::{DeedCount, Refused};
+
+use super::{args::PseudonymsCommand, open_queue};
+use crate::{pseudonymize::KeyRing, queue::utc};
+
+/// Makes a file of site keys, or puts another key in front of those in it.
+pub(super) fn generate(path: &Path, next: bool) -> Result<()> {
+    let ring = if next { KeyRing::rotate(path)? } else { KeyRing::generate(path)? };
+    println!("site key       {}", ring.current().name());
+    if next {
+        println!("earlier keys   {}, for studies that were seen under them", ring.earlier());
+        println!("SIGHUP or a restart takes it over; give the file to every gateway that shares it");
+    } else {
+        println!("file           {}  (pseudonymize.key of a route)", path.display());
+    }
+    println!("Keep a copy elsewhere. Whoever has it can link pseudonyms to patients; without it nobody can make the same ones again.");
+    Ok(())
+}
+
+pub(super) async fn command(command: PseudonymsCommand) -> Result<()> {
+    match command {
+        PseudonymsCommand::Refused { args, limit } => {
+            let refused = open_queue(&args.config)?.refusals(limit).await?;
+            if args.json {
+                let rows = refused.iter().map(refused_json).collect::<Vec<_>>();
+                println!("{}", serde_json::to_string_pretty(&rows)?);
+            } else {
+                refused.iter().for_each(|one| println!("{}", refused_line(one)));
+                println!("{} refused", refused.len());
+            }
+        }
+        PseudonymsCommand::Report { args, study } => {
+            let counts = open_queue(&args.config)?.deeds(&study).await?;
+            if args.json {
+                let rows = counts.iter().map(deeds_json).collect::<Vec<_>>();
+                println!("{}", serde_json::to_string_pretty(&rows)?);
+            } else {
+                counts.iter().for_each(|count| print!("{}", deeds_text(count)));
+            }
+            if counts.is_empty() {
+                bail!("no study with this UID was pseudonymized here; give the UID that it came with");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One line of `why` and `pseudonyms refused`.
+pub(super) fn refused_line(refused: &Refused) -> String {
+    let Refused { at, called, status, reason, sop_class, by: _ } = refused;
+    format!("{}  refused {:04X} at {called}, SOP class {sop_class}: {reason}", utc(*at), status.0)
+}
+
+/// The same for programs.
+pub(super) fn refused_json(refused: &Refused) -> Value {
+    json!({
+        "at": refused.at, "called": refused.called, "status": format!("{:04X}", refused.status.0),
+        "reason": refused.reason, "sop_class": refused.sop_class, "found_by": refused.by.map(|by| by.to_string()),
+    })
+}
+
+fn tag(attribute: u32) -> dataset::Tag {
+    let [a, b, c, d] = attribute.to_be_bytes();
+    dataset::Tag(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+}
+
+fn deeds_text(count: &DeedCount) -> String {
+    let mut text = format!(
+        "profile {}: {} instances, {} to {}\n",
+        count.profile,
+        count.instances,
+        utc(count.first_at),
+        utc(count.last_at)
+    );
+    for deed in &count.deeds {
+        let tag = tag(deed.attribute);
+        text.push_str(&format!("  {tag}  {:<20} {:>9}  {}\n", deed.what, deed.count, tag.keyword().unwrap_or("")));
+    }
+    text
+}
+
+fn deeds_json(count: &DeedCount) -> Value {
+    let deeds = count.deeds.iter().map(|deed| {
+        let tag = tag(deed.attribute);
+        json!({ "tag": tag.to_string(), "name": tag.keyword(), "what": deed.what, "count": deed.count })
+    });
+    json!({
+        "profile": count.profile, "instances": count.instances, "first_at": count.first_at,
+        "last_at": count.last_at, "done": deeds.collect::<Vec<_>>(),
+    })
+}
