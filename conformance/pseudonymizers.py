@@ -9,7 +9,6 @@ the whole way, from storescu to storescp. `--install` fetches what is in PyPI in
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import subprocess
 import sys
@@ -54,7 +53,13 @@ def sluis(sent: Path, out: Path) -> None:
 
 
 def gdcmanon(sent: Path, out: Path) -> None:
-    subprocess.run([tool("gdcmanon"), "--dumb", "--empty", "10,10", "--empty", "10,20", "-i", sent, "-o", out], timeout=SECONDS, check=False, capture_output=True)
+    """Its basic profile seals what it removes, and wants a certificate for that."""
+    with tempfile.TemporaryDirectory() as folder:
+        key, certificate = Path(folder) / "key.pem", Path(folder) / "certificate.pem"
+        made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-subj", "/CN=judge", "-days", "2"]
+        subprocess.run(made, timeout=60, check=True, capture_output=True)
+        command = [tool("gdcmanon"), "--de-identify", "-c", certificate, "-r", "--continue", "-i", sent, "-o", out]
+        subprocess.run(command, timeout=SECONDS, check=False, capture_output=True)
 
 
 def dicom_anonymizer(sent: Path, out: Path) -> None:
@@ -62,7 +67,11 @@ def dicom_anonymizer(sent: Path, out: Path) -> None:
 
 
 def dicognito(sent: Path, out: Path) -> None:
-    subprocess.run([tool("dicognito"), "--seed", "7", "--output-dir", out, sent], timeout=SECONDS, check=False, capture_output=True)
+    if not any(VENV.glob("lib/*/site-packages/dicognito")):
+        raise NotHere("dicognito is not installed")
+    # Its own entry point does not pass arguments on.
+    command = [VENV / "bin" / "python", "-c", "import sys; from dicognito.__main__ import main; main(sys.argv[1:])"]
+    subprocess.run([*command, "--seed", "7", "-o", out, sent], timeout=SECONDS, check=False, capture_output=True)
 
 
 def dcm_anonymizer(sent: Path, out: Path) -> None:
@@ -92,21 +101,14 @@ def dicom_anonymization(sent: Path, out: Path) -> None:
 TOOLS: dict[str, Callable[[Path, Path], None]] = {
     "Sluis": sluis,
     "dicom-anonymization 0.3.1": dicom_anonymization,
-    "gdcmanon --dumb": gdcmanon,
+    "gdcmanon --de-identify": gdcmanon,
     "dcm-anonymizer 0.5.0": dcm_anonymizer,
     "dicom-anonymizer 2.1.0": dicom_anonymizer,
     "dicognito 0.19.0": dicognito,
 }
 
 
-def errors(path: Path) -> set[str]:
-    """What dciodvfy calls an error, without the values that it quotes."""
-    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", timeout=60, check=False)
-    lines = (done.stdout + done.stderr).splitlines()
-    return {re.sub(r"<[^>]*>|= .*", "", line).strip() for line in lines if line.startswith("Error")}
-
-
-def judge(name: str, run: Callable[[Path, Path], None], corpus: list, before: list[set[str]]) -> str:
+def judge(name: str, run: Callable[[Path, Path], None], corpus: list, before: dict[tuple[str, str], set[str]]) -> str:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         sent = corpus[0][0].path.parent
@@ -118,8 +120,7 @@ def judge(name: str, run: Callable[[Path, Path], None], corpus: list, before: li
         planted = [one for _, canary in corpus for one in canary]
         everything = b"\n".join(contents)
         leaks = canaries.leaked(planted, everything)
-        known = set().union(*before)
-        worse = sum(bool(errors(one.path) - known) for one in part10.find(out))
+        worse = sum(bool(canaries.errors(one.path) - before.get(canaries.place(one.path), set())) for one in part10.find(out))
         share = 100 * len(leaks) / len(planted)
         return f"| {name} | {len(leaks)} of {len(planted)} | {share:.1f} % | {len(contents)} of {len(corpus)} | {worse} |"
 
@@ -133,7 +134,7 @@ def main() -> int:
             subprocess.run([VENV / "bin" / "pip", "install", "--quiet", package], check=False)
     with tempfile.TemporaryDirectory() as folder:
         corpus = canaries.corpus(Path(folder) / "corpus")
-        before = [errors(one.path) for one, _ in corpus]
+        before = {canaries.place(one.path): canaries.errors(one.path) for one, _ in corpus}
         print("| tool, basic profile | markers left | | files written | files with new dciodvfy errors |\n|---|---|---|---|---|")
         for name, run in TOOLS.items():
             print(judge(name, run, corpus, before), flush=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
+from collections import defaultdict
 
 import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from harness import part10, patients, senders
+from harness import canaries, generate, part10, patients, senders
 from harness.binaries import binary
 from harness.commitment import Asker
 from harness.destinations import PynetdicomScp, Storescp
@@ -110,6 +112,32 @@ def test_a_report_is_cleaned_item_by_item(make_stack, tmp_path):
     assert str(length.MeasuredValueSequence[0].NumericValue) == "12.5"
     assert length.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeMeaning == "mm"
     assert seen.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == ct.SOPInstanceUID
+
+
+@pytest.mark.proves("out/deidentification/113101")
+def test_what_is_burned_in_becomes_black_by_a_rule(make_stack, tmp_path):
+    """An ultrasound clip with the name in its first rows, by rectangles; another one by the regions that its machine calibrated."""
+    by_rule, by_regions = patients.clips(tmp_path / "sent")
+    regions = {"manufacturer": "Maker", "model": "Echo 9 R", "pixels": "mask", "regions": True}
+    rectangle = {"x": 0, "y": 0, "width": 64, "height": 8}
+    rule = {"manufacturer": "Maker", "model": "Echo 9", "rows": 48, "columns": 64, "pixels": "mask", "rectangles": [rectangle]}
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address)
+        patients.pseudonymize(stack, pixels=[rule, regions])
+        with stack:
+            answers = senders.storescu(stack.listen, stack.ae, [by_rule.path, by_regions.path])
+            assert set(answers.values()) == {0}, answers
+            arrived = wait_for(destination, 2, stack.logs)
+            stack.wait_settled()
+    for one in arrived:
+        assert one.BurnedInAnnotation == "NO" and one.NumberOfFrames == 3
+        assert [item.CodeValue for item in one.DeidentificationMethodCodeSequence] == ["113100", "113101"]
+        has_regions = "SequenceOfUltrasoundRegions" in one
+        before = pydicom.dcmread((by_regions if has_regions else by_rule).path).PixelData
+        stays = (lambda x, y: 4 <= x < 60 and 8 <= y < 40) if has_regions else (lambda _x, y: y >= 8)
+        places = ((x, y) for _frame in range(3) for y in range(48) for x in range(64))
+        expected = b"".join(before[3 * n : 3 * n + 3] if stays(x, y) else bytes(3) for n, (x, y) in enumerate(places))
+        assert one.PixelData == expected != before
 
 
 def test_one_patient_is_one_on_two_days_and_at_two_modalities(make_stack, tmp_path):
@@ -291,6 +319,8 @@ def test_each_option_of_the_statement_is_what_the_program_does(make_stack, tmp_p
     stack = make_stack()
     key = patients.site_key(stack)
     for row in committed("gateway-out")["deidentification"]:
+        if row["code"] == "113101":
+            continue  # it is no option: it follows from masking
         option = row["note"].partition('"')[2].partition('"')[0]
         patients.pseudonymize(stack, key, words=str(tmp_path / "words.txt"), options=[option] if option else [])
         if row["offered"]:
@@ -305,3 +335,56 @@ def test_each_option_of_the_statement_is_what_the_program_does(make_stack, tmp_p
             refused = stack.command("gateway-out", "check", check=False)
             assert refused.returncode == 64 and "is not offered" in refused.stderr, refused.stderr
         prove(row["claim"])
+
+
+def test_a_large_instance_streams_past(make_stack, tmp_path):
+    """Its header is held, its pixels are not: 384 MiB, masked in every frame, in less than 128 MiB."""
+    instance = generate.large(tmp_path / "sent" / "large.dcm", 384 << 20, seed=5)
+    rectangle = {"x": 0, "y": 0, "width": 1024, "height": 16}
+    rule = {"sop_class": instance.sop_class, "rows": 512, "columns": 1024, "pixels": "mask", "rectangles": [rectangle]}
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address)
+        patients.pseudonymize(stack, pixels=[rule])
+        with stack:
+            assert set(senders.storescu(stack.listen, stack.ae, [instance.path]).values()) == {0}
+            stack.wait_settled(120)
+            [arrived] = part10.find(destination.out)
+            assert arrived.sop_instance != instance.sop_instance
+            peak, _ = stack.measure()["gateway-out"]
+            assert peak < 128 << 20, f"{peak >> 20} MiB"
+    with arrived.path.open("rb") as file:
+        file.seek(-(1 << 20), os.SEEK_END)
+        last = file.read()
+    assert last[: 16 * 2048] == bytes(16 * 2048) and last[16 * 2048 :] == instance.path.read_bytes()[-(1 << 20) + 16 * 2048 :]
+
+
+@pytest.mark.parametrize("preset", ["basic", "longitudinal", "teaching"])
+def test_no_marker_is_left_and_no_error_is_new(make_stack, tmp_path, preset):
+    """A marker in every row of Table E.1-1, at depths 0 to 3, all the way; and dciodvfy finds nothing wrong with a CT, an RT set and a report
+    that was not wrong before."""
+    corpus = canaries.corpus(tmp_path / "sent" / "corpus")
+    kept = {"longitudinal": {"113107", "113108"}, "teaching": {"113108"}}.get(preset, set())
+    (tmp_path / "words.txt").write_text("thorax\n")
+    study = canaries.STUDY
+    [image] = patients.slices(tmp_path / "sent" / "more", 1, study=study)
+    more = [image, patients.report(tmp_path / "sent" / "more" / "report.dcm", image, study), *patients.rt_set(tmp_path / "sent" / "more")]
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address)
+        patients.pseudonymize(stack, preset=preset, words=str(tmp_path / "words.txt"), options=["clean-structured-content"])
+        with stack:
+            answers = senders.pynetdicom_send(stack.listen, stack.ae, [one for one, _ in corpus] + more)
+            assert set(answers.values()) == {0}
+            wait_for(destination, len(answers), stack.logs)
+            stack.wait_settled()
+    arrived = part10.find(destination.out)
+    content = b"\n".join(one.path.read_bytes() for one in arrived)
+    leaks = canaries.leaked([one for _, planted in corpus for one in planted if not canaries.is_kept(one, kept)], content)
+    assert not leaks, f"{len(leaks)}: {leaks[:5]}"
+    if shutil.which("dciodvfy"):
+        before = defaultdict(set)
+        for one in more:
+            before[canaries.place(one.path)] |= canaries.errors(one.path)
+        judged = [one.path for one in arrived if canaries.place(one.path) in before]
+        assert len(judged) == len(more)
+        new = {path.name: canaries.errors(path) - before[canaries.place(path)] for path in judged}
+        assert not any(new.values()), {name: errors for name, errors in new.items() if errors}

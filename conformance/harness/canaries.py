@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom import dcmread
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -22,6 +25,8 @@ SEQUENCES = ("DerivationCodeSequence", "PerformedProtocolCodeSequence", "ViewCod
 OTHERS = {0x00080018, 0x0020000D, 0x0020000E, 0x00100020}
 TEXT = {"AE", "LO", "LT", "SH", "ST", "UT", "UC", "PN", "CS", "UR"}
 ROWS_PER_FILE = 24
+# One study, so that a destination that takes one association at a time is not asked for more.
+STUDY, SERIES = "1.2.826.0.1.3680043.8.498.10000001", "1.2.826.0.1.3680043.8.498.10000002"
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Canary:
     row: str
     depth: int
     marker: bytes
+    # Options (their codes) that keep or clean the row.
+    options: frozenset[str]
 
 
 def _value(tag: int, vr: str, number: int, depth: int) -> tuple[object, bytes] | None:
@@ -51,14 +58,15 @@ def _value(tag: int, vr: str, number: int, depth: int) -> tuple[object, bytes] |
     return None
 
 
-def _planted() -> list[tuple[str, int, str, int]]:
-    """(name, tag, VR, number) of each row."""
+def _planted() -> list[tuple[str, int, str, int, frozenset[str]]]:
+    """(name, tag, VR, number, options that keep or clean it) of each row."""
     lines = [line for line in TABLE.read_text().splitlines() if not line.startswith("#")]
     found = []
     for number, row in enumerate(csv.DictReader(lines)):
         text = row["tag"].strip("()")
+        options = frozenset(column[-7:-1] for column, value in row.items() if value in ("K", "C") and column.endswith(")"))
         if "odd" in text or "gggg" in text:
-            found.append((row["name"], 0x00291010, "LO", number))
+            found.append((row["name"], 0x00291010, "LO", number, options))
             continue
         tag = int(text.replace("50xx,xxxx", "5002,3000").replace("60xx", "6002").replace(",", ""), 16)
         # Of these sequences the UIDs are replaced, and nothing else.
@@ -68,28 +76,29 @@ def _planted() -> list[tuple[str, int, str, int]]:
             vr = dictionary_VR(tag).split(" ")[0]
         except KeyError:
             vr = "LO"
-        found.append((row["name"], tag, vr, number))
+        found.append((row["name"], tag, vr, number, options))
     return found
 
 
-def _file(directory: Path, number: int, depth: int, rows: list[tuple[str, int, str, int]]) -> tuple[Instance, list[Canary]]:
+def _file(directory: Path, number: int, depth: int, rows: list[tuple[str, int, str, int, frozenset[str]]]) -> tuple[Instance, list[Canary]]:
     made = Dataset()
     made.SOPClassUID, made.SOPInstanceUID = patients.CT, generate_uid()
-    made.StudyInstanceUID, made.SeriesInstanceUID = generate_uid(), generate_uid()
+    made.StudyInstanceUID, made.SeriesInstanceUID = STUDY, SERIES
     made.Modality, made.ImageType, made.PatientID = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"], "HOSP-7719034"
+    made.InstanceNumber = 1000 * (depth + 1) + number
     level = made
     for keyword in SEQUENCES[:depth]:
         inner = Dataset()
         setattr(level, keyword, Sequence([inner]))
         level = inner
     planted = []
-    for name, tag, vr, row in rows:
+    for name, tag, vr, row, options in rows:
         if (value := _value(tag, vr, row, depth)) is None:
             continue
         if tag == 0x00291010:
             level.add_new(0x00290010, "LO", "SLUIS CONFORMANCE")
         level.add_new(tag, vr, value[0])
-        planted.append(Canary(name, depth, value[1]))
+        planted.append(Canary(name, depth, value[1], options))
     return patients.write(directory / f"{depth}-{number:03}.dcm", patients.with_pixels(made)), planted
 
 
@@ -102,3 +111,21 @@ def corpus(directory: Path) -> list[tuple[Instance, list[Canary]]]:
 
 def leaked(planted: list[Canary], content: bytes) -> list[Canary]:
     return [one for one in planted if one.marker in content]
+
+
+def place(path: Path) -> tuple[str, str]:
+    """What an instance is known by before and after: class and number."""
+    read = dcmread(path, stop_before_pixels=True)
+    return str(read.SOPClassUID), str(read.get("InstanceNumber", ""))
+
+
+def is_kept(canary: Canary, options: set[str]) -> bool:
+    """Whether one of these options may let something of it stay."""
+    return bool(canary.options & options)
+
+
+def errors(path: Path) -> set[str]:
+    """What dciodvfy calls an error, without the values that it quotes."""
+    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", timeout=60, check=False)
+    lines = (done.stdout + done.stderr).splitlines()
+    return {re.sub(r"(?<!Element=)(?<!Module=)<[^>]*>|[0-9.]{16,}", "", line).strip() for line in lines if line.startswith("Error")}

@@ -149,6 +149,25 @@ def report(path: Path, image: Instance, study: str) -> Instance:
     return write(path, made)
 
 
+def clips(directory: Path) -> list[Instance]:
+    """Two ultrasound clips in colour, of two models; the second says where its picture is."""
+    made = []
+    for name, model in (("rule", "Echo 9"), ("regions", "Echo 9 R")):
+        one = data_set("1.2.840.10008.5.1.4.1.1.3.1", "US", generate_uid(), generate_uid(), generate_uid())
+        del one.FrameOfReferenceUID
+        one.Manufacturer, one.ManufacturerModelName, one.BurnedInAnnotation = "Maker", model, "YES"
+        one.SamplesPerPixel, one.PhotometricInterpretation, one.PlanarConfiguration, one.NumberOfFrames = 3, "RGB", 0, 3
+        one.Rows, one.Columns, one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 48, 64, 8, 8, 7, 0
+        one.add_new(0x7FE00010, "OW", bytes(1 + n % 251 for n in range(3 * 48 * 64 * 3)))
+        if name == "regions":
+            region = Dataset()
+            region.RegionLocationMinX0, region.RegionLocationMinY0 = 4, 8
+            region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 59, 39
+            one.SequenceOfUltrasoundRegions = Sequence([region])
+        made.append(write(directory / f"us-{name}.dcm", one))
+    return made
+
+
 def site_key(stack: Stack, name: str = "site.key") -> Path:
     path = stack.directory / "keys" / name
     run([binary("gateway-out"), "key", "gen", path], 60)

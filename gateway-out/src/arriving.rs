@@ -79,9 +79,9 @@ impl<'a> Arriving<'a> {
             }
         }
         let changed = self.changing.map(|changing| changing.finish(|bytes| self.sealer.data(bytes, sealed)));
-        let deeds = changed.transpose().map_err(|why| {
-            stage::refuse(self.shared, self.route, self.meta, Some(&findings), &why.into())
-        })?;
+        let deeds = changed
+            .transpose()
+            .map_err(|why| stage::refuse(self.shared, self.route, self.meta, Some(&findings), &why.into()))?;
         Ok(Checked { findings, tail: self.sealer.tail(), deeds })
     }
 
@@ -93,8 +93,7 @@ impl<'a> Arriving<'a> {
 
 /// Begins a sealed body; it starts with `leaving`.
 fn sealer(shared: &Shared, route: &Route, profile: Digest, leaving: InstanceMeta) -> (Sealing, BodySealer) {
-    let context =
-        BodyContext { suite: route.legs.first().suite, object: ObjectId(random_bytes()), profile };
+    let context = BodyContext { suite: route.legs.first().suite, object: ObjectId(random_bytes()), profile };
     let content_key = Secret::random();
     let body_meta = BodyMeta { instance: leaving, uid_hash_key: Secret::random() };
     let sealer = BodySealer::new(&context, &content_key, shared.settings.outbox.padding, &body_meta);

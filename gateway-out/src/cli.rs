@@ -156,7 +156,8 @@ fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
     let of_peers = config.commitments.iter().filter_map(|table| table.tls.as_ref());
     let tls = tls.chain(of_peers.flat_map(|tls| tls.files()));
     let tls = tls.chain(config.dicom.tls.iter().flat_map(|tls| tls.files()));
-    let files: Vec<_> = cards.chain(keys).chain(tls).chain(pseudonyms).map(|file| loaded.resolve(file)).collect();
+    let files: Vec<_> =
+        cards.chain(keys).chain(tls).chain(pseudonyms).map(|file| loaded.resolve(file)).collect();
     let plan =
         Plan::stateful(vec![outbox]).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path));
     // Time zones of windows that a reload brings. The host's own is known from now on.

@@ -101,8 +101,14 @@ pub fn explain(loaded: &Loaded<Config>, routes: &Routes, file: &Path, asked: &As
     let called = called(routes, asked)?;
     let (meta, offset) = read_meta(file, asked, &called)?;
     let named: Vec<_> = routes.iter().filter(|route| route.ae == called).collect();
-    let mut explained =
-        Explained { meta, source: asked.source, reveal: asked.reveal, steps: Vec::new(), refused: None, changes: None };
+    let mut explained = Explained {
+        meta,
+        source: asked.source,
+        reveal: asked.reveal,
+        steps: Vec::new(),
+        refused: None,
+        changes: None,
+    };
     let admitted: Vec<_> =
         named.iter().filter(|route| route.admits(&asked.calling, asked.source).is_ok()).cloned().collect();
     let Some(candidates) = Candidates::new(admitted) else {

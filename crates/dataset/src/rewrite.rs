@@ -98,6 +98,8 @@ enum Mode {
     Asking,
     /// They are copied.
     Copying,
+    /// They are copied, and the edit may change the value's.
+    Altering,
     /// They are left out.
     Skipping,
     /// They are held for the edit.
@@ -240,6 +242,13 @@ impl<E: Edit> Editor<E> {
                     value.extend_from_slice(piece.get(..room).unwrap_or(piece));
                 }
             }
+            Mode::Altering => {
+                let at = out.len();
+                copy(event, out);
+                if let (Event::Value(_), Some(piece)) = (event, out.get_mut(at..)) {
+                    self.edit.alter(piece);
+                }
+            }
             Mode::Reading { header, bytes_max } => {
                 copy(event, &mut self.held);
                 if self.held.len() > *bytes_max {
@@ -269,7 +278,12 @@ impl<E: Edit> Editor<E> {
                 self.sequences.push(own);
                 self.nested = 0;
             }
-            Decision::Keep | Decision::Descend => {
+            Decision::Alter if header.content == Content::Value => {
+                out.extend_from_slice(header.raw.as_slice());
+                self.note(header.tag, Done::Replaced);
+                self.mode = Mode::Altering;
+            }
+            Decision::Keep | Decision::Alter | Decision::Descend => {
                 out.extend_from_slice(header.raw.as_slice());
                 self.character_set = (header.tag == Tag::CHARACTER_SET).then(Vec::new);
                 self.mode = Mode::Copying;

@@ -28,7 +28,8 @@ impl Encoding {
         }
     }
 
-    pub(crate) fn u32(self, bytes: [u8; 4]) -> u32 {
+    /// A number of four bytes.
+    pub fn u32(self, bytes: [u8; 4]) -> u32 {
         match self {
             Self::ExplicitBig => u32::from_be_bytes(bytes),
             Self::ImplicitLittle | Self::ExplicitLittle => u32::from_le_bytes(bytes),

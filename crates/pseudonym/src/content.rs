@@ -165,8 +165,8 @@ impl Tree {
             false => level,
         };
         let concept = (named.concept.0.as_str(), named.concept.1.as_str());
-        let is_characteristic = CHARACTERISTICS.contains(&concept)
-            && !options.has(ProfileOption::RetainPatientCharacteristics);
+        let is_characteristic =
+            CHARACTERISTICS.contains(&concept) && !options.has(ProfileOption::RetainPatientCharacteristics);
         Some(match tag {
             VALUE_TYPE | CODE_VALUE | CODING_SCHEME => Part::Note,
             LONG_CODE_VALUE | URN_CODE_VALUE | CODING_SCHEME_VERSION => Part::Check,
@@ -217,8 +217,11 @@ fn is_private(scheme: &str) -> bool {
 
 /// A code that says nothing.
 fn unknown() -> NewElement {
-    let value =
-        |tag, vr: &[u8; 2], text: &str| NewElement::Value { tag, vr: Vr(*vr), bytes: text.as_bytes().to_vec() };
+    let value = |tag, vr: &[u8; 2], text: &str| NewElement::Value {
+        tag,
+        vr: Vr(*vr),
+        bytes: text.as_bytes().to_vec(),
+    };
     NewElement::Sequence {
         tag: CONCEPT_CODE,
         items: vec![vec![

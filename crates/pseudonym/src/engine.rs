@@ -4,6 +4,7 @@ use base::Uid;
 use dataset::{RewriteError, Rewriter};
 
 use crate::key::{PatientKey, Pseudonyms};
+use crate::mask::Mask;
 use crate::pass::{self, Pass};
 use crate::plan::Plan;
 use crate::refusal::Refusal;
@@ -38,6 +39,7 @@ enum Stage {
     Looked {
         facts: Box<Facts>,
         patient: PatientKey,
+        mask: Option<Mask>,
         about: About,
         held: Vec<u8>,
     },
@@ -205,9 +207,10 @@ impl Pseudonymizer {
         if about.sop_class.is_empty() || about.sop_instance.is_empty() {
             return Err(Refusal::NoInstance);
         }
-        scope::admit(&facts.kind, self.plan.options, &self.plan.profile.pixel_rules)?;
+        let native = is_native(&self.transfer_syntax);
+        let mask = scope::admit(&facts.kind, self.plan.options, &self.plan.profile.pixel_rules, native)?;
         let patient = self.plan.profile.patient.patient(facts.issuer.reveal(), facts.patient_id.reveal())?;
-        self.stage = Stage::Looked { facts: Box::new(facts), patient, about, held };
+        self.stage = Stage::Looked { facts: Box::new(facts), patient, mask, about, held };
         Ok(())
     }
 
@@ -215,14 +218,15 @@ impl Pseudonymizer {
     fn act(&mut self) -> Result<(), Refusal> {
         let Some(pseudonyms) = self.pseudonyms.clone() else { return Err(Refusal::NoKey) };
         let waiting = Stage::Refused(Refusal::NoInstance);
-        let Stage::Looked { facts, patient, about, held } = std::mem::replace(&mut self.stage, waiting) else {
+        let Stage::Looked { facts, patient, mask, about, held } = std::mem::replace(&mut self.stage, waiting)
+        else {
             return Err(Refusal::NoKey);
         };
         let sop_instance = match self.plan.options.has(crate::ProfileOption::RetainUids) {
             true => Uid::parse(&about.sop_instance).map_err(|_| Refusal::NoInstance)?,
             false => pseudonyms.uid(&about.sop_instance),
         };
-        let pass = pass::after(&self.plan, &pseudonyms, *facts, patient).ok_or(Refusal::NoPatient)?;
+        let pass = pass::after(&self.plan, &pseudonyms, *facts, (patient, mask)).ok_or(Refusal::NoPatient)?;
         let mut pass = Box::new(Rewriter::new(&self.transfer_syntax, pass).ok_or(Refusal::TransferSyntax)?);
         let mut waiting = Vec::new();
         let fed = pass.feed(&held, &mut waiting);
@@ -238,6 +242,11 @@ impl Pseudonymizer {
             out.append(waiting);
         }
     }
+}
+
+/// Whether pixels in this transfer syntax are what they are, and the data set is not deflated.
+fn is_native(syntax: &Uid) -> bool {
+    ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"].contains(&syntax.as_str())
 }
 
 /// The reason, where the rewriter knows only that there was one.

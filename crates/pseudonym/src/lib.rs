@@ -8,7 +8,8 @@
 //!
 //! The result is pseudonymized, not anonymous: whoever has the key can link it (GDPR recital 26), and pixels may show a face.
 //!
-//! What it does not do: it changes no pixel, so images that may show text are refused unless a rule says that they do not; it cleans
+//! What it does not do: it decodes no pixels, so images that may show text are refused unless a rule says that they do not, or what is
+//! to become black of native ones; it cleans
 //! no graphics, and structured reports only by their option; it keeps no key, no file and no crosswalk.
 //!
 //! Read first: [`Pseudonymizer`], [`Plan`], [`table`].
@@ -18,6 +19,7 @@ mod date;
 mod engine;
 mod key;
 mod mark;
+mod mask;
 mod option;
 mod pass;
 mod patient;
@@ -35,6 +37,7 @@ mod words;
 pub use content::ContentRules;
 pub use engine::{HEADER_BYTES_MAX, Pseudonymizer};
 pub use key::{PatientKey, Pseudonyms, SITE_KEY_BYTES};
+pub use mask::Rectangle;
 pub use option::{MethodCode, OptionSet, ProfileOption};
 pub use patient::{Case, PatientRules, Zeros};
 pub use plan::Plan;

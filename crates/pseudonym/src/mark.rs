@@ -2,7 +2,7 @@
 
 use dataset::{NewElement, Tag, Vr};
 
-use crate::option::ProfileOption;
+use crate::option::{MethodCode, ProfileOption};
 use crate::plan::Plan;
 use crate::table::EDITION;
 
@@ -19,13 +19,16 @@ const SH: Vr = Vr(*b"SH");
 /// Attributes that are written anew, whatever the instance came with.
 pub(crate) const TAGS: [Tag; 4] = [IDENTITY_REMOVED, METHOD, METHOD_CODES, LONGITUDINAL];
 
+/// Written where pixels were masked.
+pub(crate) const BURNED_IN: Tag = Tag(0x0028, 0x0301);
+
 /// What replaces text.
 const REDACTED: &[u8] = b"REDACTED";
 
-/// The attributes of [`TAGS`], in their order.
-pub(crate) fn elements(plan: &Plan) -> Vec<(Tag, NewElement)> {
+/// The attributes of [`TAGS`], in their order, with the codes of what was done.
+pub(crate) fn elements(plan: &Plan, codes: &[MethodCode], masked: bool) -> Vec<(Tag, NewElement)> {
     let value = |tag, vr, text: &str| NewElement::Value { tag, vr, bytes: text.as_bytes().to_vec() };
-    let item = |code: crate::option::MethodCode| {
+    let item = |code: &MethodCode| {
         vec![
             value(CODE_VALUE, SH, code.value),
             value(CODING_SCHEME, SH, "DCM"),
@@ -40,13 +43,16 @@ pub(crate) fn elements(plan: &Plan) -> Vec<(Tag, NewElement)> {
         "REMOVED"
     };
     let method = format!("Sluis {}: PS3.15 {EDITION} Annex E", env!("CARGO_PKG_VERSION"));
+    let burned_in = masked.then(|| (BURNED_IN, value(BURNED_IN, CS, "NO")));
     let elements = [
         value(IDENTITY_REMOVED, CS, "YES"),
         value(METHOD, Vr::LO, &method),
-        NewElement::Sequence { tag: METHOD_CODES, items: plan.codes().map(item).collect() },
+        NewElement::Sequence { tag: METHOD_CODES, items: codes.iter().map(item).collect() },
         value(LONGITUDINAL, CS, longitudinal),
     ];
-    TAGS.into_iter().zip(elements).collect()
+    let mut marks: Vec<_> = TAGS.into_iter().zip(elements).chain(burned_in).collect();
+    marks.sort_by_key(|(tag, _)| *tag);
+    marks
 }
 
 /// A value that says nothing, of the form that the representation asks for (PS3.15 Table E.1-1a, D).

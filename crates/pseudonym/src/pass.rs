@@ -11,6 +11,7 @@ use crate::content::{self, Part, Tree};
 use crate::date::{shift_date, shift_date_time};
 use crate::key::{PatientKey, Pseudonyms};
 use crate::mark;
+use crate::mask::Mask;
 use crate::option::ProfileOption;
 use crate::plan::{Action, Basic, PATIENT_NAME, Plan};
 use crate::report::{Done, Report};
@@ -39,6 +40,8 @@ pub(crate) struct Pass {
     tree: Tree,
     reading: Reading,
     pixels: Pixels,
+    /// What becomes black of the pixels.
+    mask: Option<Mask>,
     found: Option<(Tag, Trace)>,
     pub(crate) report: Report,
 }
@@ -75,11 +78,13 @@ impl Pass {
         patient: PatientKey,
         issuer: String,
         searcher: Searcher,
+        mask: Option<Mask>,
     ) -> Self {
         let days = pseudonyms.days(&patient, plan.profile.date_shift.0);
-        let report = Report::new(&plan, pseudonyms.key_id());
+        let report = Report::new(&plan, pseudonyms.key_id(), mask.is_some());
         Self {
-            marks: mark::elements(&plan).into(),
+            marks: mark::elements(&plan, &report.codes, mask.is_some()).into(),
+            mask,
             plan,
             pseudonyms,
             patient,
@@ -108,15 +113,29 @@ impl Pass {
     }
 
     /// Pixels pass; what stands behind them is padding, signatures and whatever nobody expects there.
-    fn behind_header(&mut self, header: &ElementHeader) -> Decision {
+    fn behind_header(&mut self, header: &ElementHeader) -> Result<Decision, EditError> {
         if self.pixels == Pixels::Header {
             self.pixels = Pixels::Passing;
         }
-        if header.tag.0 == PIXEL_GROUP && header.tag <= Tag::PIXEL_DATA && !header.tag.is_group_length() {
-            return Decision::Keep;
+        if let Some(mask) = &self.mask
+            && header.tag.0 == PIXEL_GROUP
+        {
+            let fits = header.length.bytes().is_some_and(|bytes| mask.fits(bytes.into()));
+            return match header.tag {
+                Tag::PIXEL_DATA if fits && header.content == Content::Value => {
+                    self.report.note(header.tag, Done::Masked);
+                    Ok(Decision::Alter)
+                }
+                tag if tag <= Tag::PIXEL_DATA && !tag.is_group_length() => {
+                    Err(EditError::Refused { tag, why: "has pixels that cannot be masked as they are" })
+                }
+                tag => Ok(self.removed(tag)),
+            };
         }
-        self.report.note(header.tag, Done::Removed);
-        Decision::Remove
+        if header.tag.0 == PIXEL_GROUP && header.tag <= Tag::PIXEL_DATA && !header.tag.is_group_length() {
+            return Ok(Decision::Keep);
+        }
+        Ok(self.removed(header.tag))
     }
 
     fn private(&mut self, place: &Place<'_>, header: &ElementHeader) -> Decision {
@@ -438,14 +457,14 @@ impl Edit for Pass {
             self.content = None;
         }
         if depth == 0 && tag.0 >= PIXEL_GROUP {
-            return Ok(self.behind_header(header));
+            return self.behind_header(header);
         }
         // Wrong as soon as anything changes, and without use (PS3.5 §7.2).
         if tag.is_group_length() {
             return Ok(Decision::Remove);
         }
         // Written anew.
-        if depth == 0 && mark::TAGS.contains(&tag) {
+        if depth == 0 && (mark::TAGS.contains(&tag) || self.mask.is_some() && tag == mark::BURNED_IN) {
             return Ok(Decision::Remove);
         }
         if tag.is_private() {
@@ -477,6 +496,12 @@ impl Edit for Pass {
         })
     }
 
+    fn alter(&mut self, bytes: &mut [u8]) {
+        if let Some(mask) = &mut self.mask {
+            mask.alter(bytes);
+        }
+    }
+
     fn read(&mut self, place: &Place<'_>, element: WholeElement<'_>) -> Result<Outcome, EditError> {
         let tag = element.header.tag;
         let reading = self.reading.clone();
@@ -505,9 +530,9 @@ pub(crate) fn after(
     plan: &Arc<Plan>,
     pseudonyms: &Arc<Pseudonyms>,
     facts: Facts,
-    patient: PatientKey,
+    (patient, mask): (PatientKey, Option<Mask>),
 ) -> Option<Pass> {
     let issuer = facts.issuer.into_revealed();
     let searcher = facts.traces.searcher()?;
-    Some(Pass::new(Arc::clone(plan), Arc::clone(pseudonyms), patient, issuer, searcher))
+    Some(Pass::new(Arc::clone(plan), Arc::clone(pseudonyms), patient, issuer, searcher, mask))
 }

@@ -149,6 +149,10 @@ fn check(profile: &Profile, options: OptionSet, words: &WordList) -> Result<(), 
     if let Some(text) = profile.content.keep_text.iter().find(|text| !is_concept(text)) {
         return Err(ProfileError::NoConcept(text.clone()));
     }
+    let faults = profile.pixel_rules.iter().map(crate::PixelRule::fault);
+    if let Some((place, fault)) = faults.enumerate().find_map(|(place, fault)| Some((place, fault?))) {
+        return Err(ProfileError::PixelRule(place, fault));
+    }
     if options.has(CleanDescriptors) && words.is_empty() {
         return Err(ProfileError::NoWords);
     }

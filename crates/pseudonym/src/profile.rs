@@ -123,6 +123,9 @@ pub enum ProfileError {
     /// Not a concept.
     #[error("{0:?} is no concept; write scheme and code as in \"DCM 121071\"")]
     NoConcept(String),
+    /// A rule for pixels, by its place.
+    #[error("rule {0} for pixels: {1}")]
+    PixelRule(usize, &'static str),
     /// A shift of no days.
     #[error("date_shift is 0 days: dates would not be moved; give 1 or more")]
     NoShift,

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use base::{Digest, Hasher, Phi, Uid};
 use dataset::{Extent, Tag};
 
-use crate::option::MethodCode;
+use crate::option::{MethodCode, ProfileOption};
 use crate::plan::Plan;
 
 /// What was done to elements of one tag.
@@ -27,6 +27,8 @@ pub enum Done {
     Replaced,
     /// Private, and safe to keep.
     KeptPrivate,
+    /// Parts of its pixels are black.
+    Masked,
 }
 
 impl Done {
@@ -42,6 +44,7 @@ impl Done {
             Self::Pseudonym => "pseudonym",
             Self::Replaced => "replaced",
             Self::KeptPrivate => "kept (safe private)",
+            Self::Masked => "masked",
         }
     }
 }
@@ -67,15 +70,11 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(plan: &Plan, key: Digest) -> Self {
-        Self {
-            done: BTreeMap::new(),
-            more: 0,
-            clinical: 0,
-            codes: plan.codes().collect(),
-            plan: plan.digest(),
-            key,
-        }
+    pub(crate) fn new(plan: &Plan, key: Digest, masked: bool) -> Self {
+        let mut codes: Vec<_> = plan.codes().collect();
+        codes.extend(masked.then(|| ProfileOption::CleanPixelData.code()));
+        codes.sort_unstable();
+        Self { done: BTreeMap::new(), more: 0, clinical: 0, codes, plan: plan.digest(), key }
     }
 
     pub(crate) fn note(&mut self, tag: Tag, done: Done) {

@@ -8,6 +8,7 @@ use dataset::{
     Content, Decision, DictionaryVr, Edit, EditError, ElementHeader, Outcome, Place, Tag, Vr, WholeElement,
 };
 
+use crate::mask::{Layout, Rectangle};
 use crate::plan::{Action, Plan};
 use crate::scope::Kind;
 use crate::traces::{TRACES_MAX, Traces};
@@ -35,6 +36,18 @@ const MODEL: Tag = Tag(0x0008, 0x1090);
 const ROWS: Tag = Tag(0x0028, 0x0010);
 const COLUMNS: Tag = Tag(0x0028, 0x0011);
 const BURNED_IN: Tag = Tag(0x0028, 0x0301);
+const SAMPLES: Tag = Tag(0x0028, 0x0002);
+const PHOTOMETRIC: Tag = Tag(0x0028, 0x0004);
+const PLANAR: Tag = Tag(0x0028, 0x0006);
+const FRAMES: Tag = Tag(0x0028, 0x0008);
+const BITS_ALLOCATED: Tag = Tag(0x0028, 0x0100);
+const BITS_STORED: Tag = Tag(0x0028, 0x0101);
+/// Sequence of Ultrasound Regions, and the corners of one: left, top, right, bottom, all within.
+const REGIONS: Tag = Tag(0x0018, 0x6011);
+const CORNERS: [Tag; 4] =
+    [Tag(0x0018, 0x6018), Tag(0x0018, 0x601A), Tag(0x0018, 0x601C), Tag(0x0018, 0x601E)];
+/// Regions of one instance.
+const REGIONS_MAX: usize = 64;
 /// First-level attributes that say what the instance is, and whose.
 const FACTS: &[Tag] = &[
     IMAGE_TYPE,
@@ -50,6 +63,12 @@ const FACTS: &[Tag] = &[
     ROWS,
     COLUMNS,
     BURNED_IN,
+    SAMPLES,
+    PHOTOMETRIC,
+    PLANAR,
+    FRAMES,
+    BITS_ALLOCATED,
+    BITS_STORED,
 ];
 
 /// What the first look found.
@@ -67,12 +86,14 @@ pub(crate) struct Scan {
     /// Values of [`FACTS`], as they came, in Unicode as far as their character set tells.
     facts: BTreeMap<Tag, Phi<String>>,
     traces: Traces,
+    /// Corners of ultrasound regions, as far as they have come.
+    regions: Vec<[Option<u32>; 4]>,
     ended: bool,
 }
 
 impl Scan {
     pub(crate) fn new(plan: Arc<Plan>) -> Self {
-        Self { plan, facts: BTreeMap::new(), traces: Traces::default(), ended: false }
+        Self { plan, facts: BTreeMap::new(), traces: Traces::default(), regions: Vec::new(), ended: false }
     }
 
     /// The header is over: what comes now is pixels.
@@ -94,6 +115,28 @@ impl Scan {
             model: text(MODEL),
             rows: text(ROWS).parse().ok(),
             columns: text(COLUMNS).parse().ok(),
+            layout: Layout {
+                rows: 0,
+                columns: 0,
+                samples: text(SAMPLES).parse().unwrap_or(1),
+                photometric: text(PHOTOMETRIC),
+                planes: text(PLANAR) == "1",
+                frames: match text(FRAMES).as_str() {
+                    "" => 1,
+                    frames => frames.parse().unwrap_or(0),
+                },
+                bits_allocated: text(BITS_ALLOCATED).parse().unwrap_or(0),
+                bits_stored: text(BITS_STORED).parse().unwrap_or(0),
+            },
+            regions: self.regions.iter().filter_map(region).collect(),
+        };
+        let kind = Kind {
+            layout: Layout {
+                rows: kind.rows.unwrap_or(0).into(),
+                columns: kind.columns.unwrap_or(0).into(),
+                ..kind.layout
+            },
+            ..kind
         };
         Facts {
             kind,
@@ -102,6 +145,22 @@ impl Scan {
             study: take(Tag::STUDY),
             sop_instance: take(Tag::SOP_INSTANCE),
             traces: self.traces,
+        }
+    }
+
+    fn corner(&mut self, place: &Place<'_>, tag: Tag, value: &[u8]) {
+        let item = place.path.first().map_or(0, |step| step.item as usize);
+        let corner = CORNERS.iter().position(|corner| *corner == tag);
+        if item >= REGIONS_MAX {
+            return;
+        }
+        if self.regions.len() <= item {
+            self.regions.resize(item + 1, [None; 4]);
+        }
+        let number = value.first_chunk().map(|bytes| place.encoding.u32(*bytes));
+        let slot = self.regions.get_mut(item).zip(corner).and_then(|(region, at)| region.get_mut(at));
+        if let Some(slot) = slot {
+            *slot = number;
         }
     }
 
@@ -130,7 +189,8 @@ impl Edit for Scan {
         if header.content != Content::Value {
             return Ok(Decision::Descend);
         }
-        let is_fact = first_level && FACTS.contains(&tag);
+        let is_corner = is_region(place) && CORNERS.contains(&tag);
+        let is_fact = is_corner || first_level && FACTS.contains(&tag);
         let is_trace = vr(header) == Vr(*b"PN") || IDENTIFIERS.contains(&tag) || tag == BIRTH_DATE;
         Ok(if is_fact || is_trace { Decision::Read { bytes_max: VALUE_BYTES_MAX } } else { Decision::Keep })
     }
@@ -143,6 +203,10 @@ impl Edit for Scan {
                 _ => text(place, value),
             };
             self.facts.entry(tag).or_insert_with(|| Phi::new(text));
+        }
+        if is_region(place) && CORNERS.contains(&tag) {
+            self.corner(place, tag, value);
+            return Ok(Outcome::Keep);
         }
         if self.is_kept(tag) {
             return Ok(Outcome::Keep);
@@ -162,6 +226,17 @@ impl Edit for Scan {
         }
         Ok(Outcome::Keep)
     }
+}
+
+fn is_region(place: &Place<'_>) -> bool {
+    matches!(place.path, [step] if step.sequence == REGIONS)
+}
+
+/// A region whose corners have all come.
+fn region(corners: &[Option<u32>; 4]) -> Option<Rectangle> {
+    let [Some(x), Some(y), Some(right), Some(bottom)] = *corners else { return None };
+    let (width, height) = (right.checked_sub(x)?.checked_add(1)?, bottom.checked_sub(y)?.checked_add(1)?);
+    Some(Rectangle { x, y, width, height })
 }
 
 /// A value in Unicode, without padding.

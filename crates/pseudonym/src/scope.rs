@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::content;
+use crate::mask::{Layout, Mask, Rectangle};
 use crate::option::{OptionSet, ProfileOption};
 use crate::refusal::Refusal;
 
@@ -18,6 +19,10 @@ pub(crate) struct Kind {
     pub(crate) model: String,
     pub(crate) rows: Option<u16>,
     pub(crate) columns: Option<u16>,
+    /// How its pixels are encoded.
+    pub(crate) layout: Layout,
+    /// Where an ultrasound machine says that its picture is, without what is written around it.
+    pub(crate) regions: Vec<Rectangle>,
 }
 
 /// Images that are passed or refused otherwise than by default. What is not given fits any.
@@ -38,6 +43,12 @@ pub struct PixelRule {
     pub columns: Option<u16>,
     /// What is done.
     pub pixels: PixelAction,
+    /// With `mask`: what becomes black. It holds for one size of image, so `rows` and `columns` stand beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rectangles: Vec<Rectangle>,
+    /// With `mask`: everything becomes black but the regions that an ultrasound machine has calibrated (0018,6011).
+    #[serde(default)]
+    pub regions: bool,
 }
 
 /// What is done with the images that a rule fits.
@@ -48,6 +59,8 @@ pub enum PixelAction {
     Pass,
     /// They are refused.
     Refuse,
+    /// Parts of them become black, also where the instance says that something is burned in. Native pixels only.
+    Mask,
 }
 
 /// SOP classes of cross-sectional and projection images that machines make, without text in the pixels unless they say so, and of
@@ -109,17 +122,29 @@ const SCREENS: &[&str] = &[
     "OVERVIEW",
 ];
 
-/// Whether an instance may go on, its attributes pseudonymized and its pixels as they are.
-pub(crate) fn admit(kind: &Kind, options: OptionSet, rules: &[PixelRule]) -> Result<(), Refusal> {
-    // What its maker says of its own pixels, no rule about its class overrules.
-    if kind.burned_in.trim().eq_ignore_ascii_case("YES") {
-        return Err(Refusal::Pixels("Burned In Annotation (0028,0301) is YES"));
-    }
-    if let Some(rule) = rules.iter().find(|rule| rule.fits(kind)) {
-        return match rule.pixels {
-            PixelAction::Pass => Ok(()),
-            PixelAction::Refuse => Err(Refusal::Pixels("a rule refuses images of this kind")),
-        };
+/// What becomes of the pixels of an instance that may go on: `None`, they pass as they are.
+pub(crate) fn admit(
+    kind: &Kind,
+    options: OptionSet,
+    rules: &[PixelRule],
+    native: bool,
+) -> Result<Option<Mask>, Refusal> {
+    let rule = rules.iter().find(|rule| rule.fits(kind));
+    let burned_in = kind.burned_in.trim().eq_ignore_ascii_case("YES");
+    match rule {
+        Some(rule) if rule.pixels == PixelAction::Mask => {
+            if !native {
+                return Err(Refusal::Pixels("they cannot be masked: they are compressed"));
+            }
+            return rule.mask(kind).map(Some);
+        }
+        // What its maker says of its own pixels, no rule about its class overrules.
+        _ if burned_in => return Err(Refusal::Pixels("Burned In Annotation (0028,0301) is YES")),
+        Some(rule) if rule.pixels == PixelAction::Refuse => {
+            return Err(Refusal::Pixels("a rule refuses images of this kind"));
+        }
+        Some(_) => return Ok(None),
+        None => {}
     }
     let class = kind.sop_class.as_str();
     let is_report = options.has(ProfileOption::CleanStructuredContent) && content::CLASSES.contains(&class);
@@ -138,10 +163,34 @@ pub(crate) fn admit(kind: &Kind, options: OptionSet, rules: &[PixelRule]) -> Res
             "Image Type (0008,0008) says that it is a picture of a screen or a secondary capture",
         ));
     }
-    Ok(())
+    Ok(None)
 }
 
 impl PixelRule {
+    /// Why it cannot be used.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let masks = self.pixels == PixelAction::Mask;
+        match (self.rectangles.is_empty(), self.regions) {
+            (false, _) | (_, true) if !masks => Some("only \"mask\" has rectangles or regions"),
+            (true, false) if masks => Some("\"mask\" needs rectangles, or regions = true"),
+            (false, true) => Some("rectangles or regions, not both"),
+            (false, false) if self.rows.is_none() || self.columns.is_none() => {
+                Some("rectangles hold for one size of image: give rows and columns")
+            }
+            _ => None,
+        }
+    }
+
+    fn mask(&self, kind: &Kind) -> Result<Mask, Refusal> {
+        match self.regions {
+            false => kind.layout.mask(&self.rectangles, false),
+            true if kind.regions.is_empty() => {
+                Err(Refusal::Pixels("Sequence of Ultrasound Regions (0018,6011) is missing"))
+            }
+            true => kind.layout.mask(&kind.regions, true),
+        }
+    }
+
     fn fits(&self, kind: &Kind) -> bool {
         let is = |wanted: &Option<String>, value: &str| {
             wanted.as_ref().is_none_or(|wanted| wanted.trim().eq_ignore_ascii_case(value.trim()))
@@ -176,6 +225,8 @@ mod tests {
             rows: Some(480),
             columns: None,
             pixels: PixelAction::Pass,
+            rectangles: Vec::new(),
+            regions: false,
         };
         let fitting = Kind { manufacturer: "MAKER ".into(), rows: Some(480), ..kind(US) };
         let cases = [
@@ -192,7 +243,7 @@ mod tests {
             (kind(""), false),
         ];
         for (kind, want) in cases {
-            let admitted = admit(&kind, OptionSet::default(), std::slice::from_ref(&pass));
+            let admitted = admit(&kind, OptionSet::default(), std::slice::from_ref(&pass), true);
             assert_eq!(admitted.is_ok(), want, "{kind:?}");
         }
         let refuse = PixelRule {
@@ -202,9 +253,11 @@ mod tests {
             pixels: PixelAction::Refuse,
             ..pass
         };
-        assert!(admit(&kind(CT), OptionSet::default(), &[refuse]).is_err());
+        assert!(admit(&kind(CT), OptionSet::default(), &[refuse], true).is_err());
         let report = kind(content::CLASSES[0]);
-        assert!(admit(&report, OptionSet::default(), &[]).is_err());
-        assert!(admit(&report, OptionSet::from_iter([ProfileOption::CleanStructuredContent]), &[]).is_ok());
+        assert!(admit(&report, OptionSet::default(), &[], true).is_err());
+        assert!(
+            admit(&report, OptionSet::from_iter([ProfileOption::CleanStructuredContent]), &[], true).is_ok()
+        );
     }
 }

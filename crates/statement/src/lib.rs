@@ -26,6 +26,7 @@ pub use document::{Block, Cell, Document, Section, Stage, Table};
 pub use far_end::{FarEnd, FarEndError, Syntaxes, Takes};
 pub use model::{
     AbortRow, AnswerRow, ClassRow, ContextRow, DeidentificationRow, Entity, Fact, FailureRow, OutcomeRow,
-    Policy, Product, Prose, RejectionRow, Role, SecurityRow, ServiceRow, Setting, Statement, Storage, SyntaxRow,
+    Policy, Product, Prose, RejectionRow, Role, SecurityRow, ServiceRow, Setting, Statement, Storage,
+    SyntaxRow,
 };
 pub use program::{Build, ProgramError};

@@ -19,7 +19,9 @@ pub(super) fn generate(path: &Path, next: bool) -> Result<()> {
     } else {
         println!("file           {}  (pseudonymize.key of a route)", path.display());
     }
-    println!("Keep a copy elsewhere. Whoever has it can link pseudonyms to patients; without it nobody can make the same ones again.");
+    println!(
+        "Keep a copy elsewhere. Whoever has it can link pseudonyms to patients; without it nobody can make the same ones again."
+    );
     Ok(())
 }
 
@@ -80,7 +82,12 @@ fn deeds_text(count: &DeedCount) -> String {
     );
     for deed in &count.deeds {
         let tag = tag(deed.attribute);
-        text.push_str(&format!("  {tag}  {:<20} {:>9}  {}\n", deed.what, deed.count, tag.keyword().unwrap_or("")));
+        text.push_str(&format!(
+            "  {tag}  {:<20} {:>9}  {}\n",
+            deed.what,
+            deed.count,
+            tag.keyword().unwrap_or("")
+        ));
     }
     text
 }

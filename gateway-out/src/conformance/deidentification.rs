@@ -17,10 +17,13 @@ pub(super) fn rows() -> Vec<DeidentificationRow> {
     let basic = row(MethodCode::BASIC, true, "always, where a route has `pseudonymize`".to_owned());
     let options = ProfileOption::ALL.into_iter().map(|option| {
         let note = match option.is_offered() {
+            _ if option == ProfileOption::CleanPixelData => {
+                "where a rule of `pixels` masks native pixels; compressed ones are refused".to_owned()
+            }
             true => format!("`options = [\"{}\"]`, or a preset that has it", option.name()),
             false => "never claimed: what needs it is refused, or removed".to_owned(),
         };
-        row(option.code(), option.is_offered(), note)
+        row(option.code(), option.is_offered() || option == ProfileOption::CleanPixelData, note)
     });
     std::iter::once(basic).chain(options).collect()
 }
@@ -41,7 +44,7 @@ pub(super) fn prose() -> Vec<String> {
              anything leaves, the finished header, at most {} MiB of it, is searched for names, identifiers and birth date \
              of its own patient; a hit refuses the instance. Structured reports are refused without the option that cleans \
              them; encapsulated documents, video, waveforms, secondary capture and private SOP classes unless a rule of the \
-             route lets them pass; pixels are never changed. Storage Commitment is never given for what was pseudonymized.",
+             route lets them pass, or makes parts of their native pixels black. Storage Commitment is never given for what was pseudonymized.",
             HEADER_BYTES_MAX >> 20
         ),
     ]

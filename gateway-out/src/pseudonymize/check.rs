@@ -17,7 +17,8 @@ pub(crate) fn check(
     let checking = Checking { loaded, at, table };
     if table.profile == ProfileName::None {
         return match table.files().next() {
-            Some(_) => Err(checking.error("profile", "with \"none\" nothing is changed, and this table names files for it")),
+            Some(_) => Err(checking
+                .error("profile", "with \"none\" nothing is changed, and this table names files for it")),
             None => Ok(None),
         };
     }
@@ -25,8 +26,8 @@ pub(crate) fn check(
         let message = "no `key`: name the file with the site keys, or make one by `gateway-out key gen FILE`";
         return Err(checking.error("key", message));
     };
-    let ring = KeyRing::load(&loaded.resolve(key))
-        .map_err(|error| checking.error("key", error.to_string()))?;
+    let ring =
+        KeyRing::load(&loaded.resolve(key)).map_err(|error| checking.error("key", error.to_string()))?;
     let plan = checking.plan()?;
     Ok(Some(Pseudonymization { plan: Arc::new(plan), ring: Arc::new(ring) }))
 }
@@ -46,10 +47,12 @@ impl Checking<'_> {
         let words = self.text("words", self.table.words.as_deref())?;
         let clinical = self.text("clinical", self.table.clinical.as_deref())?;
         let path = self.table.rules.as_ref().map(|path| self.loaded.resolve(path));
-        let rules = path.map(|path| config::load_with::<Rules>(&path, config::ENVIRONMENT_PREFIX, Vec::new()));
+        let rules =
+            path.map(|path| config::load_with::<Rules>(&path, config::ENVIRONMENT_PREFIX, Vec::new()));
         let rules = rules.transpose()?;
         let (words, clinical) = (WordList::parse(&words), clinical.as_str());
-        let profile = self.table.profile(rules.as_ref().map(|rules| rules.config.clone()).unwrap_or_default());
+        let profile =
+            self.table.profile(rules.as_ref().map(|rules| rules.config.clone()).unwrap_or_default());
         let make = |profile| Plan::new(profile, words.clone(), clinical);
         make(profile.clone()).map_err(|error| self.explain(&error, &profile, &make, rules.as_ref()))
     }
@@ -74,6 +77,13 @@ impl Checking<'_> {
             ProfileError::NoWords => "words",
             ProfileError::NoShift => "date_shift",
             ProfileError::NoConcept(_) => "content.keep_text",
+            ProfileError::PixelRule(place, fault) => {
+                let own = self.table.pixels.len();
+                return match rules {
+                    Some(rules) if *place >= own => rules.error(&format!("pixels[{}]", place - own), *fault),
+                    _ => self.error(&format!("pixels[{place}]"), *fault),
+                };
+            }
             _ => return self.explain_override(error, profile, make, rules),
         };
         self.error(key, error.to_string())
@@ -91,10 +101,13 @@ impl Checking<'_> {
             let overrides = profile.overrides.iter().take(count).cloned().collect();
             make(Profile { overrides, ..profile.clone() }).is_err()
         };
-        let first = (1..profile.overrides.len()).find(|count| fails(*count)).unwrap_or(profile.overrides.len());
+        let first =
+            (1..profile.overrides.len()).find(|count| fails(*count)).unwrap_or(profile.overrides.len());
         let (place, own) = (first.saturating_sub(1), self.table.overrides.len());
         match rules {
-            Some(rules) if place >= own => rules.error(&format!("override[{}]", place - own), error.to_string()),
+            Some(rules) if place >= own => {
+                rules.error(&format!("override[{}]", place - own), error.to_string())
+            }
             _ => self.error(&format!("override[{place}]"), error.to_string()),
         }
     }

@@ -217,7 +217,11 @@ mod tests {
         let without_earlier: Vec<_> = text.lines().take(2).collect();
         fs::write(&path, without_earlier.join("\n")).unwrap();
         let third = KeyRing::load(&path).unwrap();
-        assert_eq!((third.id(), third.earlier()), (first.id(), 0), "what is known of studies goes by this id");
+        assert_eq!(
+            (third.id(), third.earlier()),
+            (first.id(), 0),
+            "what is known of studies goes by this id"
+        );
     }
 
     #[test]

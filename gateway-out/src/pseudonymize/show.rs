@@ -47,7 +47,8 @@ struct Row {
 pub fn changes(how: &Pseudonymization, path: &Path, syntax: &Uid, offset: u64) -> Result<Changes> {
     let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     file.seek(SeekFrom::Start(offset))?;
-    let refused = |why: pseudonym::Refusal| Changes { rows: Vec::new(), kept: 0, refused: Some(why.to_string()) };
+    let refused =
+        |why: pseudonym::Refusal| Changes { rows: Vec::new(), kept: 0, refused: Some(why.to_string()) };
     let pseudonyms = Arc::clone(&how.ring.current().pseudonyms);
     let mut pseudonymizer = match Pseudonymizer::new(Arc::clone(&how.plan), pseudonyms, syntax) {
         Ok(pseudonymizer) => pseudonymizer,
@@ -159,7 +160,9 @@ fn compare(before: BTreeMap<Key, Option<String>>, after: &BTreeMap<Key, Option<S
         let (path, tag) = key;
         // Of a sequence that is gone, what was in it is not told one by one.
         let is_within_removed = (0..path.len()).any(|depth| {
-            let around = path.get(depth).map(|(sequence, _)| (path.get(..depth).unwrap_or_default().to_vec(), *sequence));
+            let around = path
+                .get(depth)
+                .map(|(sequence, _)| (path.get(..depth).unwrap_or_default().to_vec(), *sequence));
             around.is_some_and(|around| !after.contains_key(&around))
         });
         if is_within_removed {

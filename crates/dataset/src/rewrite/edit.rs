@@ -58,6 +58,9 @@ pub enum Decision {
         /// Header, value and delimiters together; more is an error.
         bytes_max: usize,
     },
+    /// It stays, but [`Edit::alter`] sees its value as it passes, piece by piece, and may change bytes, not their number. Only
+    /// for a value: what has items or fragments is kept.
+    Alter,
     /// Its items are asked about, element by element. It gets undefined length. What is no sequence is kept.
     Descend,
 }
@@ -186,6 +189,7 @@ impl fmt::Debug for Decision {
             Self::Remove => f.write_str("Remove"),
             Self::Replace(element) => write!(f, "Replace({element:?})"),
             Self::Read { bytes_max } => write!(f, "Read({bytes_max})"),
+            Self::Alter => f.write_str("Alter"),
             Self::Descend => f.write_str("Descend"),
         }
     }
@@ -229,6 +233,9 @@ pub trait Edit {
 
     /// Decides about an element that was to be [read](Decision::Read).
     fn read(&mut self, place: &Place<'_>, element: WholeElement<'_>) -> Result<Outcome, EditError>;
+
+    /// The next bytes of a value that is to be [altered](Decision::Alter), in their order.
+    fn alter(&mut self, _bytes: &mut [u8]) {}
 
     /// Items to be appended to a sequence that was descended into. The place is inside it.
     fn append(&mut self, _place: &Place<'_>, _sequence: Tag) -> Result<Vec<Vec<NewElement>>, EditError> {

@@ -48,12 +48,14 @@ pub(crate) fn add(
     deeds: &StudyDeeds,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO deed_study(study_hash, profile, instances, first_at, last_at) VALUES(?1, ?2, 1, ?3, ?3)
+    let sql =
+        "INSERT INTO deed_study(study_hash, profile, instances, first_at, last_at) VALUES(?1, ?2, 1, ?3, ?3)
         ON CONFLICT DO UPDATE SET instances = instances + 1, last_at = excluded.last_at RETURNING id";
     let id: i64 = connection
         .prepare_cached(sql)?
         .query_row(params![study, deeds.profile.0, millis(now)], |row| row.get(0))?;
-    let sql = "INSERT INTO deed VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET count = count + excluded.count";
+    let sql =
+        "INSERT INTO deed VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET count = count + excluded.count";
     let mut statement = connection.prepare_cached(sql)?;
     for deed in &deeds.deeds {
         statement.execute(params![id, deed.attribute, deed.what, length(deed.count)])?;

@@ -78,8 +78,7 @@ impl Outbox {
     ) -> Result<Digest, StoreError> {
         let inner = self.inner();
         let study = identifier(&inner.context.index_key, Identifier::Study, study.reveal());
-        let run =
-            move |connection: &Connection| Ok(study::bind(connection, ring, study, current, now)?);
+        let run = move |connection: &Connection| Ok(study::bind(connection, ring, study, current, now)?);
         inner.db.writer.call(Kind::Change, run).await
     }
 

@@ -92,7 +92,8 @@ pub(crate) fn add(
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let NewRefusal { called, status, reason, sop_class, .. } = refusal;
-    let sql = "INSERT INTO refusal(at, called, status, reason, sop_class, instance_hash, study_hash, series_hash,
+    let sql =
+        "INSERT INTO refusal(at, called, status, reason, sop_class, instance_hash, study_hash, series_hash,
         accession_hash, patient_hash) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     connection.prepare_cached(sql)?.execute(params![
         millis(now),

@@ -12,7 +12,8 @@ pub(crate) fn bind(
     current: Digest,
     now: Timestamp,
 ) -> rusqlite::Result<Digest> {
-    let sql = "INSERT INTO study_key(ring, study_hash, key, since) VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+    let sql =
+        "INSERT INTO study_key(ring, study_hash, key, since) VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
     connection.prepare_cached(sql)?.execute(params![ring.0, study, current.0, millis(now)])?;
     let sql = "SELECT key FROM study_key WHERE ring = ?1 AND study_hash = ?2";
     connection.prepare_cached(sql)?.query_row(params![ring.0, study], |row| row.get(0).map(Digest))

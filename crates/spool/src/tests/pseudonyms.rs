@@ -67,7 +67,8 @@ async fn what_was_done_is_counted_by_study_and_profile() {
     }
     written(&outbox).await;
     let counts = outbox.deeds("1.2.3").await.unwrap();
-    let seen: Vec<_> = counts.iter().map(|one| (one.profile.0[0], one.instances, one.deeds[0].count)).collect();
+    let seen: Vec<_> =
+        counts.iter().map(|one| (one.profile.0[0], one.instances, one.deeds[0].count)).collect();
     assert_eq!(seen, [(1, 2, 5), (2, 1, 1)]);
     assert!(outbox.deeds("1.2.4").await.unwrap().is_empty());
 }

@@ -1,15 +1,6 @@
 //! A marker in every row of Table E.1-1, at depths 0 to 3: none comes through, unless an option keeps it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests: what cannot be planted is a fault of the test"
-)]
-
-mod common;
-
-use common::{EXPLICIT, Element, IMPLICIT, contains, ct, el, encode, plan, run, sq};
+use crate::common::{EXPLICIT, Element, IMPLICIT, contains, ct, el, encode, plan, run, sq};
 use dataset::{DictionaryVr, Tag};
 use pseudonym::table::{Code, Row, Table, Tags};
 use pseudonym::{OptionSet, ProfileOption};

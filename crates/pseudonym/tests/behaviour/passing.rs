@@ -1,8 +1,6 @@
 //! What becomes of whole instances: links, marks, private blocks, refusals, traces.
 
-mod common;
-
-use common::{CT, EXPLICIT, IMPLICIT, contains, ct, el, encode, key, plan, plan_of, run, sq};
+use crate::common::{CT, EXPLICIT, IMPLICIT, contains, ct, el, encode, key, plan, plan_of, run, sq};
 use dataset::Tag;
 use fixtures::{CtSeries, Subject, TransferSyntax};
 use pseudonym::{Done, PatientRules, Profile, ProfileOption, Refusal};

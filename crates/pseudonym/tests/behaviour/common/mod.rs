@@ -1,6 +1,4 @@
 //! Data sets by hand, so that what is planted stands exactly where a test wants it.
-#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
-
 use std::sync::Arc;
 
 use base::{Secret, Uid};

@@ -1,9 +1,5 @@
 //! Structured reports: cleaned item by item, by value type and concept.
-#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
-
-mod common;
-
-use common::{EXPLICIT, Element, IMPLICIT, contains, ct, el, encode, plan, plan_of, run, sq};
+use crate::common::{EXPLICIT, Element, IMPLICIT, contains, ct, el, encode, plan, plan_of, run, sq};
 use pseudonym::{ContentRules, Profile, ProfileOption, Refusal};
 
 const COMPREHENSIVE: &str = "1.2.840.10008.5.1.4.1.1.88.33";
@@ -80,7 +76,13 @@ fn each_value_type_is_treated_by_itself() {
             b"42.25",
             true,
         ),
-        ("CODE", ("DCM", "121058"), sq((0x0040, 0xA168), vec![code("SCT", "51185008", "Chest")]), b"Chest", true),
+        (
+            "CODE",
+            ("DCM", "121058"),
+            sq((0x0040, 0xA168), vec![code("SCT", "51185008", "Chest")]),
+            b"Chest",
+            true,
+        ),
         (
             "CODE",
             ("DCM", "121058"),
@@ -106,8 +108,7 @@ fn each_value_type_is_treated_by_itself() {
 
 #[test]
 fn numbers_that_say_how_a_patient_is_stay_by_their_option() {
-    let measured =
-        |value: &str| sq((0x0040, 0xA300), vec![vec![el((0x0040, 0xA30A), b"DS", value)]]);
+    let measured = |value: &str| sq((0x0040, 0xA300), vec![vec![el((0x0040, 0xA30A), b"DS", value)]]);
     let age = || vec![item("NUM", ("DCM", "121033"), vec![measured("47.5")])];
     assert!(!contains(&cleaned(&[], age()), b"47.5"));
     assert!(contains(&cleaned(&[ProfileOption::RetainPatientCharacteristics], age()), b"47.5"));

@@ -1,0 +1,14 @@
+//! What the crate promises, over whole data sets.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests: what cannot be made is a fault of the test"
+)]
+
+mod common;
+mod leaks;
+mod masking;
+mod passing;
+mod reports;
