@@ -239,6 +239,15 @@ REMARKS = {
     3: "an earlier attempt had an unknown outcome",
     4: "refused by the receiver, which could not re-encode it",
     5: "refused by the receiver, which could not coerce it",
+    6: "the destination did not say in time whether it commits",
+}
+LEVELS = {
+    (1, 1): "1 (the destination answered)",
+    (1, 2): "1 (the destination answered)",
+    (2, 1): "2 (the destination committed)",
+    (2, 2): "2 (the destination does not commit)",
+    (3, 1): "1 (the destination answered; it is asked to commit)",
+    (3, 2): "1 (the destination answered; it is asked to commit)",
 }
 
 
@@ -254,7 +263,7 @@ def says(receipt):
         "receiver": f"{receiver[0]} {receiver[1].hex()}",
         "received_at": time(received),
         "answered_at": time(answered),
-        "level": {1: "1 (the destination answered)", 2: "2 (the destination committed)"}[level],
+        "level": LEVELS[level, outcome],
         "remark": REMARKS[remark],
         "sop_class": sop_class,
         "uid_hash": uid_hash.hex(),

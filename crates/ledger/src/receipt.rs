@@ -137,7 +137,10 @@ pub enum Level {
     /// It answered the C-STORE.
     #[n(1)]
     Answered,
-    /// It also gave storage commitment (PS3.4 Annex J).
+    /// It answered the C-STORE, and is asked for storage commitment: a second receipt follows.
+    #[n(3)]
+    Awaited,
+    /// It was asked for storage commitment (PS3.4 Annex J): with [`Outcome::Stored`] it gave it.
     #[n(2)]
     Committed,
 }
@@ -146,7 +149,7 @@ impl Level {
     /// 1 or 2, as people and indexes say it.
     pub const fn number(self) -> u8 {
         match self {
-            Self::Answered => 1,
+            Self::Answered | Self::Awaited => 1,
             Self::Committed => 2,
         }
     }
@@ -171,6 +174,9 @@ pub enum Remark {
     /// The status is the receiver's own: it could not coerce the data set as it is configured for its destination.
     #[n(5)]
     NotCoerced,
+    /// Of a second receipt: the destination did not say in time whether it commits.
+    #[n(6)]
+    Unanswered,
 }
 
 /// What a sending gateway knows about a delivery before it believes a receipt for it.

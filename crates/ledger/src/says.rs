@@ -19,7 +19,11 @@ impl Receipt {
         };
         let level = match self.level {
             Level::Answered => "1 (the destination answered)",
-            Level::Committed => "2 (the destination committed)",
+            Level::Awaited => "1 (the destination answered; it is asked to commit)",
+            Level::Committed => match self.outcome {
+                Outcome::Stored => "2 (the destination committed)",
+                Outcome::Refused => "2 (the destination does not commit)",
+            },
         };
         let remark = match self.remark {
             None => "none",
@@ -28,6 +32,7 @@ impl Receipt {
             Some(Remark::Repeated) => "an earlier attempt had an unknown outcome",
             Some(Remark::NotReencoded) => "refused by the receiver, which could not re-encode it",
             Some(Remark::NotCoerced) => "refused by the receiver, which could not coerce it",
+            Some(Remark::Unanswered) => "the destination did not say in time whether it commits",
         };
         let mut says = vec![
             ("outcome", outcome.to_owned()),

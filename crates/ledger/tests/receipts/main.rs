@@ -9,4 +9,6 @@ mod files;
 #[cfg(test)]
 mod garbage;
 #[cfg(test)]
+mod second;
+#[cfg(test)]
 mod vectors;
