@@ -5,9 +5,9 @@ use std::{convert::Infallible, sync::Arc};
 
 use base::{Attempt, DeliveryId, Fingerprint, Timestamp};
 use futures_util::future::join_all;
-use ledger::{Head, Manifest, Receipt, RootCache};
+use ledger::{Head, Level, Manifest, Receipt, RootCache};
 use service::witness::LogWitness;
-use spool::{InboundError, InboundRow, InboundState, StoreError};
+use spool::{Arrival, InboundState, PledgeState, StoreError};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -48,18 +48,18 @@ pub async fn run(
     let mut cache = RootCache::default();
     let mut batch = Vec::with_capacity(AT_ONCE_MAX);
     while acks.recv_many(&mut batch, AT_ONCE_MAX).await > 0 {
-        let rows = join_all(batch.iter().map(|ack| inbox.inbound.lookup(ack.delivery))).await;
+        let rows = join_all(batch.iter().map(|ack| owed(&inbox, ack))).await;
         let mut good = Vec::new();
         for (ack, row) in batch.drain(..).zip(rows) {
-            match row.map_err(Refused::from).and_then(|row| check(&inbox, &ack, row, &mut cache)) {
-                Ok(Some((manifest, heads))) => {
+            match row.and_then(|row| check(&inbox, &ack, row, &mut cache)) {
+                Ok(Some((level, manifest, heads))) => {
                     // Where the sender was shown another log than we, its word is good all the same: the relay is not.
                     for witness in &witnesses {
                         if let Err(error) = witness.compare(&heads) {
                             debug!(%error, "the sender's view of a relay's log");
                         }
                     }
-                    good.push((ack, manifest));
+                    good.push((ack, level, manifest));
                 }
                 Ok(None) => debug!(delivery = %ack.delivery.short(), "acknowledgement of what is not owed"),
                 Err(refused) => {
@@ -68,10 +68,14 @@ pub async fn run(
             }
         }
         let now = Timestamp::now();
-        let recorded = good.into_iter().map(|(ack, manifest)| {
+        let recorded = good.into_iter().map(|(ack, level, manifest)| {
             let inbound = &inbox.inbound;
             async move {
-                if let Err(error) = inbound.acked(ack.delivery, ack.attempt, manifest, now).await {
+                let recorded = match level {
+                    Level::Committed => inbound.pledge_acked(ack.delivery, manifest).await,
+                    _ => inbound.acked(ack.delivery, ack.attempt, manifest, now).await,
+                };
+                if let Err(error) = recorded {
                     debug!(delivery = %ack.delivery.short(), %error, "acknowledgement not recorded");
                 }
             }
@@ -81,16 +85,36 @@ pub async fn run(
     Ok(())
 }
 
-/// A manifest, and the heads of logs that its signer had seen.
-type Countersigned = (Vec<u8>, Vec<Head>);
+/// The level of the receipt that is acknowledged, a manifest, and the heads of logs that its signer had seen.
+type Countersigned = (Level, Vec<u8>, Vec<Head>);
+
+/// A receipt that is owed to a sender.
+struct Owed {
+    arrival: Arrival,
+    receipt: Receipt,
+}
+
+/// What this acknowledges; `None` if nothing is owed.
+async fn owed(inbox: &Inbox, ack: &Ack) -> Result<Option<Owed>, Refused> {
+    let row = inbox.inbound.lookup(ack.delivery).await?;
+    let Some(row) = row.filter(|row| row.arrival.attempt == ack.attempt) else { return Ok(None) };
+    let receipt = match row.state {
+        InboundState::Signed => row.receipt,
+        InboundState::Acknowledged => {
+            let pledge = inbox.inbound.pledge(ack.delivery).await?;
+            pledge.filter(|pledge| pledge.state == PledgeState::Signed).and_then(|pledge| pledge.receipt)
+        }
+        _ => None,
+    };
+    let Some(receipt) = receipt else { return Ok(None) };
+    Ok(Some(Owed { arrival: row.arrival, receipt: Receipt::decode(&receipt)? }))
+}
 
 /// Why an acknowledgement counts for nothing.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
-    Ledger(#[from] InboundError),
     #[error("the sender has not signed it")]
     Unsigned,
     #[error(
@@ -109,11 +133,10 @@ enum Refused {
 fn check(
     inbox: &Inbox,
     ack: &Ack,
-    row: Option<InboundRow>,
+    owed: Option<Owed>,
     cache: &mut RootCache,
 ) -> Result<Option<Countersigned>, Refused> {
-    let owed = row.filter(|row| row.state == InboundState::Signed && row.arrival.attempt == ack.attempt);
-    let Some(InboundRow { arrival, receipt: Some(receipt), .. }) = owed else { return Ok(None) };
+    let Some(Owed { arrival, receipt }) = owed else { return Ok(None) };
     let bytes = ack.manifest.as_ref().ok_or(Refused::Unsigned)?;
     let manifest = Manifest::decode(bytes)?;
     let now = Timestamp::now();
@@ -123,8 +146,16 @@ fn check(
     let route = inbox.all_routes().find(named).ok_or(Refused::NotPinned)?;
     let signer = route.sender.identity_of(&manifest.core.sender, now).ok_or(Refused::NotPinned)?;
     manifest.verify_cached(signer, cache)?;
-    if !manifest.is_about(&Receipt::decode(&receipt)?) {
-        return Err(Refused::OtherReceipt);
+    if manifest.is_about(&receipt) {
+        return Ok(Some((receipt.level, bytes.clone(), manifest.proof.heads)));
     }
-    Ok(Some((bytes.clone(), manifest.proof.heads)))
+    // The first one, acknowledged again while the second is owed.
+    let is_first = receipt.level == Level::Committed && is_like(&manifest, &receipt);
+    if is_first { Ok(None) } else { Err(Refused::OtherReceipt) }
+}
+
+/// Whether a manifest speaks of the delivery that a receipt is of, whatever that says.
+fn is_like(manifest: &Manifest, receipt: &Receipt) -> bool {
+    let core = &manifest.core;
+    core.delivery == receipt.delivery && core.attempt == receipt.attempt && core.object == receipt.object
 }

@@ -28,6 +28,7 @@ use transport::{Downlink, DownlinkConfig};
 use crate::{
     acks,
     asked::Desk,
+    commitment,
     config::Settings,
     destination::{Changes, Destination, HealthState},
     inbox::Inbox,
@@ -40,9 +41,25 @@ use crate::{
 /// How long running deliveries may take to end after the signal to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 
+/// The opened ports.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Of the admin interface.
+    pub admin: TcpListener,
+    /// Of destinations that report on associations of their own.
+    pub reports: commitment::Ports,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(admin: TcpListener) -> Self {
+        Self { admin, reports: commitment::Ports::default() }
+    }
+}
+
 /// Runs until `stop` ends: then nothing new is collected, what is under way ends, and the rest stays
 /// with the relay and its sender.
-pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken) -> Result<()> {
+pub async fn run(settings: Settings, listeners: impl Into<Listeners>, stop: CancellationToken) -> Result<()> {
+    let Listeners { admin, reports } = listeners.into();
     let inbound = Inbound::open(&settings.ledger_dir, Timestamp::now())?;
     let left_over = signer::sign_left_over(&settings.own.identity, &inbound).await?;
     if left_over > 0 {
@@ -105,6 +122,9 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
         links.push(task);
     }
     drop(acks);
+    let linked = downlinks.iter().map(|(_, downlink)| downlink.clone()).collect();
+    let tell = (own.signs(), linked);
+    commitment::start(&inbox, settings.commitment.as_ref(), reports, tell, &mut collecting).await?;
     let mut answering = Tasks::new();
     let (reloads, requests) = Reloads::new()?;
     let (source, last) = (settings.source.clone(), Last::default());
@@ -114,6 +134,7 @@ pub async fn run(settings: Settings, admin: TcpListener, stop: CancellationToken
         queues: route_queues,
         downlinks: downlinks.clone(),
         relays: relays.clone(),
+        commitment: settings.commitment.clone(),
         looked: Timestamp::now(),
         own: own.clone(),
         witnesses: witnesses.clone(),
@@ -233,8 +254,20 @@ impl Status {
             "relays": relays.collect::<Vec<_>>(),
             "destinations": destinations.collect::<Vec<_>>(),
             "in_flight": self.inbox.in_flight(),
+            "commitment": pledges_json(&self.inbox.inbound).await,
             "ledger": ledger_json(&self.inbox.inbound).await,
         })
+    }
+}
+
+/// What destinations are asked to commit to, and senders wait for.
+async fn pledges_json(inbound: &Inbound) -> Value {
+    match inbound.pledge_counts().await {
+        Ok(counts) => {
+            let states = counts.iter().map(|(state, count)| (state.to_string(), json!(count)));
+            Value::Object(states.collect())
+        }
+        Err(error) => json!({ "error": error.to_string() }),
     }
 }
 

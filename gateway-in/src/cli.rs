@@ -25,12 +25,12 @@ use service::{
     rotation::{self, Ask, KeyFiles},
     telemetry, witness,
 };
-use spool::Inbound;
+use spool::{Inbound, LedgerKey};
 use statement::command::ConformanceArgs;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app, commands,
+    app, commands, commitment,
     config::{Config, Settings, Target},
     conformance, init, receipts,
 };
@@ -195,6 +195,11 @@ enum KeyCommand {
         #[arg(long, conflicts_with_all = ["switch", "overlap"])]
         finish: bool,
     },
+    /// Make the key of `[commitment]`, which seals what destinations are asked to commit to. An existing file is kept.
+    Ledger {
+        /// The new file.
+        file: PathBuf,
+    },
 }
 
 /// Runs one command; the exit codes are those of [`service::exit`].
@@ -233,6 +238,14 @@ fn run(command: Command) -> Result<()> {
             Command::Peer(PeerCommand::Update { card, config, replace }) => {
                 update_peer(&config, &card, replace).await
             }
+            Command::Key(KeyCommand::Ledger { file }) => {
+                LedgerKey::generate_file(&file)?;
+                println!(
+                    "key            {}  (name it in [commitment] key, and keep a copy elsewhere)",
+                    file.display()
+                );
+                Ok(())
+            }
             Command::Probe(args) => {
                 commands::probe_command(&load(&args.args)?, &args.name, args.args.json).await
             }
@@ -256,6 +269,7 @@ fn daemon(args: &RunArgs) -> Result<()> {
     let settings = Config::check(&loaded)?;
     let admin = ports::listen(settings.admin)
         .with_context(|| format!("cannot listen on {} ([admin] listen)", settings.admin))?;
+    let reports = report_ports(settings.commitment.as_ref())?;
     let workers = ports::workers();
     match args.no_sandbox {
         false => sandbox::lock_down(&plan(&loaded, &settings)?)?,
@@ -265,7 +279,14 @@ fn daemon(args: &RunArgs) -> Result<()> {
     runtime.context("cannot start the runtime")?.block_on(async {
         let admin = tokio::net::TcpListener::from_std(admin).context("cannot use the admin port")?;
         let stop = CancellationToken::new();
-        let running = app::run(settings, admin, stop.clone());
+        let (plain, tls) = reports;
+        let adopt = |port: std::net::TcpListener| {
+            tokio::net::TcpListener::from_std(port).context("cannot use the ports of [commitment]")
+        };
+        let plain = plain.map(adopt).transpose()?;
+        let tls = tls.map(|(port, keeper)| Ok::<_, anyhow::Error>((adopt(port)?, keeper))).transpose()?;
+        let listeners = app::Listeners { admin, reports: commitment::Ports { plain, tls } };
+        let running = app::run(settings, listeners, stop.clone());
         tokio::pin!(running);
         tokio::select! {
             ended = &mut running => return ended,
@@ -274,6 +295,22 @@ fn daemon(args: &RunArgs) -> Result<()> {
         stop.cancel();
         running.await
     })
+}
+
+type ReportPorts = (Option<std::net::TcpListener>, Option<(std::net::TcpListener, dimse::Doorkeeper)>);
+
+/// Where destinations report, without TLS and with it.
+fn report_ports(settings: Option<&commitment::CommitmentSettings>) -> Result<ReportPorts> {
+    let Some(settings) = settings else { return Ok((None, None)) };
+    let open = |address, key| {
+        ports::listen(address).with_context(|| format!("cannot listen on {address} ([commitment] {key})"))
+    };
+    let plain = settings.listen.map(|address| open(address, "listen")).transpose()?;
+    let tls = settings
+        .tls
+        .as_ref()
+        .map(|(address, keeper)| Ok::<_, anyhow::Error>((open(*address, "tls.listen")?, keeper.clone())));
+    Ok((plain, tls.transpose()?))
 }
 
 /// Configuration, cards and keys can be read again; the ledger and the folders of destinations can be written.
@@ -295,7 +332,10 @@ fn plan(loaded: &config::Loaded<Config>, settings: &Settings) -> Result<Plan> {
         config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
     let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
     let of_destinations = config.destinations.iter().filter_map(|table| table.tls.as_ref());
-    let tls = tls.chain(of_destinations.flat_map(|tls| tls.files()));
+    let of_reports = config.commitment.iter();
+    let of_reports =
+        of_reports.flat_map(|table| table.tls.iter().flat_map(|tls| tls.files()).chain([&table.key]));
+    let tls = tls.chain(of_destinations.flat_map(|tls| tls.files())).chain(of_reports);
     let files: Vec<_> =
         cards.chain(config.identity.files()).chain(tls).map(|file| loaded.resolve(file)).collect();
     Ok(Plan::stateful(folders).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path)))
@@ -353,6 +393,25 @@ fn check(arg: &ConfigArg) -> Result<()> {
         {
             println!("destination {} at {} over TLS", destination.name, target.address);
         }
+    }
+    if let Some(commitment) = &settings.commitment {
+        for (address, tls) in commitment
+            .listen
+            .iter()
+            .map(|address| (address, ""))
+            .chain(commitment.tls.iter().map(|(address, _)| (address, " over TLS")))
+        {
+            println!("commitment reports on {address}{tls}");
+        }
+    }
+    for (destination, ask) in
+        settings.destinations.values().filter_map(|one| Some((one, one.commitment.as_ref()?)))
+    {
+        println!(
+            "destination {} is asked for storage commitment; its report may take {} s",
+            destination.name,
+            ask.table.report_timeout.0.as_secs()
+        );
     }
     for route in settings.routes.values() {
         println!("route {} from {} to {} (suite {})", route.id, route.from, route.destination, route.suite);

@@ -1,14 +1,18 @@
 //! One admitted delivery: its body is opened chunk by chunk, handed to the destination in turn, and
 //! what came of it is signed.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use base::{Digest, Phi, Timestamp, Uid, random_bytes};
 use bytes::Bytes;
 use dataset::Walker;
 use envelope::{BodyError, BodyMeta, BodyOpener, OpenedHeader};
-use ledger::{NackReason, Remark};
-use spool::{Answer, Arrival, InboundError};
+use ledger::{Level, NackReason, Receipt, Remark};
+use spool::{Answer, Arrival, InboundError, NewPledge, PledgedInstance};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -18,7 +22,8 @@ use wire::Urgency;
 use crate::{
     body::{Body, STREAM_PIECES_MAX, StreamPiece, Verified},
     change::Wanted,
-    config::Route,
+    commitment,
+    config::{Route, Target},
     destination::{Destination, Instance, NotAnswered, Outcome, Recorded},
     forward,
     inbox::{self, Asker, Entry, Inbox, Turn},
@@ -64,6 +69,7 @@ pub async fn run(inbox: Arc<Inbox>, collecting: Collecting) {
         urgency: offer.urgency,
         offered_at,
         first_offered_at,
+        study: OnceLock::new(),
     };
     let ended = at.attempt(offer, share, &mut turn, cancel).await;
     drop(turn);
@@ -101,6 +107,8 @@ struct At<'a> {
     urgency: Urgency,
     offered_at: Timestamp,
     first_offered_at: Timestamp,
+    /// Once it is known.
+    study: OnceLock<Phi<Uid>>,
 }
 
 impl At<'_> {
@@ -187,6 +195,9 @@ impl At<'_> {
         body: Body,
         cancel: CancellationToken,
     ) -> Instance {
+        if let Some(study) = &study {
+            self.study.get_or_init(|| study.clone());
+        }
         let inbound = self.inbox.inbound.clone();
         let arrival = self.arrival(meta, body.verified().map_or(0, |verified| verified.data_len));
         // The first row has the time that goes into a coerced data set: a repeat has to have the same bytes.
@@ -290,7 +301,20 @@ impl At<'_> {
             answered_at: receipt.answered_at,
             receipt: receipt.encode(),
             record: ending.sealed(self.header),
+            pledge: self.pledge(receipt, meta),
         })
+    }
+
+    /// What the destination is asked to commit to, where the receipt says that it is.
+    fn pledge(&self, receipt: &Receipt, meta: &BodyMeta) -> Option<NewPledge> {
+        let key = self.inbox.ledger_key.as_ref().filter(|_| receipt.level == Level::Awaited)?;
+        let Target::Dicom(target) = &self.destination.settings.target else { return None };
+        let instance = PledgedInstance {
+            sop_class: meta.instance.sop_class.clone(),
+            sop_instance: meta.instance.sop_instance.clone(),
+            calling: target.calling.clone().unwrap_or_else(|| meta.instance.calling.clone()),
+        };
+        commitment::pledge(key, receipt.object, &self.route.from, &instance, self.study.get())
     }
 }
 

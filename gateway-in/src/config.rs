@@ -17,7 +17,11 @@ use service::{
     telemetry::LogConfig,
 };
 
-use crate::{coercion::Coercion, forward::StatusOverrides};
+use crate::{
+    coercion::Coercion,
+    commitment::{self, AskSettings, AskTable, CommitmentSettings, CommitmentTable, Means},
+    forward::StatusOverrides,
+};
 
 mod coercion;
 mod probe;
@@ -51,6 +55,8 @@ pub struct Config {
     /// Which attributes get other values, by sender and destination.
     #[serde(rename = "coercion", default)]
     pub coercions: Vec<CoercionTable>,
+    /// What is needed where destinations are asked for storage commitment.
+    pub commitment: Option<CommitmentTable>,
     /// What is expected of the relays' logs.
     #[serde(default)]
     pub transparency: TransparencyTable,
@@ -188,6 +194,12 @@ pub struct DestinationTable {
     /// Codes that this destination uses in another sense than the standard's table.
     #[serde(default)]
     pub status: StatusOverrides,
+    /// `dicom`: what counts for whoever asks the sending gateway for storage commitment: `"delivered"` (default), that this
+    /// destination has stored it; or `"committed"`, that it has committed itself, for which it is asked.
+    #[serde(default)]
+    pub means: Means,
+    /// `means = "committed"`: how it is asked.
+    pub commitment: Option<AskTable>,
 }
 
 /// Whether the layout of elements is changed.
@@ -284,6 +296,8 @@ pub struct Settings {
     pub routes: HashMap<RouteId, Arc<Route>>,
     /// Destinations by name.
     pub destinations: HashMap<Name, Arc<DestinationSettings>>,
+    /// Key and ports for asking destinations, where any is asked.
+    pub commitment: Option<CommitmentSettings>,
     /// Admin listener.
     pub admin: SocketAddr,
     /// Its certificate and key, if it speaks TLS.
@@ -343,6 +357,8 @@ pub struct DestinationSettings {
     pub target: Target,
     /// Codes used in another sense.
     pub status: StatusOverrides,
+    /// It is asked for storage commitment, and how.
+    pub commitment: Option<AskSettings>,
 }
 
 impl DestinationSettings {
@@ -432,6 +448,7 @@ impl Config {
             transparency: config.transparency,
             routes: check_routes(loaded, &peers, &destinations, &coercions)?,
             destinations,
+            commitment: commitment::config::check(loaded)?,
             admin: config.admin.listen,
             admin_tls: config.admin.check(loaded)?,
             log: config.log.clone(),
@@ -518,7 +535,12 @@ fn check_destination(
         }
         Kind::Dicom => Target::Dicom(check_dicom(loaded, i, table)?),
     };
-    Ok(DestinationSettings { name: table.name.clone(), target, status: table.status.clone() })
+    Ok(DestinationSettings {
+        name: table.name.clone(),
+        target,
+        status: table.status.clone(),
+        commitment: commitment::config::check_destination(loaded, i, table)?,
+    })
 }
 
 fn missing(

@@ -1,6 +1,7 @@
 //! The Conformance Statement of gateway-in, made of the tables that it acts on. A new row of such a table is a new row
 //! here; a new fact is one line.
 
+mod commitment;
 mod prose;
 mod settings;
 
@@ -64,13 +65,13 @@ fn statement(config: &Config, configured: bool) -> Statement {
         storage: storage(),
         negotiation: dicom.map(negotiation).unwrap_or_default(),
         timers: dicom.map(timers).unwrap_or_default(),
-        rejections: Vec::new(),
-        contexts: Vec::new(),
+        rejections: commitment::rejections(),
+        contexts: commitment::contexts(),
         aborts: Vec::new(),
-        answers: Vec::new(),
+        answers: commitment::answers(),
         outcomes: outcomes(),
         failures: failures(),
-        failure_reasons: Vec::new(),
+        failure_reasons: commitment::failure_reasons(),
         deidentification: Vec::new(),
         security: security(),
         settings: settings::rows(config, configured),
@@ -101,6 +102,12 @@ fn services() -> Vec<ServiceRow> {
             "a destination that is down is asked by C-ECHO until it answers; one that a sender's C-ECHO is meant for, each time",
         ),
         row("storage", "Storage", None, "whatever SOP class the instance has"),
+        row(
+            "storage-commitment",
+            "Storage Commitment Push Model",
+            Some(dimse::STORAGE_COMMITMENT),
+            "destinations with `means = \"committed\"`; off by default",
+        ),
     ]
 }
 
@@ -172,6 +179,12 @@ fn negotiation(table: &DestinationTable) -> Vec<Fact> {
              the answer; `probe`",
         ),
         fact("role-selection", "SCP/SCU role selection", "not proposed".to_owned(), "SCU by default"),
+        fact(
+            "role-selection-accepted",
+            "SCP/SCU role selection of a destination that reports storage commitment",
+            "SCU 0, SCP 1 accepted".to_owned(),
+            "it may report without it, too",
+        ),
         fact(
             "extended-negotiation",
             "SOP class extended and common extended negotiation",
@@ -249,6 +262,7 @@ fn outcomes() -> Vec<OutcomeRow> {
         meaning: "the destination answers".to_owned(),
         follows: "it counts as up, and instances are sent again".to_owned(),
     });
+    rows.extend(commitment::outcomes());
     rows
 }
 
@@ -305,6 +319,7 @@ fn failures() -> Vec<FailureRow> {
         "the association is aborted before the last fragment of the data set, if anything of it was sent; the sender \
          sends it again",
     ));
+    rows.extend(commitment::failures());
     rows
 }
 

@@ -16,7 +16,7 @@ use std::{
 use base::{Attempt, DeliveryId, Fingerprint, Name, RouteId, Timestamp};
 use envelope::{HeaderError, OpenedHeader, OpenedQuestion, Pinned, ReceiverSessions};
 use ledger::{NackReason, Party, Receipt};
-use spool::{Answer, Inbound, InboundRow, InboundState, Outcome};
+use spool::{Answer, Inbound, InboundRow, InboundState, LedgerKey, Outcome};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span, warn};
@@ -43,6 +43,8 @@ pub struct Inbox {
     pub(crate) receiver: Party,
     pub(crate) inbound: Inbound,
     pub(crate) signer: Signer,
+    /// Where destinations are asked for storage commitment.
+    pub(crate) ledger_key: Option<Arc<LedgerKey>>,
     pub(crate) room: Room,
     changes: Changes,
     closed_routes: watch::Sender<Vec<RouteId>>,
@@ -84,6 +86,7 @@ impl Inbox {
             receiver,
             inbound,
             signer,
+            ledger_key: settings.commitment.as_ref().map(|commitment| Arc::clone(&commitment.key)),
             room,
             changes,
             sessions: Mutex::new(sessions),

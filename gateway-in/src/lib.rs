@@ -16,6 +16,7 @@ mod cli;
 pub mod coercion;
 pub mod collect;
 mod commands;
+pub mod commitment;
 pub mod config;
 pub mod conformance;
 pub mod destination;

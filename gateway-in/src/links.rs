@@ -24,6 +24,7 @@ use transport::{Downlink, DownlinkEvent, IncomingOffer, Prekeys};
 use crate::{
     acks::{Ack, Acks},
     asked::{Asked, Desk},
+    commitment,
     config::Route,
     destination::HealthState,
     inbox::Inbox,
@@ -233,6 +234,7 @@ impl Link {
                 return;
             }
         }
+        commitment::settle_again(&self.inbox, &self.downlink, UNACKNOWLEDGED_MAX).await;
     }
 
     /// Nothing is offered on routes that are gone; those that are new, or another sender's, get their own prekeys.

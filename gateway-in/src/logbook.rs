@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base::{Name, Timestamp};
-use ledger::{Class, Disbelief, Receipt, Settlement};
+use ledger::{Class, Disbelief, Level, Receipt, Settlement};
 use service::witness::{LogWitness, NotBelieved, Proof, Proofs};
 use spool::NewLogProof;
 use tokio::time::Instant;
@@ -108,8 +108,16 @@ impl Logbook {
         let (delivery, attempt) = (proof.logged.delivery, proof.logged.attempt);
         let row = self.inbox.inbound.lookup(delivery).await?.filter(|row| row.arrival.attempt == attempt);
         let Some(receipt) = row.and_then(|row| row.receipt) else { return Ok(None) };
-        let (head, checkpoint) = proof.texts(&Receipt::decode(&receipt)?)?;
-        Ok(Some(NewLogProof { delivery, attempt, proof: head, checkpoint }))
+        let receipt = Receipt::decode(&receipt)?;
+        match proof.texts(&receipt) {
+            Ok((proof, checkpoint)) => {
+                let level = receipt.level.number();
+                Ok(Some(NewLogProof { delivery, attempt, level, proof, checkpoint }))
+            }
+            // It is of the second one, whose proof its sender keeps.
+            Err(_) if receipt.level == Level::Awaited => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Settlements without a proof, also those of an epoch that ended before it proved them: the relay was killed, or we

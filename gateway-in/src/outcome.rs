@@ -163,7 +163,10 @@ fn receipt(
         uid_hash: facts.meta.uid_hash(),
         status: answer.status,
         outcome,
-        level: Level::Answered,
+        level: match (outcome, &facts.destination.commitment) {
+            (Answered::Stored, Some(_)) => Level::Awaited,
+            _ => Level::Answered,
+        },
         remark: answer.remark,
         received_at: facts.offered_at,
         answered_at: now,

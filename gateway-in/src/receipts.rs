@@ -51,7 +51,8 @@ pub fn line(row: &InboundRow) -> String {
     format!("{delivery}  {outcome}  {status}  {at}  {}  {countersigned}", row.arrival.sender)
 }
 
-/// The receipt of the delivery with this id, or with this beginning of an id.
+/// The receipt of the delivery with this id, or with this beginning of an id; where its destination was asked to commit, the
+/// second one as soon as it is there.
 pub async fn of(inbound: &Inbound, id: &str) -> Result<ReceiptFile> {
     let row = match DeliveryId::from_hex(id) {
         Ok(id) => inbound.lookup(id).await?.ok_or_else(|| anyhow!("no delivery {id}"))?,
@@ -68,6 +69,13 @@ pub async fn of(inbound: &Inbound, id: &str) -> Result<ReceiptFile> {
             }
         }
     };
+    let pledge = inbound.pledge(row.arrival.delivery).await?;
+    if let Some((Some(receipt), Some(settlement), manifest)) =
+        pledge.as_ref().map(|pledge| (&pledge.receipt, &pledge.settlement, &pledge.manifest))
+    {
+        return ReceiptFile::from_parts(receipt, settlement, manifest.as_deref())
+            .context("the stored second receipt cannot be read");
+    }
     let (Some(receipt), Some(settlement)) = (&row.receipt, &row.settlement) else {
         return Err(anyhow!("delivery {} has no receipt; it is {}", row.arrival.delivery, row.state));
     };

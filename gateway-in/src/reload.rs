@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use transport::{Downlink, DownlinkConfig, IncomingOffer};
 
 use crate::{
+    commitment,
     config::{Config, Settings, Target},
     inbox::{self, Inbox, OFFERS_MAX},
     links::Queues,
@@ -96,6 +97,8 @@ pub struct Live {
     pub downlinks: Vec<(Name, Downlink)>,
     /// The relays as they are now.
     pub relays: service::Live<Vec<Relay>>,
+    /// The ports for commitment reports.
+    pub commitment: Option<commitment::CommitmentSettings>,
     /// When they were looked at last.
     pub looked: Timestamp,
     /// Our keys.
@@ -159,6 +162,12 @@ impl Live {
 
     /// Files of the same names may hold new certificates.
     fn exchange_certificates(&self, settings: &Settings) {
+        let tls = |settings: &Option<commitment::CommitmentSettings>| {
+            settings.as_ref().and_then(|commitment| commitment.tls.clone())
+        };
+        if let (Some((_, running)), Some((_, now))) = (tls(&self.commitment), tls(&settings.commitment)) {
+            running.exchange(&now);
+        }
         for destination in self.inbox.all_destinations() {
             let now = settings.destinations.get(&destination.settings.name).map(|now| &now.target);
             if let (Target::Dicom(running), Some(Target::Dicom(now))) = (&destination.settings.target, now) {

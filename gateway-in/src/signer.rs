@@ -167,7 +167,7 @@ fn signature(settlement: &Settlement) -> Signature {
 }
 
 /// Signing is CPU work of some milliseconds: not on a task that others wait for.
-async fn sign(
+pub(crate) async fn sign(
     identity: &Arc<IdentityKey>,
     cores: Vec<SettlementCore>,
     heads: Vec<Head>,

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base::{Name, Timestamp};
-use ledger::{Class, Disbelief, Receipt, Settlement};
+use ledger::{Class, Disbelief, Level, Receipt, Settlement};
 use service::witness::{LogWitness, NotBelieved, Proof, Proofs};
 use spool::NewLogProof;
 use tokio::time::Instant;
@@ -101,11 +101,25 @@ impl Logbook {
     async fn check(&self, proof: &Proof) -> anyhow::Result<Option<NewLogProof>> {
         let (delivery, attempt) = (proof.logged.delivery, proof.logged.attempt);
         let receipts = self.shared.outbox.receipts_of(delivery).await?;
-        let Some(stored) = receipts.into_iter().find(|stored| stored.id.attempt == attempt) else {
-            return Ok(None);
-        };
-        let (head, checkpoint) = proof.texts(&Receipt::decode(&stored.receipt)?)?;
-        Ok(Some(NewLogProof { delivery, attempt, proof: head, checkpoint }))
+        let mut refused = None;
+        for stored in receipts.iter().filter(|stored| stored.id.attempt == attempt) {
+            let receipt = Receipt::decode(&stored.receipt)?;
+            match proof.texts(&receipt) {
+                Ok((proof, checkpoint)) => {
+                    return Ok(Some(NewLogProof {
+                        delivery,
+                        attempt,
+                        level: stored.level,
+                        proof,
+                        checkpoint,
+                    }));
+                }
+                // It may be of the second one, which is on its way.
+                Err(_) if receipt.level == Level::Awaited && receipts.len() == 1 => {}
+                Err(error) => refused = Some(error),
+            }
+        }
+        refused.map_or(Ok(None), |error| Err(error.into()))
     }
 
     /// Settlements without a proof, also those of an epoch that ended before it proved them.

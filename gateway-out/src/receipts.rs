@@ -40,11 +40,12 @@ pub fn receipt_json(receipt: &Receipt) -> Value {
 /// One line of `receipt list`.
 pub fn receipt_line(receipt: &Receipt) -> String {
     format!(
-        "{}  {}  {:04X}  {}",
+        "{}  {}  {:04X}  {}{}",
         receipt.id.delivery,
         receipt.outcome,
         receipt.status.0,
-        queue::utc(receipt.answered_at)
+        queue::utc(receipt.answered_at),
+        if receipt.level > 1 { "  commitment" } else { "" },
     )
 }
 

@@ -9,8 +9,8 @@ use std::{
 use base::{Attempt, Digest, Name, Timestamp};
 use envelope::open_record;
 use ledger::{
-    Class, DeferReason, Deferred, Expectation, Manifest, ManifestCore, NackReason, Outcome, Party,
-    ReceiptFile, RootCache, Settlement,
+    Class, DeferReason, Deferred, Expectation, Level, Manifest, ManifestCore, NackReason, Outcome, Party,
+    Pledge, Receipt, ReceiptFile, RootCache, Settlement,
 };
 use service::witness::LogWitness;
 use spool::{Deferral, Delivery, DeliveryError, Loss, NewReceipt, Progress, Step};
@@ -203,6 +203,8 @@ enum Refused {
     OtherRecord,
     #[error(transparent)]
     Receipt(#[from] ledger::ReceiptFileError),
+    #[error("a second receipt that follows from no first one")]
+    NoFirst,
     #[error("what was sent could not be signed; the receipt will come again")]
     NotSigned,
     #[error(transparent)]
@@ -252,6 +254,8 @@ impl Answer<'_> {
                 }
                 self.deferred(&deferred).await.map(|()| None)
             }
+            // The content key is gone by the time of a second receipt: its digest has to do.
+            Class::Final(digest) if record.is_empty() => self.second(attempt, digest, bytes).await.map(Some),
             Class::Final(digest) => {
                 if self.row.state.is_ended() && self.row.state != spool::State::Returned {
                     return self.countersigned_again(attempt, digest).await.map(Some);
@@ -316,19 +320,7 @@ impl Answer<'_> {
         receipt: Vec<u8>,
         settlement: &[u8],
     ) -> Result<Vec<u8>, Refused> {
-        let receiver = Party { name: self.leg.receiver.name.clone(), fingerprint: self.leg.receiver.id() };
-        let want = Expectation {
-            delivery: self.row.delivery,
-            object: self.row.object,
-            body_digest: self.row.sealed.body_digest,
-            sender: self.shared.name(),
-            receiver: &receiver,
-            destination: &self.row.destination,
-        };
-        let said = {
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            file.verify_for(&want, self.leg.receiver.identities(Timestamp::now()), &mut cache)?.clone()
-        };
+        let said = self.verified(file)?;
         let manifest = self.countersigned(said.attempt, said.digest()).await?;
         let now = Timestamp::now();
         let new = NewReceipt {
@@ -336,6 +328,7 @@ impl Answer<'_> {
             attempt: said.attempt,
             status: said.status,
             level: said.level.number(),
+            pledge_follows: said.level == Level::Awaited,
             answered_at: said.answered_at,
             receipt,
             settlement: settlement.to_vec(),
@@ -362,6 +355,72 @@ impl Answer<'_> {
         self.shared.commitment.changed();
         self.shared.flights.land(self.row.delivery);
         self.shared.waiting.answer(self.row.delivery, Verdict::Answered(said.status));
+        Ok(manifest)
+    }
+
+    /// What a receipt says, if it is the receiver's and about this delivery.
+    fn verified(&self, file: &ReceiptFile) -> Result<Receipt, Refused> {
+        let receiver = Party { name: self.leg.receiver.name.clone(), fingerprint: self.leg.receiver.id() };
+        let want = Expectation {
+            delivery: self.row.delivery,
+            object: self.row.object,
+            body_digest: self.row.sealed.body_digest,
+            sender: self.shared.name(),
+            receiver: &receiver,
+            destination: &self.row.destination,
+        };
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(file.verify_for(&want, self.leg.receiver.identities(Timestamp::now()), &mut cache)?.clone())
+    }
+
+    /// Whether the destination commits. The receipt that says so is the first one but for that, and is rebuilt from it.
+    async fn second(&self, attempt: Attempt, digest: Digest, settlement: &[u8]) -> Result<Vec<u8>, Refused> {
+        let stored = self.shared.outbox.receipts_of(self.row.delivery).await?;
+        let known = stored.iter().find(|stored| {
+            Manifest::decode(&stored.manifest).is_ok_and(|manifest| manifest.core.receipt == digest)
+        });
+        if let Some(known) = known {
+            return Ok(known.manifest.clone());
+        }
+        let firsts = stored.iter().filter_map(|stored| Receipt::decode(&stored.receipt).ok());
+        let Some((pledge, second)) = firsts.filter_map(|first| first.second_of(attempt, digest)).next()
+        else {
+            // An operator was faster than the first one, which was acknowledged and not kept.
+            let nothing_kept = stored.is_empty() && self.row.state.is_ended();
+            return if nothing_kept {
+                self.countersigned(attempt, digest).await
+            } else {
+                Err(Refused::NoFirst)
+            };
+        };
+        let receipt = second.encode();
+        let said = self.verified(&ReceiptFile::from_parts(&receipt, settlement, None)?)?;
+        let manifest = self.countersigned(attempt, digest).await?;
+        let outcome = match said.outcome {
+            Outcome::Stored => spool::Outcome::Stored,
+            Outcome::Refused => spool::Outcome::Refused,
+        };
+        let new = NewReceipt {
+            delivery: said.delivery,
+            attempt,
+            status: said.status,
+            level: said.level.number(),
+            pledge_follows: false,
+            answered_at: said.answered_at,
+            receipt,
+            settlement: settlement.to_vec(),
+            manifest: manifest.clone(),
+            progress: Vec::new(),
+        };
+        self.shared.outbox.pledged(new, outcome, Timestamp::now()).await?;
+        let delivery = self.row.delivery.short();
+        match pledge {
+            Pledge::Committed => debug!(%delivery, "committed by its destination"),
+            Pledge::Refused(_) | Pledge::Unanswered => {
+                warn!(%delivery, ae = %self.leg.ae, destination = %self.row.destination, ?pledge, "the destination has an instance and does not commit to it; whoever asks for commitment hears that it failed");
+            }
+        }
+        self.shared.commitment.changed();
         Ok(manifest)
     }
 

@@ -131,6 +131,7 @@ async fn settle(outbox: Arc<Outbox>, object: ObjectId) -> Result<(), Failure> {
         attempt,
         status: Status::SUCCESS,
         level: 1,
+        pledge_follows: false,
         answered_at: now,
         receipt: vec![0; 400],
         settlement: vec![0; 3800],

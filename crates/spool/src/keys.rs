@@ -131,7 +131,7 @@ fn mac(root: &Secret<[u8; 32]>) -> Hmac<Sha256> {
 }
 
 #[expect(clippy::expect_used, reason = "32 bytes are far below the 255 blocks of HKDF")]
-fn derive(root: &Secret<[u8; 32]>, info: &[u8]) -> Secret<[u8; 32]> {
+pub(crate) fn derive(root: &Secret<[u8; 32]>, info: &[u8]) -> Secret<[u8; 32]> {
     let mut out = [0u8; 32];
     Hkdf::<Sha256>::new(None, root.expose()).expand(info, &mut out).expect("32 bytes are below HKDF's limit");
     Secret::new(out)
@@ -162,7 +162,7 @@ fn open(key: &Secret<[u8; 32]>, object: ObjectId, sealed: &[u8]) -> Result<Zeroi
     cipher.decrypt(&Nonce::from(*nonce), payload).map(Zeroizing::new).map_err(|_| DoesNotOpen)
 }
 
-fn write_key_file(path: &Path, kind: &str) -> Result<Secret<[u8; 32]>, KeyFileError> {
+pub(crate) fn write_key_file(path: &Path, kind: &str) -> Result<Secret<[u8; 32]>, KeyFileError> {
     let io = |error| KeyFileError::Io { path: path.to_owned(), error };
     let key = Secret::<[u8; 32]>::random();
     let hexed = Zeroizing::new(hex::encode(key.expose()));
@@ -193,7 +193,7 @@ fn draft_path(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn read_key_file(path: &Path, kind: &'static str) -> Result<Secret<[u8; 32]>, KeyFileError> {
+pub(crate) fn read_key_file(path: &Path, kind: &'static str) -> Result<Secret<[u8; 32]>, KeyFileError> {
     let io = |error| KeyFileError::Io { path: path.to_owned(), error };
     let content = || KeyFileError::Content { path: path.to_owned(), kind };
     let file = File::open(path).map_err(io)?;

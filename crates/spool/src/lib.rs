@@ -39,7 +39,9 @@ pub use error::{
     KeyFileError, OpenError, StoreError,
 };
 pub use inbound::{
-    Answer, Arrival, Inbound, InboundCounts, InboundRow, InboundState, Sent, Signature, UnsignedAnswer,
+    Answer, Arrival, Asked as AskedInstance, DecidedPledge, Gathering, Inbound, InboundCounts, InboundRow,
+    InboundState, LedgerKey, NewPledge, Pledge, PledgeState, PledgedInstance, Question, QuestionState, Sent,
+    Signature, SignedPledge, Told, UnsignedAnswer,
 };
 pub use keys::{IndexKey, OutboxKey};
 pub use log::NewLogProof;

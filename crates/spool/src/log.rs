@@ -10,6 +10,8 @@ pub struct NewLogProof {
     pub delivery: DeliveryId,
     /// The attempt that its receipt answers.
     pub attempt: Attempt,
+    /// The receipt's level: two of one attempt have a place in the log each.
+    pub level: u8,
     /// Index, path, and what opens the entry.
     pub proof: String,
     /// The checkpoint that it leads to.
@@ -29,11 +31,11 @@ impl Receipts {
             Self::Outbox => {
                 "INSERT INTO logged(receipt_id, checkpoint_id, proof)
                 SELECT r.id, ?3, ?4 FROM receipt r JOIN delivery d ON d.id = r.delivery_id
-                WHERE d.delivery = ?1 AND r.attempt = ?2 ON CONFLICT DO NOTHING"
+                WHERE d.delivery = ?1 AND r.attempt = ?2 AND r.level = ?5 ON CONFLICT DO NOTHING"
             }
             Self::Inbound => {
                 "INSERT INTO logged(inbound_id, checkpoint_id, proof)
-                SELECT id, ?3, ?4 FROM inbound WHERE delivery = ?1 AND attempt = ?2 AND settlement IS NOT NULL
+                SELECT id, ?3, ?4 FROM inbound WHERE delivery = ?1 AND attempt = ?2 AND settlement IS NOT NULL AND level = ?5
                 ON CONFLICT DO NOTHING"
             }
         }
@@ -49,14 +51,14 @@ pub(crate) fn store(
     let find = "SELECT id FROM checkpoint WHERE note = ?1";
     let add = "INSERT INTO checkpoint(note) VALUES(?1) RETURNING id";
     let mut statement = connection.prepare_cached(receipts.insert())?;
-    for NewLogProof { delivery, attempt, proof, checkpoint } in proofs {
+    for NewLogProof { delivery, attempt, level, proof, checkpoint } in proofs {
         let known: Option<i64> =
             connection.prepare_cached(find)?.query_row([checkpoint], |row| row.get(0)).optional()?;
         let id = match known {
             Some(id) => id,
             None => connection.prepare_cached(add)?.query_row([checkpoint], |row| row.get(0))?,
         };
-        statement.execute(params![delivery.0, attempt.0, id, proof])?;
+        statement.execute(params![delivery.0, attempt.0, id, proof, level])?;
     }
     Ok(())
 }

@@ -146,6 +146,10 @@ codes! {
         Interrupted = 26 "interrupted",
         /// The sealed record was opened for an operator.
         Revealed = 27 "revealed",
+        /// Its destination has committed itself to it.
+        Committed = 28 "committed",
+        /// Its destination was asked to commit, and does not.
+        NotCommitted = 29 "not-committed",
     }
 }
 
@@ -337,7 +341,7 @@ impl fmt::Display for FoundBy {
     }
 }
 
-/// A receipt is known by its delivery and the attempt it answers.
+/// Receipts are known by their delivery and the attempt they answer: one, or two where the destination was asked to commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReceiptId {
     /// The delivery.
@@ -357,7 +361,7 @@ pub struct Receipt {
     pub outcome: Outcome,
     /// The destination's status.
     pub status: Status,
-    /// 1: the destination answered; 2: it committed.
+    /// 1: the destination answered; 2: it was asked to commit, and has (stored) or has not (refused).
     pub level: u8,
     /// When the destination answered, by the receiver's clock.
     pub answered_at: Timestamp,

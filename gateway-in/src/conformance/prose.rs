@@ -13,7 +13,7 @@ pub(super) fn prose(config: &Config) -> Prose {
         entity: entity(),
         storage: storage(),
         conformance: conformance(),
-        commitment: Vec::new(),
+        commitment: commitment(),
         configuration: configuration(),
         sequence: sequence(config),
         initiation: initiation(),
@@ -68,7 +68,8 @@ fn overview() -> Vec<String> {
         "gateway-in collects sealed instances from a relay, opens them, and hands each to a destination by C-STORE, or \
          writes it as a file. What the destination answered becomes a signed receipt for the sending gateway, which has a \
          statement of its own.",
-        "To a destination gateway-in is a Storage SCU. It accepts no association.",
+        "To a destination gateway-in is a Storage SCU, and on demand a Storage Commitment SCU. It accepts associations only \
+         for commitment reports, on a port that is off by default.",
     ])
 }
 
@@ -90,7 +91,12 @@ fn flow() -> Vec<Stage> {
         stage("PACS or modality", "Storage SCU", "C-STORE", false),
         stage("gateway-out", "Storage SCP; seals and keeps", "sealed, not DICOM", false),
         stage("relay", "carries what it cannot read", "sealed, not DICOM", false),
-        stage("gateway-in", "Storage SCU, Verification SCU; opens, signs receipts", "C-STORE, C-ECHO", true),
+        stage(
+            "gateway-in",
+            "Storage SCU, Verification SCU, Storage Commitment SCU; opens, signs receipts",
+            "C-STORE, C-ECHO, N-ACTION",
+            true,
+        ),
         stage("destination", "Storage SCP, or a folder of PS3.10 files", "", false),
     ]
 }
@@ -165,6 +171,20 @@ fn conformance() -> Vec<statement::Fact> {
     facts
 }
 
+fn commitment() -> Vec<String> {
+    lines([
+        "As SCU of the Storage Commitment Push Model gateway-in asks a destination with `means = \"committed\"` to commit to \
+         each instance that it has stored. The instances of a study are asked for in one N-ACTION, with a Transaction UID of \
+         ours below 2.25, as soon as none has come for `quiet` (5 s by default), 500 at most. UIDs are those that were sent.",
+        "The request is on disk before it is sent, and what the report says before it is answered 0000. The report may come \
+         on the association that asked, which is kept open for `stay` (10 s by default), or on one of the destination's own, \
+         with or without SCP/SCU role selection (SCU 0, SCP 1).",
+        "What a destination says is signed for the sending gateway, as a second receipt. Until it is there no peer of that \
+         gateway hears that the instance is committed, whatever that gateway's own configuration asks for short of \
+         `means = \"outbox\"`.",
+    ])
+}
+
 fn configuration() -> Vec<String> {
     lines([
         "Everything is configured in one TOML file, which is checked before the daemon starts: `gateway-in check` names \
@@ -200,7 +220,11 @@ fn initiation() -> Vec<String> {
 }
 
 fn acceptance() -> Vec<String> {
-    lines(["gateway-in accepts no association."])
+    lines([
+        "gateway-in accepts associations only where `[commitment] listen` or `tls.listen` is configured, and only of \
+         destinations that are asked for storage commitment: their AE title as calling, their address (or one of \
+         `commitment.from`), and as called the AE title under which they are asked.",
+    ])
 }
 
 fn failures() -> Vec<String> {
@@ -220,7 +244,8 @@ fn security() -> Vec<String> {
 
 fn ports() -> Vec<String> {
     lines([
-        "gateway-in listens on no DICOM port. Destinations are reached at the TCP port that is configured for each.",
+        "gateway-in listens on a DICOM port only for commitment reports, at the address of `[commitment] listen`, or over TLS \
+         at that of `tls.listen`; by default on none. Destinations are reached at the TCP port that is configured for each.",
     ])
 }
 

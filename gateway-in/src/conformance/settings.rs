@@ -22,6 +22,7 @@ const DESTINATION_SETTINGS: &[(&str, &str)] = &[
     ("probe_calling", "calling AE title of that question where `calling` is the sender's PACS's"),
     ("probe_classes", "SOP classes that are asked about beside the standard's storage classes"),
     ("probe_syntaxes", "transfer syntaxes that are asked about; none: the usual ones"),
+    ("means", "whether it is asked for storage commitment: `committed` or `delivered`"),
     ("status", "statuses that the destination uses in another sense than Table B.2-1 of PS3.4"),
 ];
 

@@ -9,7 +9,7 @@ use dimse::{ConnectError, Requestor, RequestorConfig};
 use crate::config::DicomTarget;
 
 /// An association with these presentation contexts. `within` cuts the destination's own time-outs short.
-pub(super) async fn dial(
+pub(crate) async fn dial(
     target: &DicomTarget,
     calling: AeTitle,
     contexts: Vec<(Uid, Uid)>,

@@ -37,8 +37,9 @@ pub struct CommitmentTable {
     /// is open. Many peers release that one at once, and a report would meet their release.
     #[serde(default)]
     pub on: On,
-    /// What "committed" means: `"delivered"` (default), every destination has stored it; or `"outbox"`, it is on our disk,
-    /// and a destination may still refuse it.
+    /// What "committed" means: `"delivered"` (default), every destination has stored it, and has committed itself where the
+    /// receiving gateway asks it to; `"committed"`, every destination has committed itself, and one that is not asked to has
+    /// failed; or `"outbox"`, it is on our disk, and a destination may still refuse it.
     #[serde(default)]
     pub means: Means,
     /// What is not decided by then is reported as failed, so that the peer keeps its copy. Default 24 h.
@@ -71,9 +72,12 @@ pub enum On {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Means {
-    /// A receipt that says stored from every destination.
+    /// A receipt that says stored from every destination; and a second one that it has committed itself, where the first
+    /// one says that it is asked to.
     #[default]
     Delivered,
+    /// A receipt from every destination that it has committed itself.
+    Committed,
     /// Durable in the outbox.
     Outbox,
 }
@@ -82,6 +86,7 @@ impl From<Means> for spool::Means {
     fn from(means: Means) -> Self {
         match means {
             Means::Delivered => Self::Delivered,
+            Means::Committed => Self::Committed,
             Means::Outbox => Self::Outbox,
         }
     }

@@ -121,20 +121,32 @@ pub(super) fn event(report: &CommitmentReport, syntax: &Uid) -> Result<(u16, Vec
 pub(crate) const REASONS: &[(FailureReason, &str)] = &[
     (
         FailureReason::ProcessingFailure,
-        "refused by a destination, parked, discarded by an operator, or not stored by all destinations in time",
+        "refused by a destination, parked, discarded by an operator, or not stored by all destinations in time; or stored by \
+         one that was asked to commit and failed or did not answer in time, or that is not asked to",
     ),
-    (FailureReason::NoSuchObjectInstance, "did not come through this gateway from this peer"),
-    (FailureReason::ClassInstanceConflict, "came with another SOP class"),
-    (FailureReason::SopClassNotSupported, "a destination does not take its SOP class"),
+    (
+        FailureReason::NoSuchObjectInstance,
+        "did not come through this gateway from this peer, or a destination that was asked to commit does not have it",
+    ),
+    (
+        FailureReason::ClassInstanceConflict,
+        "came with another SOP class, or a destination that was asked to commit says so",
+    ),
+    (
+        FailureReason::SopClassNotSupported,
+        "a destination does not take its SOP class, or does not commit to it",
+    ),
 ];
 
 /// Failure Reason (0008,1197).
 pub(super) fn reason(verdict: Verdict) -> FailureReason {
     match verdict {
-        Verdict::NotReceived => FailureReason::NoSuchObjectInstance,
-        Verdict::OtherClass => FailureReason::ClassInstanceConflict,
-        Verdict::ClassRefused => FailureReason::SopClassNotSupported,
-        Verdict::Committed
+        Verdict::NotReceived | Verdict::DestinationHasNot => FailureReason::NoSuchObjectInstance,
+        Verdict::OtherClass | Verdict::DestinationConflict => FailureReason::ClassInstanceConflict,
+        Verdict::ClassRefused | Verdict::DestinationClass => FailureReason::SopClassNotSupported,
+        Verdict::NotAsked
+        | Verdict::DestinationFailed
+        | Verdict::Committed
         | Verdict::Pseudonymized
         | Verdict::Refused
         | Verdict::Parked

@@ -178,7 +178,8 @@ fn commitment(config: &Config) -> Vec<String> {
     vec![
         "As SCP of the Storage Commitment Push Model gateway-out says of instances whether they are stored where they were \
          to go. Event 1 is reported only when a signed receipt of every destination of the route says so, for every \
-         instance of the request; `means = \"outbox\"` lets a peer be told as soon as they are on the gateway's own disk, and \
+         instance of the request. Where the receiving gateway asks a destination for its own commitment, a second receipt \
+         has to say that it was given; `means = \"committed\"` demands that of every destination. `means = \"outbox\"` lets a peer be told as soon as they are on the gateway's own disk, and \
          is off by default. Otherwise event 2 names what is committed and what failed, with the reasons below."
             .to_owned(),
         format!(

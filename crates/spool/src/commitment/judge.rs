@@ -3,12 +3,10 @@
 use base::{Digest, Status, Uid};
 use rusqlite::{Connection, Row};
 
-use crate::{Means, SealedFacts, State, Verdict, db::column::parsed, outbox::load_state};
+use crate::{Means, Outcome, SealedFacts, State, Verdict, db::column::parsed, outbox::load_state};
 
 /// `refused: SOP class not supported` (PS3.7 C.5.23); the one refusal that has a failure reason of its own.
 const SOP_CLASS_NOT_SUPPORTED: Status = Status(0x0122);
-/// The level of a receipt by which the destination has committed itself.
-const LEVEL_COMMITTED: u8 = 2;
 
 /// Who asks, and for what kind of answer.
 #[derive(Debug)]
@@ -33,8 +31,23 @@ pub(crate) struct Carrier {
     pub(crate) sop_class: Uid,
     pub(crate) profile: Digest,
     pub(crate) spooled: bool,
-    /// The highest level of a receipt that says stored.
-    pub(crate) level: Option<u8>,
+    /// What its receipts say.
+    pub(crate) proof: Proof,
+}
+
+/// How far a destination has bound itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// There is no receipt that says stored.
+    None,
+    /// It has stored it.
+    Stored,
+    /// It has stored it, and is being asked to commit: the receiving gateway has signed that it will tell.
+    Awaited,
+    /// It has committed itself.
+    Committed,
+    /// It does not commit, for this reason.
+    NotCommitted(Status),
 }
 
 /// What is to be said of an instance now; `None` as long as that is not decided.
@@ -53,9 +66,11 @@ fn carriers(
     instance: &[u8; 16],
 ) -> rusqlite::Result<Vec<Carrier>> {
     let sql = "SELECT f.calling, f.called, s.sending, d.state, d.status, o.sop_class, o.profile, o.spooled,
-            (SELECT max(level) FROM receipt WHERE delivery_id = d.id AND outcome = 1)
+            (SELECT max(pledge_follows) FROM receipt WHERE delivery_id = d.id AND level = 1 AND outcome = 1),
+            p.outcome, p.status
         FROM object o JOIN delivery d ON d.object_id = o.id JOIN sent s ON s.delivery_id = d.id
             JOIN source f ON f.id = s.source_id
+            LEFT JOIN receipt p ON p.delivery_id = d.id AND p.level = 2
         WHERE o.instance_hash = ?1";
     let read = |row: &Row<'_>| {
         let carrier = Carrier {
@@ -66,7 +81,7 @@ fn carriers(
             sop_class: parsed(row, 5, |text| Uid::parse(text).ok())?,
             profile: Digest(row.get(6)?),
             spooled: row.get(7)?,
-            level: row.get(8)?,
+            proof: proof(row)?,
         };
         Ok((row.get::<_, [u8; 16]>(0)?, carrier))
     };
@@ -79,6 +94,17 @@ fn carriers(
         }
     }
     Ok(carriers)
+}
+
+fn proof(row: &Row<'_>) -> rusqlite::Result<Proof> {
+    let pledge: Option<i64> = row.get(9)?;
+    Ok(match (pledge.and_then(Outcome::from_code), row.get::<_, Option<bool>>(8)?) {
+        (_, None) => Proof::None,
+        (Some(Outcome::Stored), _) => Proof::Committed,
+        (Some(Outcome::Refused), _) => Proof::NotCommitted(Status(row.get(10)?)),
+        (None, Some(true)) => Proof::Awaited,
+        (None, Some(false)) => Proof::Stored,
+    })
 }
 
 /// What was sent to the AE title that is asked counts alone, if there is any; else what was sent to each of the others.
@@ -120,11 +146,7 @@ fn of_carrier(means: Means, carrier: &Carrier, sop_class: &Uid) -> Option<Verdic
         _ => Verdict::Refused,
     };
     match carrier.state {
-        State::Receipted | State::Purged => match (means, carrier.level) {
-            (_, None) => None,
-            (Means::Committed, Some(level)) if level < LEVEL_COMMITTED => None,
-            _ => Some(Verdict::Committed),
-        },
+        State::Receipted | State::Purged => of_proof(means, carrier.proof),
         State::Refused => Some(refused()),
         State::Parked if carrier.status.is_some_and(is_refusal) => Some(refused()),
         State::Parked => Some(Verdict::Parked),
@@ -138,6 +160,23 @@ fn of_carrier(means: Means, carrier: &Carrier, sop_class: &Uid) -> Option<Verdic
         | State::WaitingForEarlier => {
             (means == Means::Outbox && carrier.spooled).then_some(Verdict::Committed)
         }
+    }
+}
+
+/// Where the receiving gateway has promised to say whether the destination commits, nobody is told before, however
+/// little he asked for; but what is enough in the outbox is enough at a destination.
+fn of_proof(means: Means, proof: Proof) -> Option<Verdict> {
+    match (proof, means) {
+        (Proof::None, _) => None,
+        (Proof::Stored, Means::Committed) => Some(Verdict::NotAsked),
+        (Proof::Awaited, Means::Outbox) | (Proof::Stored | Proof::Committed, _) => Some(Verdict::Committed),
+        (Proof::Awaited, _) => None,
+        (Proof::NotCommitted(status), _) => Some(match status.0 {
+            0x0112 => Verdict::DestinationHasNot,
+            0x0119 => Verdict::DestinationConflict,
+            0x0122 => Verdict::DestinationClass,
+            _ => Verdict::DestinationFailed,
+        }),
     }
 }
 
@@ -163,7 +202,10 @@ mod tests {
             sop_class: class("1.2.840.10008.5.1.4.1.1.2"),
             profile: SealedFacts::no_profile(),
             spooled: true,
-            level: matches!(state, State::Receipted | State::Purged).then_some(1),
+            proof: match state {
+                State::Receipted | State::Purged => Proof::Stored,
+                _ => Proof::None,
+            },
         }
     }
 
@@ -186,16 +228,35 @@ mod tests {
             };
             assert_eq!(ask(Means::Delivered, &[carrier(state)]), delivered, "{state}");
             assert_eq!(ask(Means::Outbox, &[carrier(state)]), outbox, "{state}");
-            let committed = Carrier { level: Some(2), ..carrier(state) };
+            let committed = Carrier { proof: Proof::Committed, ..carrier(state) };
             let want = delivered;
             assert_eq!(ask(Means::Committed, &[committed]), want, "{state}");
         }
-        assert_eq!(ask(Means::Committed, &[carrier(State::Purged)]), None, "stored is not committed");
         // What the outbox never held it cannot answer for.
         let unspooled = Carrier { spooled: false, ..carrier(State::Sealed) };
         assert_eq!(ask(Means::Outbox, &[unspooled]), None);
-        let no_receipt = Carrier { level: None, ..carrier(State::Purged) };
+        let no_receipt = Carrier { proof: Proof::None, ..carrier(State::Purged) };
         assert_eq!(ask(Means::Delivered, &[no_receipt]), None);
+    }
+
+    #[test]
+    fn nobody_is_told_before_a_destination_that_is_asked_has_answered() {
+        let not = |code| Proof::NotCommitted(Status(code));
+        let cases = [
+            (Proof::Stored, Some(Verdict::Committed), Some(Verdict::NotAsked)),
+            (Proof::Awaited, None, None),
+            (Proof::Committed, Some(Verdict::Committed), Some(Verdict::Committed)),
+            (not(0x0110), Some(Verdict::DestinationFailed), Some(Verdict::DestinationFailed)),
+            (not(0x0112), Some(Verdict::DestinationHasNot), Some(Verdict::DestinationHasNot)),
+            (not(0x0119), Some(Verdict::DestinationConflict), Some(Verdict::DestinationConflict)),
+            (not(0x0122), Some(Verdict::DestinationClass), Some(Verdict::DestinationClass)),
+            (not(0x0213), Some(Verdict::DestinationFailed), Some(Verdict::DestinationFailed)),
+        ];
+        for (proof, delivered, committed) in cases {
+            let purged = Carrier { proof, ..carrier(State::Purged) };
+            assert_eq!(ask(Means::Delivered, std::slice::from_ref(&purged)), delivered, "{proof:?}");
+            assert_eq!(ask(Means::Committed, &[purged]), committed, "{proof:?}");
+        }
     }
 
     #[test]
@@ -218,8 +279,9 @@ mod tests {
     fn what_was_pseudonymized_is_never_committed() {
         for state in State::ALL.iter().copied() {
             for means in Means::ALL.iter().copied() {
-                let changed = Carrier { profile: Digest::of(b"a profile"), level: Some(2), ..carrier(state) };
-                let both = [carrier(State::Purged), changed];
+                let changed =
+                    Carrier { profile: Digest::of(b"a profile"), proof: Proof::Committed, ..carrier(state) };
+                let both = [Carrier { proof: Proof::Committed, ..carrier(State::Purged) }, changed];
                 assert_eq!(ask(means, &both), Some(Verdict::Pseudonymized), "{state} {means}");
             }
         }

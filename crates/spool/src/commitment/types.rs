@@ -55,6 +55,16 @@ codes! {
         Returned = 9 "returned",
         /// Not stored, or not committed, in time.
         NotInTime = 10 "not-in-time",
+        /// A destination has stored it, and is not asked to commit.
+        NotAsked = 11 "not-asked",
+        /// A destination was asked to commit, and failed, or did not answer in time.
+        DestinationFailed = 12 "destination-failed",
+        /// A destination was asked to commit, and does not have it.
+        DestinationHasNot = 13 "destination-has-not",
+        /// A destination was asked to commit, and has it with another SOP class.
+        DestinationConflict = 14 "destination-conflict",
+        /// A destination was asked to commit, and does not for this SOP class.
+        DestinationClass = 15 "destination-class",
     }
 }
 

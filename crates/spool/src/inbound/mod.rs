@@ -1,12 +1,14 @@
 //! The settled ledger of gateway-in: which attempts went out to a destination, what it answered, and the
 //! receipts, with what their senders signed about them.
 
+mod key;
+mod pledge;
 mod rows;
 mod schema;
 
 use std::{fs::File, path::Path};
 
-use base::{Attempt, DeliveryId, Timestamp};
+use base::{Attempt, DeliveryId, Name, Timestamp};
 use rusqlite::Connection;
 
 use crate::{
@@ -17,6 +19,11 @@ use crate::{
     outbox::IdPrefix,
 };
 
+pub use key::{LedgerKey, PledgedInstance};
+pub use pledge::{
+    Asked, DecidedPledge, Gathering, NewPledge, Pledge, PledgeState, Question, QuestionState, SignedPledge,
+    Told,
+};
 pub use rows::{Answer, Arrival, InboundCounts, InboundRow, InboundState, Sent, Signature, UnsignedAnswer};
 
 /// The durable side of gateway-in. One process per identity: the folder is locked. Each change is answered
@@ -188,5 +195,102 @@ impl Inbound {
     /// The error that has stopped the store, if one has.
     pub fn health(&self) -> Result<(), StoreError> {
         self.shared.db.health.index()
+    }
+}
+
+/// What destinations are asked to commit.
+impl Inbound {
+    /// Makes a question of instances that belong together, where some have waited long enough. It is durable then, and
+    /// has the transaction that the destination is to be sent.
+    pub async fn question_gather(
+        &self,
+        destination: Name,
+        transaction: [u8; 16],
+        rule: Gathering,
+        now: Timestamp,
+    ) -> Result<Option<Question>, InboundError> {
+        let run =
+            move |connection: &Connection| pledge::gather(connection, &destination, transaction, rule, now);
+        self.change(Kind::Commitment, run).await
+    }
+
+    /// Questions that the destination is to be sent now, oldest first: also those of an earlier run.
+    pub async fn questions_due(
+        &self,
+        destination: Name,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Question>, StoreError> {
+        let look = move |connection: &Connection| pledge::due(connection, &destination, now, limit);
+        self.shared.db.reader.call(look).await
+    }
+
+    /// The question with this transaction, with the instances of which nothing is known.
+    pub async fn question(&self, transaction: [u8; 16]) -> Result<Option<Question>, StoreError> {
+        self.shared.db.reader.call(move |connection| pledge::by_transaction(connection, transaction)).await
+    }
+
+    /// The destination has taken the question, and has until then to report.
+    pub async fn question_sent(&self, question: i64, report_until: Timestamp) -> Result<(), InboundError> {
+        self.change(Kind::Commitment, move |connection| pledge::sent(connection, question, report_until))
+            .await
+    }
+
+    /// It has not, and is sent it again.
+    pub async fn question_unsent(&self, question: i64, again_at: Timestamp) -> Result<(), InboundError> {
+        self.change(Kind::Commitment, move |connection| pledge::unsent(connection, question, again_at)).await
+    }
+
+    /// What the destination said of instances of a question, by their rows: answer its report after `Ok`, never before.
+    pub async fn question_told(
+        &self,
+        question: i64,
+        said: Vec<(i64, Told)>,
+        now: Timestamp,
+    ) -> Result<(), InboundError> {
+        self.change(Kind::Commitment, move |connection| pledge::told(connection, question, &said, now)).await
+    }
+
+    /// Questions without a report in time are asked anew; what is wanted since `wanted_before` is given up. Answers how
+    /// many of each.
+    pub async fn questions_expire(
+        &self,
+        destination: Name,
+        wanted_before: Timestamp,
+        now: Timestamp,
+    ) -> Result<(usize, usize), InboundError> {
+        let run = move |connection: &Connection| pledge::expire(connection, &destination, wanted_before, now);
+        self.change(Kind::Commitment, run).await
+    }
+
+    /// What is decided and not signed, and whose sender has acknowledged the first receipt.
+    pub async fn pledges_to_sign(&self, limit: u32) -> Result<Vec<DecidedPledge>, StoreError> {
+        self.shared.db.reader.call(move |connection| pledge::to_sign(connection, limit)).await
+    }
+
+    /// Second receipts of one batch. Settle after it.
+    pub async fn pledges_signed(&self, batch: Vec<SignedPledge>) -> Result<(), InboundError> {
+        self.change(Kind::InboundSigned, move |connection| pledge::signed(connection, &batch)).await
+    }
+
+    /// The sender has the second receipt.
+    pub async fn pledge_acked(&self, delivery: DeliveryId, manifest: Vec<u8>) -> Result<(), InboundError> {
+        self.change(Kind::InboundAcked, move |connection| pledge::acked(connection, delivery, &manifest))
+            .await
+    }
+
+    /// Second receipts that the sender may not have, oldest first.
+    pub async fn pledges_unacknowledged(&self, limit: u32) -> Result<Vec<Pledge>, StoreError> {
+        self.shared.db.reader.call(move |connection| pledge::unacknowledged(connection, limit)).await
+    }
+
+    /// What is known of the pledge for a delivery.
+    pub async fn pledge(&self, delivery: DeliveryId) -> Result<Option<Pledge>, StoreError> {
+        self.shared.db.reader.call(move |connection| pledge::of(connection, delivery)).await
+    }
+
+    /// How many stand where, without those that are over.
+    pub async fn pledge_counts(&self) -> Result<Vec<(PledgeState, u64)>, StoreError> {
+        self.shared.db.reader.call(pledge::counts).await
     }
 }

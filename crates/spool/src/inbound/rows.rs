@@ -5,6 +5,7 @@ use std::fmt;
 use base::{Attempt, DeliveryId, Name, ObjectId, RouteId, Status, Timestamp, Uid};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::pledge::{self, NewPledge};
 use crate::{
     InboundError, Outcome,
     db::{
@@ -88,6 +89,8 @@ pub struct Answer {
     pub receipt: Vec<u8>,
     /// The receipt sealed for the sender: sealed now, since the content key does not survive a crash.
     pub record: Vec<u8>,
+    /// The destination is to be asked to commit. Durable with the answer, so that no crash comes between.
+    pub pledge: Option<NewPledge>,
 }
 
 /// An answer without a signature.
@@ -377,6 +380,9 @@ pub(crate) fn answered(connection: &Connection, answer: &Answer, now: Timestamp)
         millis(now),
     ])?;
     forget_proof(connection, arrival.delivery)?;
+    if let Some(new) = &answer.pledge {
+        pledge::want(connection, arrival.delivery, new, now)?;
+    }
     Ok(count(connection, answer.outcome.as_str())?)
 }
 

@@ -2,7 +2,8 @@
 
 /// No patient data: ids, names of the configuration, the SOP class, sizes, times, statuses; the receipt
 /// carries a hash of the UID under a key that is not kept; the sealed record goes when the sender has it.
-pub(crate) const STEPS: &[&str] = &["
+pub(crate) const STEPS: &[&str] = &[
+    "
 CREATE TABLE inbound(
     id INTEGER PRIMARY KEY,
     delivery BLOB NOT NULL UNIQUE,
@@ -46,4 +47,37 @@ CREATE TRIGGER inbound_recounted AFTER UPDATE OF state ON inbound WHEN old.state
     UPDATE inbound_tally SET deliveries = deliveries - 1 WHERE state = old.state;
     INSERT INTO inbound_tally VALUES(new.state, 1) ON CONFLICT DO UPDATE SET deliveries = deliveries + 1;
 END;
-"];
+",
+    PLEDGES,
+];
+
+/// What destinations are asked to commit. `sealed` names an instance, and is NULL as soon as the destination has answered.
+const PLEDGES: &str = "
+CREATE TABLE question(
+    id INTEGER PRIMARY KEY,
+    transaction_id BLOB NOT NULL UNIQUE,
+    destination TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    tries INTEGER NOT NULL,
+    next_at INTEGER NOT NULL,
+    made_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX question_open ON question(state, destination, next_at) WHERE state <= 2;
+CREATE TABLE pledge(
+    inbound_id INTEGER PRIMARY KEY REFERENCES inbound(id),
+    state INTEGER NOT NULL,
+    grouping BLOB NOT NULL,
+    sealed BLOB,
+    question_id INTEGER REFERENCES question(id),
+    wanted_at INTEGER NOT NULL,
+    not_before INTEGER NOT NULL,
+    outcome INTEGER,
+    status INTEGER,
+    decided_at INTEGER,
+    receipt BLOB,
+    settlement BLOB,
+    manifest BLOB
+) STRICT;
+CREATE INDEX pledge_open ON pledge(state, inbound_id) WHERE state <= 4;
+CREATE INDEX pledge_question ON pledge(question_id) WHERE question_id IS NOT NULL;
+";

@@ -13,6 +13,9 @@ use crate::{
     },
 };
 
+/// The level of a second receipt.
+pub(crate) const LEVEL_COMMITTED: u8 = 2;
+
 /// Attempts, beside the first, whose steps the history keeps.
 pub(crate) const HISTORY_ATTEMPTS: u32 = 16;
 
@@ -427,6 +430,36 @@ pub(crate) fn refused(
     Ok(unchanged(&row, Applied::Yes))
 }
 
+/// A second receipt: what the destination said when it was asked to commit. Custody has ended before and stays so; it
+/// is what a commitment of ours waits for.
+pub(crate) fn pledged(
+    connection: &Connection,
+    receipt: &NewReceipt,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Change<Applied> {
+    let mut row = load(connection, receipt.delivery)?;
+    // One for a delivery, whichever of its deposits it names: what was told to a peer is not taken back.
+    let sql = "SELECT count(*) FROM receipt WHERE delivery_id = ?1 AND level = ?2";
+    let known: i64 =
+        connection.prepare_cached(sql)?.query_row((row.id, LEVEL_COMMITTED), |row| row.get(0))?;
+    if known > 0 || !store_receipt(connection, row.id, receipt, outcome, false, now)? {
+        return Ok(Applied::Already);
+    }
+    let kind = match outcome {
+        Outcome::Stored => EventKind::Committed,
+        Outcome::Refused => EventKind::NotCommitted,
+    };
+    let status = (outcome == Outcome::Refused).then_some(receipt.status);
+    let event = NewEvent { at: now, kind, attempt: receipt.attempt, status, detail: None };
+    event.write(connection, row.id)?;
+    if let Some(status) = status {
+        row.reason = Some(format!("the destination has it and does not commit to it: {status}"));
+        row.save(connection, now)?;
+    }
+    Ok(Applied::Yes)
+}
+
 fn unchanged(row: &Standing, applied: Applied) -> (Settled, ObjectId) {
     (Settled { applied, state: row.state, object_ended: false, released: false }, row.object)
 }
@@ -446,7 +479,8 @@ fn store_receipt(
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
     let sql = "INSERT INTO receipt(delivery_id, attempt, outcome, status, level, answered_at, stored_at, late, receipt,
-        settlement, manifest) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING";
+        settlement, manifest, pledge_follows) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+        ON CONFLICT DO NOTHING";
     let inserted = connection.prepare_cached(sql)?.execute(params![
         id,
         new.attempt.0,
@@ -459,6 +493,7 @@ fn store_receipt(
         new.receipt,
         new.settlement,
         new.manifest,
+        new.pledge_follows,
     ])?;
     Ok(inserted == 1)
 }

@@ -367,6 +367,17 @@ impl Outbox {
         self.change(Kind::Progress, run).await
     }
 
+    /// A verified second receipt: the destination commits (stored), or does not (refused).
+    pub async fn pledged(
+        &self,
+        receipt: NewReceipt,
+        outcome: crate::Outcome,
+        now: Timestamp,
+    ) -> Result<Applied, DeliveryError> {
+        self.change(Kind::Change, move |connection| deliver::pledged(connection, &receipt, outcome, now))
+            .await
+    }
+
     /// A verified receipt that says refused: parks the delivery; without a body it ends there.
     pub async fn refused(&self, receipt: NewReceipt, now: Timestamp) -> Result<Settled, DeliveryError> {
         self.settle(receipt, now, deliver::refused).await

@@ -151,9 +151,9 @@ impl Queue {
         self.read(move |connection| look::receipts(connection, condition, params![delivery.0])).await
     }
 
-    /// One receipt.
+    /// The first receipt of that name.
     pub async fn receipt(&self, id: ReceiptId) -> Result<Option<Receipt>, StoreError> {
-        let condition = "WHERE d.delivery = ?1 AND r.attempt = ?2";
+        let condition = "WHERE d.delivery = ?1 AND r.attempt = ?2 ORDER BY r.level DESC";
         let query = move |connection: &Connection| {
             look::receipts(connection, condition, params![id.delivery.0, id.attempt.0])
                 .map(|mut found| found.pop())

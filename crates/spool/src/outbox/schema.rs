@@ -149,6 +149,7 @@ END;
 ",
     COMMITMENT,
     crate::pseudonyms::TABLES,
+    SECOND_RECEIPTS,
 ];
 
 /// Who sent what, and who asked whether it is safe. `sent` has a row for each delivery that carries a C-STORE: its
@@ -204,6 +205,31 @@ CREATE TABLE commitment_instance(
     PRIMARY KEY(commitment_id, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX commitment_instance_hash ON commitment_instance(instance_hash);
+";
+
+/// A delivery may have a second receipt, of level 2: what its destination said when it was asked to commit.
+/// `pledge_follows` is 1 where the first one promises it.
+const SECOND_RECEIPTS: &str = "
+ALTER TABLE receipt RENAME TO first_receipt;
+CREATE TABLE receipt(
+    id INTEGER PRIMARY KEY,
+    delivery_id INTEGER NOT NULL REFERENCES delivery(id),
+    attempt INTEGER NOT NULL,
+    outcome INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    level INTEGER NOT NULL,
+    pledge_follows INTEGER NOT NULL,
+    answered_at INTEGER NOT NULL,
+    stored_at INTEGER NOT NULL,
+    late INTEGER NOT NULL,
+    receipt BLOB NOT NULL,
+    settlement BLOB NOT NULL,
+    manifest BLOB NOT NULL,
+    UNIQUE(delivery_id, attempt, level)
+) STRICT;
+INSERT INTO receipt SELECT id, delivery_id, attempt, outcome, status, level, 0, answered_at, stored_at, late, receipt,
+    settlement, manifest FROM first_receipt;
+DROP TABLE first_receipt;
 ";
 
 const OUTBOX_CHECK: &str = "outbox key check";

@@ -211,8 +211,10 @@ pub struct NewReceipt {
     pub attempt: Attempt,
     /// The destination's status.
     pub status: Status,
-    /// 1: the destination answered; 2: it committed.
+    /// 1: the destination answered; 2: it was asked to commit.
     pub level: u8,
+    /// A receipt of level 2 follows.
+    pub pledge_follows: bool,
     /// When the destination answered, by the receiver's clock.
     pub answered_at: Timestamp,
     /// The receipt as signed.

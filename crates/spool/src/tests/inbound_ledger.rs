@@ -26,6 +26,7 @@ pub(crate) fn answer(arrival: &Arrival, outcome: Outcome) -> Answer {
         answered_at: at(1),
         receipt: b"the receipt in clear".to_vec(),
         record: b"the receipt sealed".to_vec(),
+        pledge: None,
     }
 }
 
@@ -227,6 +228,7 @@ async fn receipts_without_a_proof_are_found_until_it_comes() {
     let proof = NewLogProof {
         delivery: DeliveryId([2; 32]),
         attempt: Attempt(1),
+        level: 1,
         proof: "proof".to_owned(),
         checkpoint: "checkpoint".to_owned(),
     };

@@ -8,6 +8,7 @@ mod keys_and_start;
 mod no_patient_data;
 mod operators;
 mod order_of_writes;
+mod pledges;
 mod pseudonyms;
 mod random_operations;
 mod repeats;
@@ -227,6 +228,7 @@ impl Sample {
             attempt: Attempt(attempt),
             status: Status(status),
             level: 1,
+            pledge_follows: false,
             answered_at: at(1),
             receipt: format!("receipt of {} attempt {attempt}", self.delivery()).into_bytes(),
             settlement: b"settlement".to_vec(),
