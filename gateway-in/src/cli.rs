@@ -332,10 +332,11 @@ fn plan(loaded: &config::Loaded<Config>, settings: &Settings) -> Result<Plan> {
         config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
     let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
     let of_destinations = config.destinations.iter().filter_map(|table| table.tls.as_ref());
+    let users = config.destinations.iter().filter_map(|table| table.user.as_ref()?.passcode.as_ref());
     let of_reports = config.commitment.iter();
     let of_reports =
         of_reports.flat_map(|table| table.tls.iter().flat_map(|tls| tls.files()).chain([&table.key]));
-    let tls = tls.chain(of_destinations.flat_map(|tls| tls.files())).chain(of_reports);
+    let tls = tls.chain(of_destinations.flat_map(|tls| tls.files())).chain(of_reports).chain(users);
     let files: Vec<_> =
         cards.chain(config.identity.files()).chain(tls).map(|file| loaded.resolve(file)).collect();
     Ok(Plan::stateful(folders).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path)))

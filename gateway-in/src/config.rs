@@ -25,9 +25,11 @@ use crate::{
 
 mod coercion;
 mod probe;
+mod proposes;
 
 pub use coercion::CoercionTable;
 pub use probe::{Probe, ProbeSettings};
+pub use proposes::{Proposes, UserTable};
 
 /// `gateway-in.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -191,6 +193,12 @@ pub struct DestinationTable {
     /// cannot say: `"keep"` (default) refuses it with status C010, `"lose"` sends it without them.
     #[serde(default)]
     pub private_vr: PrivateVrRule,
+    /// `dicom`: `{ name = "…", passcode = "FILE" }`: the user identity that each association proposes, for a destination that
+    /// asks for one. The file has the passcode in its first line, and only the daemon may read it. Default: none is proposed.
+    pub user: Option<UserTable>,
+    /// `dicom`: the asynchronous operations that are proposed as outstanding, for a destination that wants to be asked; 0 is
+    /// any number. Each answer is waited for in any case. Default: nothing is proposed.
+    pub async_operations: Option<u16>,
     /// Codes that this destination uses in another sense than the standard's table.
     #[serde(default)]
     pub status: StatusOverrides,
@@ -414,6 +422,8 @@ pub struct DicomTarget {
     pub reencode: bool,
     /// What becomes of private elements then.
     pub private_vr: PrivateVr,
+    /// What is proposed with each association.
+    pub proposes: Arc<Proposes>,
 }
 
 impl DicomTarget {
@@ -593,6 +603,7 @@ fn check_dicom(
             PrivateVrRule::Keep => PrivateVr::Keep,
             PrivateVrRule::Lose => PrivateVr::Lose,
         },
+        proposes: Arc::new(proposes::check(loaded, i, table)?),
     })
 }
 

@@ -20,7 +20,7 @@ use crate::{
     change,
     config::{Config, DestinationTable, Kind},
     destination::NotAnswered,
-    forward::{self, STATUS_TABLE, StatusOverrides, Verdict},
+    forward::{self, StatusOverrides, Verdict},
 };
 
 const ROLE: Role = Role::GatewayIn;
@@ -168,8 +168,10 @@ fn negotiation(table: &DestinationTable) -> Vec<Fact> {
         fact(
             "async-window",
             "Asynchronous operations window",
-            "not proposed".to_owned(),
-            "one operation at a time",
+            table
+                .async_operations
+                .map_or_else(|| "not proposed".to_owned(), |operations| format!("{operations}:1")),
+            "one operation at a time in any case; `async_operations`",
         ),
         fact(
             "probes",
@@ -191,7 +193,12 @@ fn negotiation(table: &DestinationTable) -> Vec<Fact> {
             "not proposed".to_owned(),
             "",
         ),
-        fact("user-identity", "User identity", "not proposed".to_owned(), ""),
+        fact(
+            "user-identity",
+            "User identity",
+            table.user.as_ref().map_or("not proposed", |_| "proposed").to_owned(),
+            "a name, with or without passcode, where `user` is configured; no positive response is asked for",
+        ),
         fact(
             "associations-max",
             "Associations at one time with one destination",
@@ -232,11 +239,10 @@ fn outcomes() -> Vec<OutcomeRow> {
         meaning: meaning.to_owned(),
         follows,
     };
-    let mut rows: Vec<OutcomeRow> = STATUS_TABLE
-        .iter()
+    let mut rows: Vec<OutcomeRow> = forward::status_rows()
         .map(|known| {
             let status = tables::status_range(known.code, known.mask);
-            row(&status.clone(), status, known.meaning, follows(known.verdict))
+            row(&status.clone(), status, known.meaning, follows(forward::of_retry(known.retry)))
         })
         .collect();
     let duplicate = forward::DUPLICATE_SOP_INSTANCE;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use base::Status;
+use dimse::{Retry, Service, StatusRow};
 use serde::{Deserialize, Serialize};
 
 /// What follows from a destination's answer (CUSTODY, "What ends custody").
@@ -17,63 +18,32 @@ pub enum Verdict {
     Deferred,
 }
 
-/// C-STORE statuses and their meaning, first match first (PS3.4 Table B.2-1, PS3.7 Annex C).
-/// `mask` selects the hexadecimal digits that `code` fixes. Everything not listed is deferred.
-pub const STATUS_TABLE: &[StatusRow] = &[
-    row(0x0000, 0xFFFF, Verdict::Stored, "success"),
-    row(0x0001, 0xFFFF, Verdict::Stored, "warning: requested optional attributes are not supported"),
-    row(0x0107, 0xFFFF, Verdict::Stored, "warning: attribute list error"),
-    row(0x0116, 0xFFFF, Verdict::Stored, "warning: attribute value out of range"),
-    row(
-        0xB000,
-        0xF000,
-        Verdict::Stored,
-        "warning: coerced, elements discarded, or data set does not match SOP class",
-    ),
-    row(0xA700, 0xFF00, Verdict::Deferred, "refused: out of resources"),
-    row(0xA900, 0xFF00, Verdict::Refused, "error: data set does not match SOP class"),
-    row(0xC000, 0xF000, Verdict::Refused, "error: cannot understand"),
-    row(0x0110, 0xFFFF, Verdict::Deferred, "processing failure"),
-    row(0x0112, 0xFFFF, Verdict::Refused, "no such SOP instance"),
-    row(0x0117, 0xFFFF, Verdict::Refused, "invalid SOP instance"),
-    row(0x0122, 0xFFFF, Verdict::Refused, "SOP class not supported"),
-    row(0x0124, 0xFFFF, Verdict::Refused, "not authorised"),
-    row(0x0210, 0xFFFF, Verdict::Refused, "duplicate invocation"),
-    row(0x0211, 0xFFFF, Verdict::Refused, "unrecognised operation"),
-    row(0x0212, 0xFFFF, Verdict::Refused, "mistyped argument"),
-    row(0x0213, 0xFFFF, Verdict::Deferred, "resource limitation"),
-];
+/// What a row of [`dimse::STATUSES`], the one table of statuses (PS3.4 Table B.2-1, PS3.7 Annex C), means for custody: done is
+/// stored, worth another try is deferred, and what helps only after a change is refused. What is in no row is deferred.
+pub const fn of_retry(retry: Retry) -> Verdict {
+    match retry {
+        Retry::Done => Verdict::Stored,
+        Retry::Later => Verdict::Deferred,
+        Retry::AfterChange => Verdict::Refused,
+    }
+}
+
+/// The rows of C-STORE, in the order in which they are looked at; [`DUPLICATE_SOP_INSTANCE`] has a rule of its own.
+pub fn status_rows() -> impl Iterator<Item = &'static StatusRow> {
+    let of_store = |row: &&StatusRow| row.services.contains(&Service::Store);
+    dimse::STATUSES.iter().filter(of_store).filter(|row| row.code != DUPLICATE_SOP_INSTANCE.0)
+}
 
 /// Duplicate SOP instance: no C-STORE status, but archives send it. It means "stored" only where an
 /// earlier attempt of ours may have stored the instance.
 pub const DUPLICATE_SOP_INSTANCE: Status = Status(0x0111);
-
-/// One row of [`STATUS_TABLE`].
-#[derive(Debug, Clone, Copy)]
-pub struct StatusRow {
-    /// The fixed digits.
-    pub code: u16,
-    /// Which digits are fixed.
-    pub mask: u16,
-    /// What follows.
-    pub verdict: Verdict,
-    /// Our wording; the destination's own comment may name a patient and goes nowhere.
-    pub meaning: &'static str,
-}
-
-const fn row(code: u16, mask: u16, verdict: Verdict, meaning: &'static str) -> StatusRow {
-    StatusRow { code, mask, verdict, meaning }
-}
 
 /// Our wording for a status.
 pub fn meaning(status: Status) -> &'static str {
     if status == DUPLICATE_SOP_INSTANCE {
         return "duplicate SOP instance";
     }
-    STATUS_TABLE
-        .iter()
-        .find(|row| status.0 & row.mask == row.code)
-        .map_or("unlisted status", |row| row.meaning)
+    dimse::status_row(Service::Store, status).map_or("unlisted status", |row| row.meaning)
 }
 
 /// `[destination.status]`: codes that a destination uses in another sense than the table, such as a
@@ -131,10 +101,7 @@ pub fn verdict(status: Status, overrides: &StatusOverrides, may_be_stored: bool)
     if status == DUPLICATE_SOP_INSTANCE {
         return if may_be_stored { Verdict::Stored } else { Verdict::Deferred };
     }
-    STATUS_TABLE
-        .iter()
-        .find(|row| status.0 & row.mask == row.code)
-        .map_or(Verdict::Deferred, |row| row.verdict)
+    of_retry(dimse::retry(Service::Store, status))
 }
 
 #[cfg(test)]

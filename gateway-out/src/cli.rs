@@ -155,7 +155,7 @@ fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
     let pseudonyms = tables.flat_map(PseudonymizeTable::files);
     let of_peers = config.commitments.iter().filter_map(|table| table.tls.as_ref());
     let tls = tls.chain(of_peers.flat_map(|tls| tls.files()));
-    let tls = tls.chain(config.dicom.tls.iter().flat_map(|tls| tls.files()));
+    let tls = tls.chain(config.dicom.tls.iter().flat_map(|tls| tls.files())).chain(&config.dicom.users);
     let files: Vec<_> =
         cards.chain(keys).chain(tls).chain(pseudonyms).map(|file| loaded.resolve(file)).collect();
     let plan =

@@ -20,7 +20,7 @@ use service::{
 };
 use wire::Urgency;
 
-use crate::{commitment::CommitmentTable, pseudonymize::PseudonymizeTable};
+use crate::{commitment::CommitmentTable, pseudonymize::PseudonymizeTable, user_identity::OnIdentity};
 
 /// `gateway-out.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -113,6 +113,21 @@ pub struct DicomTable {
     /// One PDU, from its first byte to its last. Default 60 s.
     #[serde(default = "progress_timeout")]
     pub progress_timeout: Span,
+    /// Operations that a peer may have outstanding where it proposes that; 0 is any number. They are served in their order,
+    /// and those that wait cost no memory here. Default 1: each waits for the answer before it, as most peers do.
+    #[serde(default = "async_operations")]
+    pub async_operations: u16,
+    /// What becomes of a user identity: `"ignored"` (default), `"accepted"` or `"refused"`. One that is not accepted is
+    /// rejected; a peer that offers none is admitted by titles and addresses in any case.
+    #[serde(default)]
+    pub user_identity: OnIdentity,
+    /// `user_identity = "accepted"`: a file that only the daemon may read, with a line `NAME` or `NAME:PASSCODE` for each user
+    /// that is accepted. Default: any name is.
+    pub users: Option<PathBuf>,
+}
+
+fn async_operations() -> u16 {
+    1
 }
 
 impl DicomTable {
@@ -125,7 +140,7 @@ impl DicomTable {
                 idle: self.idle_timeout.0,
                 progress: self.progress_timeout.0,
             },
-            ..dimse::AcceptorConfig::default()
+            async_operations: self.async_operations,
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     },
     config::Config,
     rejections::TurnedAway,
+    user_identity::{Follows, IDENTITIES, Offered, OnIdentity},
 };
 
 const ROLE: Role = Role::GatewayOut;
@@ -65,7 +66,7 @@ fn statement(config: &Config, configured: bool) -> Statement {
         build: None,
         services: services(),
         storage: storage(),
-        negotiation: negotiation(config),
+        negotiation: negotiation(config).into_iter().chain(identities()).collect(),
         timers: timers(config),
         rejections: rejections(),
         contexts: contexts(),
@@ -181,7 +182,12 @@ fn negotiation(config: &Config) -> Vec<Fact> {
             acceptor.max_pdu.to_string(),
             "bytes; 0 is no limit; `dicom.max_pdu`",
         ),
-        fact("async-window", "Asynchronous operations performed", window, "served in their order"),
+        fact(
+            "async-window",
+            "Asynchronous operations performed",
+            window,
+            "served in their order; the least of this and of what is proposed is granted; `dicom.async_operations`",
+        ),
         fact(
             "role-selection",
             "SCP/SCU role selection",
@@ -198,8 +204,8 @@ fn negotiation(config: &Config) -> Vec<Fact> {
         fact(
             "user-identity",
             "User identity",
-            "tolerated, not answered".to_owned(),
-            "who may send is decided by titles and addresses",
+            tables::key(&config.dicom.user_identity),
+            "`dicom.user_identity`; who may send is decided by titles and addresses in any case; see 8.5",
         ),
         fact(
             "even-context-ids",
@@ -221,6 +227,27 @@ fn negotiation(config: &Config) -> Vec<Fact> {
         ),
     ]);
     facts
+}
+
+/// What becomes of a user identity, by setting and item.
+fn identities() -> Vec<Fact> {
+    let row = |(on, offered, follows): &(OnIdentity, Offered, Follows)| {
+        let key = format!("user-identity-{}-{}", tables::key(on), tables::key(offered));
+        let what = match offered {
+            Offered::Known => {
+                "a name that `users` has, with its passcode if it has one there; any name without `users`"
+            }
+            Offered::Unknown => "a name that `users` does not have, or another passcode",
+            Offered::Unverifiable => "a Kerberos ticket, SAML assertion or JSON Web Token",
+        };
+        let follows = match follows {
+            Follows::Ignored => "ignored: not answered, nothing is decided by it",
+            Follows::Confirmed => "accepted; a server response of length 0 where one was asked for",
+            Follows::Rejected => "rejected, 1/1/1",
+        };
+        tables::fact(claim("association", &key), &format!("`{}`: {what}", tables::key(on)), follows, "")
+    };
+    IDENTITIES.iter().map(row).collect()
 }
 
 fn timers(config: &Config) -> Vec<Fact> {

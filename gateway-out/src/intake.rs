@@ -14,7 +14,7 @@ use std::{
 use base::{AeTitle, Timestamp};
 use dimse::{
     AcceptError, Admission, Association, AssociationError, Incoming, Normalized, OtherRequest, Proposal,
-    TlsAcceptor, TlsFailure, Verdict,
+    Terms, TlsAcceptor, TlsFailure, Verdict,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -207,6 +207,12 @@ impl Admission for Door<'_> {
                 return self.reject(proposal, refusal.into(), nearest, refusal.to_string());
             }
         };
+        let identity = proposal.user_identity.as_ref();
+        let Ok(identity_response) = self.shared.settings.identities.answer(identity) else {
+            warn!(%calling, %called, "association rejected: its user identity is not accepted");
+            let why = "its user identity is not accepted".to_owned();
+            return self.reject(proposal, TurnedAway::Identity, None, why);
+        };
         if !self.open {
             warn!(%calling, %called, "association rejected: associations_max or associations_per_peer_max is reached");
             let why = "associations_max or associations_per_peer_max is reached".to_owned();
@@ -220,7 +226,7 @@ impl Admission for Door<'_> {
         let mut contexts = self.shared.tables.decide(&candidates, proposal);
         *self.candidates.lock().unwrap_or_else(PoisonError::into_inner) = Some(candidates);
         self.shared.settings.commitment.offer(proposal, &mut contexts);
-        Verdict::Accept(contexts.into())
+        Verdict::Accept(Terms { contexts, identity_response, ..Terms::default() })
     }
 }
 

@@ -49,6 +49,7 @@ pub mod strays;
 pub mod tail;
 #[cfg(test)]
 mod testing;
+pub mod user_identity;
 pub mod waiting;
 pub mod windows;
 

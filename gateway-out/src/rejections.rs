@@ -93,6 +93,8 @@ pub enum TurnedAway {
     Calling,
     /// No route with it lists the source address.
     Source,
+    /// Its user identity is not accepted.
+    Identity,
     /// There are too many associations.
     Crowded,
     /// The outbox takes nothing more.
@@ -101,7 +103,8 @@ pub enum TurnedAway {
 
 impl TurnedAway {
     /// Every one, for tables and tests.
-    pub const ALL: [Self; 5] = [Self::Called, Self::Calling, Self::Source, Self::Crowded, Self::OutboxFull];
+    pub const ALL: [Self; 6] =
+        [Self::Called, Self::Calling, Self::Source, Self::Identity, Self::Crowded, Self::OutboxFull];
 
     /// The answer.
     pub fn reason(self) -> RejectReason {
@@ -109,6 +112,8 @@ impl TurnedAway {
             Self::Called => RejectReason::CalledAeTitleNotRecognized,
             // PS3.8 Table 9-21 has no closer reason for an address; the log tells them apart.
             Self::Calling | Self::Source => RejectReason::CallingAeTitleNotRecognized,
+            // Nor one for a user.
+            Self::Identity => RejectReason::NoReasonGiven,
             Self::Crowded | Self::OutboxFull => RejectReason::LocalLimitExceeded,
         }
     }
@@ -119,6 +124,7 @@ impl TurnedAway {
             Self::Called => "no `[[route]]` has the called AE title; upper and lower case differ",
             Self::Calling => "the route lists calling AE titles, and this one is not among them",
             Self::Source => "the source address is in none of the route's networks",
+            Self::Identity => "a user identity comes with it and is refused; see 8.5",
             Self::Crowded => "as many associations are open as are allowed, in all or from this address",
             Self::OutboxFull => {
                 "the outbox is above its watermark: running associations may end, new ones have to wait"

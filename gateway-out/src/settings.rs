@@ -16,6 +16,7 @@ use crate::{
     commitment,
     config::{Config, DicomTable, RetryTable},
     routes::Routes,
+    user_identity::{IdentityRule, OnIdentity},
 };
 
 mod groups;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub dicom: DicomTable,
     /// The certificates of the one with TLS, where there is one.
     pub dicom_tls: Option<Doorkeeper>,
+    /// What becomes of user identities.
+    pub identities: IdentityRule,
     /// Pace and limits of deliveries.
     pub retry: RetryTable,
     /// Relays, the preferred one first.
@@ -88,6 +91,7 @@ impl Config {
             outbox: check_outbox(loaded)?,
             dicom: config.dicom.clone(),
             dicom_tls: check_dicom_tls(loaded)?,
+            identities: check_identities(loaded)?,
             retry: config.retry.clone(),
             relays: load_relays(loaded, &config.relays)?,
             transparency: config.transparency,
@@ -99,6 +103,17 @@ impl Config {
             source: loaded.path().to_owned(),
         })
     }
+}
+
+fn check_identities(loaded: &Loaded<Config>) -> Result<IdentityRule, ConfigError> {
+    let table = &loaded.config.dicom;
+    if table.users.is_some() && table.user_identity != OnIdentity::Accepted {
+        let message = "nobody is compared with it: write `user_identity = \"accepted\"`, too";
+        return Err(loaded.error("dicom.users", message));
+    }
+    let users = table.users.as_ref().map(|file| loaded.resolve(file));
+    IdentityRule::read(table.user_identity, users.as_deref())
+        .map_err(|error| loaded.error("dicom.users", error.to_string()))
 }
 
 fn check_dicom_tls(loaded: &Loaded<Config>) -> Result<Option<Doorkeeper>, ConfigError> {

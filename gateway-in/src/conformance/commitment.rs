@@ -102,16 +102,11 @@ pub(super) fn answers() -> Vec<AnswerRow> {
         ),
     ];
     rows.extend(REFUSALS.iter().map(|Refusal(status, comment)| {
-        let key = format!("report-{}", slug(comment));
+        let key = format!("report-{}", tables::slug(comment));
         let when = "nothing has changed";
         row(Service::EventReport, "N-EVENT-REPORT", &key, Status(*status), Some(comment), when)
     }));
     rows
-}
-
-fn slug(comment: &str) -> String {
-    let words = comment.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }
 
 pub(super) fn outcomes() -> Vec<OutcomeRow> {

@@ -250,7 +250,10 @@ fn ports() -> Vec<String> {
 }
 
 fn user_identity() -> Vec<String> {
-    lines(["No User Identity item is proposed."])
+    lines([
+        "A User Identity item is proposed to a destination that has `user`: a user name, with the passcode of a file if there \
+         is one. By default none is.",
+    ])
 }
 
 fn attributes() -> Vec<String> {

@@ -22,6 +22,8 @@ const DESTINATION_SETTINGS: &[(&str, &str)] = &[
     ("probe_calling", "calling AE title of that question where `calling` is the sender's PACS's"),
     ("probe_classes", "SOP classes that are asked about beside the standard's storage classes"),
     ("probe_syntaxes", "transfer syntaxes that are asked about; none: the usual ones"),
+    ("async_operations", "asynchronous operations that are proposed"),
+    ("user", "the user identity that is proposed"),
     ("means", "whether it is asked for storage commitment: `committed` or `delivered`"),
     ("status", "statuses that the destination uses in another sense than Table B.2-1 of PS3.4"),
 ];
@@ -80,7 +82,7 @@ fn of(value: &Value, prefix: &str, settings: &[(&str, &str)]) -> Vec<Setting> {
         key: format!("{prefix}{key}"),
         value: match value.get(*key) {
             // File names are nobody's business.
-            Some(Value::Object(_)) if *key == "tls" => "yes".to_owned(),
+            Some(Value::Object(_)) if ["tls", "user"].contains(key) => "yes".to_owned(),
             other => shown(other.unwrap_or(&Value::Null)),
         },
         what: (*what).to_owned(),

@@ -19,6 +19,8 @@ pub(crate) async fn dial(
         connect_timeout: target.connect_timeout.min(within),
         response_timeout: target.response_timeout.min(within),
         max_pdu_sent: target.max_pdu,
+        user_identity: target.proposes.user_identity.clone(),
+        async_window: target.proposes.async_window,
         ..RequestorConfig::new(calling, target.ae.clone(), contexts)
     };
     target.dialer.dial(target.address, config).await

@@ -277,7 +277,9 @@ fn ports(config: &Config) -> Vec<String> {
 
 fn user_identity() -> Vec<String> {
     lines([
-        "A User Identity item is tolerated and not answered; nothing is decided by it, and it is not kept.",
+        "What becomes of a User Identity item is configured by `dicom.user_identity`: `ignored` (the default), `accepted` or \
+         `refused`; Table 7-1 has a row for each case. Users and their passcodes stand in the file `dicom.users`. A peer \
+         without such an item is admitted by titles and addresses, and nothing of an item is kept or logged.",
     ])
 }
 

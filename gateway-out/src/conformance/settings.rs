@@ -15,6 +15,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("dicom.handshake_timeout", "limit of the association handshake"),
     ("dicom.idle_timeout", "limit of an association without a message"),
     ("dicom.progress_timeout", "limit of one PDU"),
+    ("dicom.async_operations", "operations that a peer may have outstanding; 0 is any number"),
+    ("dicom.user_identity", "what becomes of a user identity"),
     ("outbox.bytes_max", "sealed bytes that the outbox holds; C-STORE is answered A700 beyond"),
     ("outbox.reserve", "free disk space that is never used; C-STORE is answered A700 beyond"),
     ("retry.delivered_timeout", "`respond = \"delivered\"`: wait for the destination before A700"),
