@@ -3,6 +3,7 @@ what cannot be cleaned is refused before anything of it has left."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -20,8 +21,16 @@ from harness.commitment import Asker
 from harness.destinations import PynetdicomScp, Storescp
 from harness.processes import HOST, run, wait_until
 from harness.proofs import committed
+from harness.rawul import Requestor
 from harness.stack import ROLES
 from harness.watch import needles_in_files
+
+
+# The table removes the number that this name is the condition of, and gives the name a dummy value.
+BY_THE_TABLE = {
+    "Error - Attribute present when condition unsatisfied (which may not be present otherwise) Type 1C Conditional "
+    "Element=<ClinicalTrialProtocolEthicsCommitteeName> Module=<ClinicalTrialSubject>"
+}
 
 
 def wait_for(destination: Storescp, count: int, logs) -> list[pydicom.FileDataset]:
@@ -229,12 +238,16 @@ def test_what_cannot_be_cleaned_is_refused_and_leaves_nothing(make_stack, tmp_pa
             for name, (instance, status) in cases.items():
                 answers = senders.pynetdicom_send(stack.listen, stack.ae, [instance])
                 assert answers == {instance.sop_instance: status}, name
+            link = Requestor(stack.listen, stack.ae, {1: (good.sop_class, [good.transfer_syntax])})
+            for cut in (305, good.data_set_bytes - 7):
+                assert link.store(1, good.sop_class, good.sop_instance, good.data_set()[:cut]) == 0xC001, cut
+            link.release()
             wait_until("the good one to pass", lambda: 0 in senders.pynetdicom_send(stack.listen, stack.ae, [good]).values(), 10, stack.logs)
             stack.wait_settled()
             assert len(destination.arrived()) == 1 and stack.body_bytes() == 0
             [only_receipt] = [row for row in stack.receipts() if row["outcome"] == "stored"]
             listed = json.loads(stack.command("gateway-out", "pseudonyms", "refused", "--json").stdout)
-            assert [row["status"] for row in reversed(listed)] == [f"{status:04X}" for _, status in cases.values()]
+            assert [row["status"] for row in reversed(listed)][: len(cases)] == [f"{status:04X}" for _, status in cases.values()]
             elsewhere, _ = cases["name elsewhere"]
             why = stack.command("gateway-out", "why", elsewhere.sop_instance).stdout
             assert "refused C013" in why and "(0018,5100) still has a name of the patient in it" in why
@@ -292,6 +305,52 @@ def test_a_file_is_shown_as_a_table_of_changes(make_stack, tmp_path):
     burned.save_as(tmp_path / "burned.dcm")
     refused = stack.command("gateway-out", "route", "test", str(tmp_path / "burned.dcm"), "--pseudonymize", check=False)
     assert refused.returncode == 1 and "Burned In Annotation (0028,0301) is YES" in refused.stdout
+
+
+def test_a_crosswalk_is_worked_out_from_the_originals(make_stack, tmp_path):
+    """Also of a study that is under an earlier key; nothing has to be kept for it."""
+    old = patients.slices(tmp_path / "sent", 2)
+    new = patients.slices(tmp_path / "sent", 1, PatientID="HOSP,7719035")
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address)
+        key = patients.pseudonymize(stack, options=["retain-modified-dates"])
+        with stack:
+            assert set(senders.storescu(stack.listen, stack.ae, [one.path for one in old]).values()) == {0}
+            run([binary("gateway-out"), "key", "gen", "--next", key], 60)
+            stack.restart("gateway-out")
+            assert set(senders.storescu(stack.listen, stack.ae, [one.path for one in new]).values()) == {0}
+            arrived = wait_for(destination, 3, stack.logs)
+    (tmp_path / "crosswalk").mkdir()
+    words = ("pseudonyms", "crosswalk", "--called", stack.ae, "--out", str(tmp_path / "crosswalk"), str(tmp_path / "sent"))
+    stack.command("gateway-out", *words)
+    for name in ("patients.csv", "uids.csv"):
+        assert (tmp_path / "crosswalk" / name).stat().st_mode & 0o777 == 0o600
+    with (tmp_path / "crosswalk" / "patients.csv").open() as file:
+        people = {row["id_old"]: row for row in csv.DictReader(file)}
+    with (tmp_path / "crosswalk" / "uids.csv").open() as file:
+        uids = {row["id_old"]: row["id_new"] for row in csv.DictReader(file)}
+    for path in [one.path for one in [*old, *new]]:
+        before = pydicom.dcmread(path)
+        [after] = [one for one in arrived if one.SOPInstanceUID == uids[before.SOPInstanceUID]]
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+            assert uids[before[keyword].value] == after[keyword].value
+        person = people[before.PatientID]
+        assert person["id_new"] == after.PatientID
+        assert int(person["days"]) == patients.days(before.StudyDate, after.StudyDate)
+    assert stack.command("gateway-out", *words, check=False).returncode == 1, "it does not write over one that is there"
+
+
+def test_rules_for_another_tool_are_taken_over(make_stack, tmp_path):
+    theirs = {"tag_actions": {"(0008,103E)": {"action": "keep"}, "(0010,0020)": {"action": "hash", "length": 16}}}
+    (tmp_path / "theirs.json").write_text(json.dumps(theirs))
+    rules = run([binary("gateway-out"), "pseudonyms", "import", tmp_path / "theirs.json"], 60).stdout
+    assert "# (0010,0020) is not taken over" in rules
+    (tmp_path / "rules.toml").write_text(rules)
+    [one] = patients.slices(tmp_path / "sent", 1, SeriesDescription="thorax axial")
+    stack = make_stack()
+    patients.pseudonymize(stack, rules=str(tmp_path / "rules.toml"))
+    shown = stack.command("gateway-out", "route", "test", str(one.path), "--pseudonymize").stdout
+    assert "(0008,103E)" not in shown and "(0008,1030)" in shown
 
 
 @pytest.mark.parametrize(
@@ -360,8 +419,7 @@ def test_a_large_instance_streams_past(make_stack, tmp_path):
 
 @pytest.mark.parametrize("preset", ["basic", "longitudinal", "teaching"])
 def test_no_marker_is_left_and_no_error_is_new(make_stack, tmp_path, preset):
-    """A marker in every row of Table E.1-1, at depths 0 to 3, all the way; and dciodvfy finds nothing wrong with a CT, an RT set and a report
-    that was not wrong before."""
+    """A marker in every row of Table E.1-1, at depths 0 to 3, all the way; and dciodvfy finds nothing wrong that was not wrong before."""
     corpus = canaries.corpus(tmp_path / "sent" / "corpus")
     kept = {"longitudinal": {"113107", "113108"}, "teaching": {"113108"}}.get(preset, set())
     (tmp_path / "words.txt").write_text("thorax\n")
@@ -382,9 +440,7 @@ def test_no_marker_is_left_and_no_error_is_new(make_stack, tmp_path, preset):
     assert not leaks, f"{len(leaks)}: {leaks[:5]}"
     if shutil.which("dciodvfy"):
         before = defaultdict(set)
-        for one in more:
+        for one in [*more, *(one for one, _ in corpus)]:
             before[canaries.place(one.path)] |= canaries.errors(one.path)
-        judged = [one.path for one in arrived if canaries.place(one.path) in before]
-        assert len(judged) == len(more)
-        new = {path.name: canaries.errors(path) - before[canaries.place(path)] for path in judged}
+        new = {one.path.name: canaries.errors(one.path) - before[canaries.place(one.path)] - BY_THE_TABLE for one in arrived}
         assert not any(new.values()), {name: errors for name, errors in new.items() if errors}

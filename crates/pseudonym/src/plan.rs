@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use base::{Digest, Hasher};
 use dataset::{DictionaryVr, Tag, Vr};
 
-use crate::key::Pseudonyms;
+use crate::key::{PatientKey, Pseudonyms};
 use crate::option::{MethodCode, OptionSet, ProfileOption};
 use crate::profile::{Override, OverrideAction, Profile, ProfileError};
+use crate::refusal::Refusal;
 use crate::table::{Code, Row, TABLE_E1_1, Table, Tags};
 use crate::words::WordList;
 
@@ -54,7 +55,7 @@ pub struct Plan {
     digest: Digest,
 }
 
-/// Attributes that are of type 3 in every composite object that has them (PS3.3 C.7.3.1, C.7.5.1, C.12.1): of X/D and X/Z/D, X is
+/// Attributes that are of type 3 in every composite object that has them (PS3.3 C.7.3.1, C.7.5.1, C.12.1): of X/Z, X/D and X/Z/D, X is
 /// enough. All others keep the structure, whatever the class.
 const TYPE_3: &[Tag] = &[
     Tag(0x0008, 0x0012),
@@ -63,6 +64,7 @@ const TYPE_3: &[Tag] = &[
     Tag(0x0008, 0x0080),
     Tag(0x0008, 0x0082),
     Tag(0x0008, 0x1072),
+    Tag(0x0008, 0x1110),
 ];
 
 /// Words in front of a name, or codes of modalities, that are somebody's name as well: they are no trace of a patient.
@@ -108,6 +110,16 @@ impl Plan {
     /// Names the whole of the profile, the lists and the table: what was done is the same where this is the same, and the key.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Who a patient is, or why this is none.
+    pub fn patient(&self, issuer: &str, id: &str) -> Result<PatientKey, Refusal> {
+        self.profile.patient.patient(issuer, id)
+    }
+
+    /// By how many days the dates of a patient are moved, where they are.
+    pub fn days(&self, pseudonyms: &Pseudonyms, patient: &PatientKey) -> i64 {
+        pseudonyms.days(patient, self.profile.date_shift.0)
     }
 
     /// Names the profile together with the site key: what is the same under both is treated the same.
@@ -190,6 +202,7 @@ fn basic(row: &Row) -> Option<Basic> {
     let dummy = if is_uid { Basic::Uid } else { Basic::Dummy };
     Some(match row.basic {
         Code::Remove => Basic::Remove,
+        Code::RemoveOrZero if TYPE_3.contains(&tag) => Basic::Remove,
         Code::Zero | Code::RemoveOrZero => Basic::Empty,
         Code::Uid => Basic::Uid,
         Code::RemoveOrDummy | Code::RemoveZeroOrDummy if TYPE_3.contains(&tag) => Basic::Remove,
@@ -318,6 +331,7 @@ mod tests {
             (&[CleanDescriptors], (0x0008, 0x103E), Some(Action::Clean(Basic::Remove))),
             (&[], (0x0008, 0x0021), basic(Basic::Remove)),
             (&[], (0x3008, 0x0250), basic(Basic::Dummy)),
+            (&[], (0x0008, 0x1110), basic(Basic::Remove)),
             (&[], (0x0008, 0x1140), Some(Action::Keep)),
             (&[], (0x6004, 0x3000), basic(Basic::Remove)),
             (&[], (0x0028, 0x0010), None),

@@ -278,6 +278,26 @@ pub(super) enum PseudonymsCommand {
         /// The Study Instance UID that it came with.
         study: String,
     },
+    /// Work out again which pseudonym stands for which patient and UID, from the original files: patients.csv and uids.csv,
+    /// for their owner only. They lead to patients: keep them at the sending site.
+    Crosswalk {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// The AE title of the route.
+        #[arg(long, value_name = "AE")]
+        called: AeTitle,
+        /// The folder that both are written to.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// The originals: DICOM files, or folders with them.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Print rules that were written for the crate dicom-anonymization (JSON) as a file for `rules`.
+    Import {
+        /// Its configuration.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -1,13 +1,17 @@
 //! `key gen` and `pseudonyms`.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use spool::{DeedCount, Refused};
 
-use super::{args::PseudonymsCommand, open_queue};
-use crate::{pseudonymize::KeyRing, queue::utc};
+use super::{args::PseudonymsCommand, load, open_queue};
+use crate::{
+    config::Config,
+    pseudonymize::{KeyRing, crosswalk, import},
+    queue::utc,
+};
 
 /// Makes a file of site keys, or puts another key in front of those in it.
 pub(super) fn generate(path: &Path, next: bool) -> Result<()> {
@@ -48,6 +52,28 @@ pub(super) async fn command(command: PseudonymsCommand) -> Result<()> {
             if counts.is_empty() {
                 bail!("no study with this UID was pseudonymized here; give the UID that it came with");
             }
+        }
+        PseudonymsCommand::Crosswalk { config, called, out, paths } => {
+            let settings = Config::check(&load(&config)?)?;
+            let route = crosswalk::of_route(&settings.routes, &called)?;
+            let Some(how) = &route.pseudonymize else { bail!("the route does not pseudonymize") };
+            let crosswalk = crosswalk::make(how, &open_queue(&config)?, &called, &paths).await?;
+            crosswalk.write(&out)?;
+            let (patients, uids) = crosswalk.counts();
+            println!(
+                "{patients} patients and {uids} UIDs in {}; it leads to patients: keep it here",
+                out.display()
+            );
+            for path in &crosswalk.left_out {
+                eprintln!("{}: left out, its route refuses it", path.display());
+            }
+        }
+        PseudonymsCommand::Import { file } => {
+            let text =
+                fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let rules =
+                import::import(&text).with_context(|| format!("{} is no such JSON", file.display()))?;
+            print!("{rules}");
         }
     }
     Ok(())

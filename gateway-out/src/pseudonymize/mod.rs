@@ -5,6 +5,8 @@
 //! for whoever was refused. What leaves is pseudonymized, not anonymous: who has the key can link it.
 
 mod check;
+pub mod crosswalk;
+pub mod import;
 mod refusal;
 mod ring;
 pub mod show;

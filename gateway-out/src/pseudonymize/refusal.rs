@@ -1,5 +1,6 @@
 //! Why an instance was not pseudonymized, as the PACS sees it and as an operator does.
 
+use dataset::{InflateError, RewriteError, TokenError};
 use pseudonym::Refusal;
 use spool::StoreError;
 use thiserror::Error;
@@ -27,7 +28,16 @@ pub fn cause(why: &NotPseudonymized) -> Cause {
             Refusal::Pixels(_) => Cause::PixelsMayShow,
             Refusal::Residual { .. } => Cause::StillNames,
             Refusal::NoKey => Cause::NoSiteKey,
-            Refusal::HeaderTooLong { .. } | Refusal::NoInstance | Refusal::Rewrite(_) => Cause::NotRewritable,
+            // What is wrong with any route is answered as by any route.
+            Refusal::Rewrite(RewriteError::Empty) => Cause::Missing,
+            Refusal::Rewrite(
+                RewriteError::Structure(TokenError::Truncated { .. })
+                | RewriteError::Deflate(InflateError::Truncated { .. }),
+            ) => Cause::Truncated,
+            Refusal::Rewrite(RewriteError::Structure(_) | RewriteError::Deflate(_)) => Cause::Unreadable,
+            Refusal::HeaderTooLong { .. } | Refusal::NoInstance | Refusal::Rewrite(RewriteError::Edit(_)) => {
+                Cause::NotRewritable
+            }
         },
     }
 }

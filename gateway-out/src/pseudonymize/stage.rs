@@ -46,7 +46,8 @@ pub(crate) struct Changing {
     pub(crate) profile: Digest,
     /// What has not been sealed yet.
     out: Vec<u8>,
-    _place: Option<OwnedSemaphorePermit>,
+    /// Held while a large header is in memory.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// An instance that the pipeline may take on.
@@ -138,7 +139,7 @@ async fn receive(
         if let Some(profile) = profile
             && (fragment.is_none() || pseudonymizer.header_has_passed())
         {
-            return Ok(Ok(Changing { pseudonymizer, profile, out, _place: place }));
+            return Ok(Ok(Changing { pseudonymizer, profile, out, place }));
         }
         if fragment.is_none() {
             return Ok(Err(Trouble::Broken(Cause::Missing)));
@@ -181,6 +182,9 @@ impl Changing {
     pub(crate) fn fragment(&mut self, fragment: &[u8], seal: impl FnOnce(&[u8])) -> Result<(), Refusal> {
         self.pseudonymizer.feed(fragment, &mut self.out)?;
         seal(&self.out);
+        if self.place.take().is_some() {
+            self.out = Vec::new();
+        }
         self.out.clear();
         Ok(())
     }

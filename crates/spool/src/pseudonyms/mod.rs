@@ -118,6 +118,16 @@ impl Queue {
         self.inner().db.reader.call(move |connection| refused::of(connection, &hashes, limit)).await
     }
 
+    /// Under which of a ring's keys a study is known to be.
+    pub async fn known_study_key(
+        &self,
+        ring: Digest,
+        study: &Phi<String>,
+    ) -> Result<Option<Digest>, StoreError> {
+        let study = identifier(&self.inner().context.index_key, Identifier::Study, study.reveal());
+        self.inner().db.reader.call(move |connection| study::known(connection, ring, study)).await
+    }
+
     /// What was done to a study, under each profile, by its Study Instance UID as received.
     pub async fn deeds(&self, study: &str) -> Result<Vec<DeedCount>, StoreError> {
         let study = identifier(&self.inner().context.index_key, Identifier::Study, study);

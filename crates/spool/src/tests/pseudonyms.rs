@@ -21,7 +21,9 @@ async fn a_study_stays_under_the_key_that_it_was_first_seen_with() {
     let outbox = place.open();
     assert_eq!(key(&outbox, ring, "1.2.3\0", new).await, old, "after a restart, and without padding");
     assert_eq!(key(&outbox, ring, "1.2.4", new).await, new);
+    assert_eq!(outbox.known_study_key(other_ring, &study("1.2.3")).await.unwrap(), None);
     assert_eq!(key(&outbox, other_ring, "1.2.3", new).await, new);
+    assert_eq!(outbox.known_study_key(ring, &study("1.2.3")).await.unwrap(), Some(old));
 }
 
 #[tokio::test]
