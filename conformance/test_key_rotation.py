@@ -125,7 +125,6 @@ def test_all_keys_are_rotated_under_way_and_everything_stays_proven(make_stack, 
             sending = threading.Thread(target=flow)
             sending.start()
             began = time.monotonic()
-            connections = {role: stack.log_text("relay").count(f'peer={role}') for role in GATEWAYS}
             new = {role: rotate(stack, role, "24s") for role in ROLES}
             for role in ROLES:
                 hand_out(stack, role, new[role])
@@ -140,7 +139,7 @@ def test_all_keys_are_rotated_under_way_and_everything_stays_proven(make_stack, 
                 return all(now[role] != before[role] for role in ROLES)
 
             wait_until("the switch of all three", switched, 30, stack.logs)
-            print(f"switched {time.monotonic() - began:.1f} s after the first rotation of 24 s; connections so far {connections}")
+            print(f"switched {time.monotonic() - began:.1f} s after the first rotation, of 24 s")
             sending.join(120)
             assert not failed, failed
             # Until the earlier keys are over everywhere, and then some more.
