@@ -124,7 +124,7 @@ impl Way {
         Self { shared: Arc::clone(arriving.shared), leg, delivery }
     }
 
-    fn deposit(&self, sealing: Sealing, body: impl BodySource + Send + 'static) -> Deposit {
+    fn deposit(&self, sealing: Sealing, body: impl BodySource + 'static) -> Deposit {
         let (shared, leg, delivery) = (Arc::clone(&self.shared), Arc::clone(&self.leg), self.delivery);
         // A link or a prekey that comes a moment later is no reason to send the PACS away: the time-out is.
         let until = Instant::now() + shared.settings.retry.delivered_timeout.0;

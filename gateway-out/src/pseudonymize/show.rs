@@ -127,7 +127,7 @@ impl Edit for List {
     }
 
     fn read(&mut self, place: &Place<'_>, element: WholeElement<'_>) -> Result<Outcome, EditError> {
-        let vr = element.header.vr.or(match element.header.tag.dictionary_vr() {
+        let vr = element.header.vr.or_else(|| match element.header.tag.dictionary_vr() {
             Some(dataset::DictionaryVr::Exact(vr)) => Some(vr),
             _ => None,
         });
@@ -171,7 +171,7 @@ fn compare(before: BTreeMap<Key, Option<String>>, after: &BTreeMap<Key, Option<S
         let steps = path.iter().map(|(sequence, item)| format!("{sequence}[{}] ", item + 1));
         rows.push(Row {
             place: steps.chain([tag.to_string()]).collect(),
-            name: tag.keyword().unwrap_or(if tag.is_private() { "private" } else { "" }),
+            name: tag.keyword().unwrap_or_else(|| if tag.is_private() { "private" } else { "" }),
             what,
             before: before.get(key).cloned().flatten(),
             after: after.get(key).cloned().flatten(),

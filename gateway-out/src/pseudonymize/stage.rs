@@ -133,7 +133,7 @@ async fn receive(
             Err(refusal) => Err(refusal.into()),
         };
         match step {
-            Ok(key) => profile = profile.or(key.map(|key| how.plan.digest_under(&key.pseudonyms))),
+            Ok(key) => profile = profile.or_else(|| key.map(|key| how.plan.digest_under(&key.pseudonyms))),
             Err(why) => return Ok(Err(Trouble::Refused(why))),
         }
         if let Some(profile) = profile

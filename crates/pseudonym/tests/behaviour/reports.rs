@@ -64,7 +64,9 @@ fn a_report_passes_with_its_option_only() {
 #[test]
 fn each_value_type_is_treated_by_itself() {
     let text = |value: &str| el((0x0040, 0xA160), b"UT", value);
-    let cases: &[(&str, (&str, &str), Element, &[u8], bool)] = &[
+    // Value type, concept, value, what to look for, and whether it stays.
+    type Case = (&'static str, (&'static str, &'static str), Element, &'static [u8], bool);
+    let cases: &[Case] = &[
         ("TEXT", ("DCM", "121071"), text("seen by Dr. House"), b"House", false),
         ("PNAME", ("DCM", "121008"), el((0x0040, 0xA123), b"PN", "House^G"), b"House", false),
         ("UIDREF", ("DCM", "121012"), el((0x0040, 0xA124), b"UI", "1.2.9.9.1"), b"1.2.9.9.1", false),
@@ -95,7 +97,7 @@ fn each_value_type_is_treated_by_itself() {
         ("CONTAINER", ("DCM", "121070"), el((0x0040, 0xA050), b"CS", "SEPARATE"), b"SEPARATE", true),
     ];
     for (value_type, concept, element, needle, stays) in cases {
-        let nested = item(*value_type, *concept, vec![element.clone()]);
+        let nested = item(value_type, *concept, vec![element.clone()]);
         let outer = item("CONTAINER", ("DCM", "121070"), vec![sq((0x0040, 0xA730), vec![nested.clone()])]);
         for items in [vec![nested], vec![outer]] {
             assert_eq!(contains(&cleaned(&[], items.clone()), needle), *stays, "{value_type} {concept:?}");

@@ -143,6 +143,7 @@ async fn answered_and_not_signed(bed: &Bed, letter: &crate::common::Letter) -> R
         answered_at: now,
         receipt: plain,
         record,
+        pledge: None,
     };
     let inbound = Inbound::open(&bed.path("ledger"), now).unwrap();
     inbound.attempt_sent(arrival, now).await.unwrap();
