@@ -284,7 +284,7 @@ def test_figures_are_read_as_prometheus_reads_them(log):
             assert name not in typed
             typed[name] = kind
         elif not line.startswith("# HELP "):
-            name, labels, value = re.fullmatch(r'(\w+)(\{gateway="[^"\\]*"\})? (\d+)', line).groups()
+            name, labels, value = re.fullmatch(r'(\w+)(\{(?:gateway|name)="[^"\\]*"\})? (\d+)', line).groups()
             assert name in typed, line
             figures[name + (labels or "")] = int(value)
     assert set(typed.values()) == {"counter", "gauge"}
@@ -292,6 +292,9 @@ def test_figures_are_read_as_prometheus_reads_them(log):
     assert figures["sluis_relay_deposited_total"] == figures["sluis_relay_settlements_total"] == 5
     assert abs(figures["sluis_relay_log_signed_timestamp_seconds"] - time.time()) < 60
     assert figures["sluis_relay_sandbox_enforced"] == 1
+    # The relay's own card and those of both gateways, each good for two years.
+    ends = [value for name, value in figures.items() if name.startswith("sluis_relay_card_end_timestamp_seconds{name=")]
+    assert len(ends) == 3 and min(ends) > time.time() + 700 * 86400
     assert figures["sluis_relay_bytes_held"] == 0 and figures["sluis_relay_bytes_held_peak"] > 0
 
 

@@ -1,5 +1,5 @@
 //! Pseudonymization on the way out: what a route says about it ([`PseudonymizeTable`]), the keys ([`KeyRing`]), and the stage
-//! of the pipeline ([`stage`]).
+//! of the pipeline (`stage`).
 //!
 //! The rules of an instance are those of `crates/pseudonym`; this module gives them a key, a place in the pipeline, and words
 //! for whoever was refused. What leaves is pseudonymized, not anonymous: who has the key can link it.
