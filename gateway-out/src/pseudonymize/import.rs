@@ -21,7 +21,9 @@ struct TheirAction {
 
 /// The text of a `rules` file, with a comment for each of its rules that cannot be taken over.
 pub fn import(json: &str) -> Result<String, serde_json::Error> {
-    let theirs: Theirs = serde_json::from_str(json)?;
+    // An object: a struct alone would also be read from a list.
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)?;
+    let theirs: Theirs = serde_json::from_value(object.into())?;
     let mut text = String::from(
         "# From a configuration of dicom-anonymization. Read it before you use it: all else is as PS3.15 Table E.1-1 says,\n\
          # hashes are keyed here and none has a length of its own, and UIDs have the root 2.25.\n",
