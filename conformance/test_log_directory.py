@@ -73,6 +73,9 @@ def test_a_relay_that_is_killed_again_and_again_goes_on_with_one_log(make_stack,
         stack = make_stack(to=destination.address)
         directory = kept(stack)
         stack.quick_retries()
+        for role in GATEWAYS:
+            with stack.edit(role) as gateway:
+                gateway["transparency"] = {"resubmit_after": "1s"}
         with stack:
             card, heads = Card(stack.card("relay")), []
             answers: dict = {}
@@ -91,8 +94,12 @@ def test_a_relay_that_is_killed_again_and_again_goes_on_with_one_log(make_stack,
             sender.join()
             assert set(answers.values()) == {0}
             stack.wait_settled()
+            # What was accepted in the last 100 ms before a kill had no head over it, and goes with the relay; what was
+            # settled then is submitted again by either gateway until its place is proved.
+            for role in GATEWAYS:
+                stack.wait_logged(role, len(study))
             log = all_signed(stack)
-            assert log["durable"] and log["size"] >= 2 * len(study), log
+            assert log["durable"] and log["size"] >= len(study), log
             heads.append(head_of(checkpoint(stack), card))
             assert {head.origin for head in heads} == {log["origin"]}, "another log began"
             assert all(proved(stack, old, heads[-1]) for old in heads)

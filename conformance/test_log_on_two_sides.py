@@ -34,10 +34,6 @@ def log_of(stack: Stack, role: str, relay: str = "relay") -> dict:
     return next(one["log"] for one in stack.status(role)["relays"] if one["name"] == relay)
 
 
-def proved(stack: Stack, role: str) -> list[bool]:
-    return [receipt["logged"] for receipt in stack.receipts(role)]
-
-
 def store(stack: Stack, role: str) -> Path:
     return stack.directory / STORES[role] / "index.db"
 
@@ -49,10 +45,6 @@ def forget_proofs(stack: Stack, *roles: str) -> None:
             assert connection.execute("DELETE FROM logged").rowcount > 0, role
 
 
-def all_proved(stack: Stack, role: str, count: int) -> None:
-    wait_until(f"every receipt at {role} to be proved", lambda: proved(stack, role) == [True] * count, 60, stack.logs, 0.2)
-
-
 def test_each_gateway_asks_for_the_proof_that_never_came(make_stack, few):
     with Acceptor() as destination:
         stack = make_stack(to=destination.address)
@@ -60,7 +52,7 @@ def test_each_gateway_asks_for_the_proof_that_never_came(make_stack, few):
         with stack:
             send(stack, few)
             for role in GATEWAYS:
-                all_proved(stack, role, len(few))
+                stack.wait_logged(role, len(few))
             # One alone, then the other alone: neither needs the other to ask.
             for role in GATEWAYS:
                 other = next(one for one in GATEWAYS if one != role)
@@ -69,7 +61,7 @@ def test_each_gateway_asks_for_the_proof_that_never_came(make_stack, few):
                 forget_proofs(stack, role)
                 before = stack.status("relay")["log"]["size"]
                 stack.start(role)
-                all_proved(stack, role, len(few))
+                stack.wait_logged(role, len(few))
                 wait_until("the settlements to be logged again", lambda: stack.status("relay")["log"]["size"] >= before + len(few), 10, stack.logs)
                 stack.start(other)
             # After a relay that began another log, too: these proofs lead there.
@@ -77,7 +69,7 @@ def test_each_gateway_asks_for_the_proof_that_never_came(make_stack, few):
             forget_proofs(stack, *GATEWAYS)
             stack.start()
             for role in GATEWAYS:
-                all_proved(stack, role, len(few))
+                stack.wait_logged(role, len(few))
             file = stack.receipt_file(stack.receipts()[0]["id"])
             assert stack.status("relay")["log"]["origin"] in file.read_text()
             cards = ["--peer", stack.card("gateway-in"), "--sender", stack.card("gateway-out"), "--relay", stack.card("relay")]
@@ -137,7 +129,7 @@ def test_two_gateways_that_are_shown_two_logs_find_out_and_stop_using_the_relay(
         with stack:
             send(stack, study[:5])
             for role in GATEWAYS:
-                all_proved(stack, role, 5)
+                stack.wait_logged(role, 5)
             known = stack.status("relay")["log"]["size"]
         shutil.copytree(log, stack.directory / "twin-log")
         forget_proofs(stack, *GATEWAYS)
@@ -157,7 +149,7 @@ def test_two_gateways_that_are_shown_two_logs_find_out_and_stop_using_the_relay(
                 stack[role].launch()
             # Each submits its five settlements again, to its own half: two logs of the same size, with other entries.
             for role in GATEWAYS:
-                all_proved(stack, role, 5)
+                stack.wait_logged(role, 5)
             heads = [wait_until(f"{role} to believe a head", lambda role=role: (log_of(stack, role)["head"] or {}).get("size") == known + 5 and log_of(stack, role)["head"], 20, stack.logs) for role in GATEWAYS]
             assert heads[0]["origin"] == heads[1]["origin"] and heads[0]["root"] != heads[1]["root"]
             assert [log_of(stack, role)["distrust"] for role in GATEWAYS] == [None, None]

@@ -270,6 +270,14 @@ class Stack:
             "an empty queue", lambda: not self.queue(), seconds, lambda: f"{self.queue()[:3]}\n{self.logs()}", pause=0.3
         )
 
+    def logged(self, role: str) -> list[bool]:
+        """Of each receipt: whether its place in the relay's log is proved."""
+        return [receipt["logged"] for receipt in self.receipts(role)]
+
+    def wait_logged(self, role: str, count: int) -> None:
+        """Waits until `role` has this many receipts, each with its place in the relay's log."""
+        wait_until(f"every receipt at {role} to be proved", lambda: self.logged(role) == [True] * count, 60, self.logs, 0.2)
+
 
 def one_receipt_each(stack: Stack, instances: Sequence[Instance]) -> None:
     """Fails unless every instance has exactly one receipt, and each of them verifies alone and offline."""
