@@ -194,7 +194,7 @@ def test_another_key_splits_no_study(make_stack, tmp_path):
             key.write_text(lines[0] + lines[1])
             stack.restart("gateway-out")
             [more] = patients.slices(tmp_path / "sent", 1, study=study)
-            assert senders.pynetdicom_send(stack.listen, stack.ae, [more]) == {more.sop_instance: 0xC014}
+            assert senders.pynetdicom_send(stack.listen, stack.ae, [more]) == {more.sop_instance: 0xC024}
     studies = [one.StudyInstanceUID for one in arrived]
     assert sorted(studies.count(one) for one in set(studies)) == [1, 3]
     by_study = {one.StudyInstanceUID: one.PatientID for one in arrived}
@@ -212,14 +212,14 @@ def refusals(directory) -> dict[str, tuple[part10.Instance, int]]:
     long = patients.data_set(patients.CT, "CT", study, generate_uid(), generate_uid())
     long.add_new(0x00281201, "OW", bytes(33 << 20))
     cases = {
-        "no patient": (made("empty", PatientID=""), 0xC010),
-        "nobody": (made("nobody", PatientID="UNKNOWN 3"), 0xC010),
-        "class": (made("report", patients.SR), 0xC011),
-        "burned in": (made("burned", BurnedInAnnotation="YES"), 0xC012),
-        "screen": (made("screen", ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"]), 0xC012),
+        "no patient": (made("empty", PatientID=""), 0xC020),
+        "nobody": (made("nobody", PatientID="UNKNOWN 3"), 0xC020),
+        "class": (made("report", patients.SR), 0xC021),
+        "burned in": (made("burned", BurnedInAnnotation="YES"), 0xC022),
+        "screen": (made("screen", ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"]), 0xC022),
         # A place where nobody expects a name, and where no row of the table says anything about.
-        "name elsewhere": (made("elsewhere", PatientPosition="WILHELMINA"), 0xC013),
-        "header": (patients.write(directory / "long.dcm", patients.with_pixels(long)), 0xC015),
+        "name elsewhere": (made("elsewhere", PatientPosition="WILHELMINA"), 0xC023),
+        "header": (patients.write(directory / "long.dcm", patients.with_pixels(long)), 0xC025),
     }
     return cases
 
@@ -250,7 +250,7 @@ def test_what_cannot_be_cleaned_is_refused_and_leaves_nothing(make_stack, tmp_pa
             assert [row["status"] for row in reversed(listed)][: len(cases)] == [f"{status:04X}" for _, status in cases.values()]
             elsewhere, _ = cases["name elsewhere"]
             why = stack.command("gateway-out", "why", elsewhere.sop_instance).stdout
-            assert "refused C013" in why and "(0018,5100) still has a name of the patient in it" in why
+            assert "refused C023" in why and "(0018,5100) still has a name of the patient in it" in why
             assert stack.command("gateway-out", "why", patients.PATIENT_ID).stdout.count("refused C0") >= 5
             logs = "".join(stack.log_text(role) for role in ROLES).encode()
             assert not [needle for needle in patients.NEEDLES if needle in logs]

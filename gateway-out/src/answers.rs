@@ -82,12 +82,12 @@ pub const ANSWER_TABLE: &[AnswerRow] = &[
     row(Cause::Truncated, 0xC001, "data set is truncated", "the data set ends within an element"),
     row(Cause::Missing, 0xC002, "no data set", "the command announces no data set, or an empty one came"),
     row(Cause::ChangedContent, 0xC003, "known SOP instance with other content", "`changed_content = \"refuse\"`: an instance with this UID was accepted before, with another data set"),
-    row(Cause::NoPatient, 0xC010, "no patient id that could have a pseudonym", "pseudonymization: Patient ID (0010,0020) is empty, or one that the route lists as nobody's"),
-    row(Cause::NotCovered, 0xC011, "class or syntax cannot be pseudonymized", "pseudonymization: the SOP class is not covered and no rule of the route lets it pass, or nobody can read the transfer syntax"),
-    row(Cause::PixelsMayShow, 0xC012, "pixels may show who the patient is", "pseudonymization: Burned In Annotation, Image Type or Conversion Type say so, or a rule of the route"),
-    row(Cause::StillNames, 0xC013, "something of the patient is left in the header", "pseudonymization: a name, an identifier or the birth date of the patient stands in a value that would go on"),
-    row(Cause::NoSiteKey, 0xC014, "site key of this study is gone", "pseudonymization: the study was seen under a site key that is not in the route's file any more"),
-    row(Cause::NotRewritable, 0xC015, "header cannot be rewritten", "pseudonymization: more than 32 MiB stand before the pixel data, or an element cannot be rewritten"),
+    row(Cause::NoPatient, 0xC020, "no patient id that could have a pseudonym", "pseudonymization: Patient ID (0010,0020) is empty, or one that the route lists as nobody's"),
+    row(Cause::NotCovered, 0xC021, "class or syntax cannot be pseudonymized", "pseudonymization: the SOP class is not covered and no rule of the route lets it pass, or nobody can read the transfer syntax"),
+    row(Cause::PixelsMayShow, 0xC022, "pixels may show who the patient is", "pseudonymization: Burned In Annotation is not NO, Image Type or Conversion Type name a screen or a scan, a rule of the route refuses them, or they cannot be masked as a rule says"),
+    row(Cause::StillNames, 0xC023, "something of the patient is left in the header", "pseudonymization: a name, an identifier or the birth date of the patient stands in a value that would go on"),
+    row(Cause::NoSiteKey, 0xC024, "site key of this study is gone", "pseudonymization: the study was seen under a site key that is not in the route's file any more"),
+    row(Cause::NotRewritable, 0xC025, "header cannot be rewritten", "pseudonymization: more than 32 MiB stand before the pixel data, a name or identifier is longer than 4096 bytes, or an element cannot be rewritten"),
 ];
 
 /// The answer to an operation that is not offered (PS3.7 §C.5).

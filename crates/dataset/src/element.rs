@@ -183,7 +183,8 @@ impl Vr {
     }
 
     /// One of PS3.5 Table 6.2-1.
-    pub(crate) fn is_known(self) -> bool {
+    /// Whether it is one of PS3.5 Table 6.2-1.
+    pub fn is_known(self) -> bool {
         !self.has_long_length()
             || self.is_other()
             || matches!(&self.0, b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT" | b"UV")

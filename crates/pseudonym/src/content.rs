@@ -9,7 +9,7 @@ use crate::option::{OptionSet, ProfileOption};
 pub(crate) const VALUE_TYPE: Tag = Tag(0x0040, 0xA040);
 pub(crate) const VERIFICATION_FLAG: Tag = Tag(0x0040, 0xA493);
 pub(crate) const VERIFYING_OBSERVER: Tag = Tag(0x0040, 0xA073);
-const CONCEPT_NAME: Tag = Tag(0x0040, 0xA043);
+pub(crate) const CONCEPT_NAME: Tag = Tag(0x0040, 0xA043);
 const TEXT_VALUE: Tag = Tag(0x0040, 0xA160);
 const PERSON_NAME: Tag = Tag(0x0040, 0xA123);
 const DATE: Tag = Tag(0x0040, 0xA121);
@@ -65,6 +65,60 @@ pub(crate) const CLASSES: &[&str] = &[
     "1.2.840.10008.5.1.4.1.1.88.74",
     "1.2.840.10008.5.1.4.1.1.88.75",
     "1.2.840.10008.5.1.4.1.1.88.76",
+];
+
+/// Schemes that an organisation publishes (PS3.16 Table 8-1): what a code of theirs means is not for a sender to say.
+const PUBLIC_SCHEMES: &[&str] = &[
+    "ACR",
+    "BARI",
+    "BI",
+    "C4",
+    "C5",
+    "CD10",
+    "CPT4",
+    "CST4",
+    "CVX",
+    "DCM",
+    "DCMUID",
+    "FMA",
+    "HGNC",
+    "HPC",
+    "I10",
+    "I10P",
+    "I11",
+    "I9",
+    "I9C",
+    "IBSI",
+    "ICDO3",
+    "ISO3166_1",
+    "ISO639_1",
+    "ISO639_2",
+    "ITIS_TSN",
+    "LN",
+    "MA",
+    "MDC",
+    "MGI",
+    "MSH",
+    "NCDR",
+    "NCIt",
+    "NDC",
+    "NEU",
+    "NICIP",
+    "NYUMCCG",
+    "PATHLEX",
+    "RADELEMENT",
+    "RADLEX",
+    "RFC3066",
+    "RFC5646",
+    "RO",
+    "SCT",
+    "SDM",
+    "SNM3",
+    "SRT",
+    "TNM",
+    "UBERON",
+    "UCUM",
+    "UMLS",
 ];
 
 /// Concepts that say how a patient is: kept with Retain Patient Characteristics only (PS3.16 TID 1007, 9007; CID 3627).
@@ -169,9 +223,11 @@ impl Tree {
             CHARACTERISTICS.contains(&concept) && !options.has(ProfileOption::RetainPatientCharacteristics);
         Some(match tag {
             VALUE_TYPE | CODE_VALUE | CODING_SCHEME => Part::Note,
-            LONG_CODE_VALUE | URN_CODE_VALUE | CODING_SCHEME_VERSION => Part::Check,
-            CODE_MEANING if is_private(&level.code.0) => Part::Dummy,
-            CODE_MEANING => Part::Check,
+            // In a scheme of one maker or site, or in none, these are text that anybody wrote.
+            CODE_MEANING | LONG_CODE_VALUE | URN_CODE_VALUE | CODING_SCHEME_VERSION => {
+                let is_public = PUBLIC_SCHEMES.contains(&level.code.0.as_str());
+                if is_public { Part::Check } else { Part::Dummy }
+            }
             TEXT_VALUE => {
                 let is_device =
                     DEVICES.contains(&concept) && options.has(ProfileOption::RetainDeviceIdentity);
@@ -208,11 +264,6 @@ impl Tree {
         }
         true
     }
-}
-
-/// Schemes of one maker or site (PS3.16 §8.2): what a code of theirs means may be any text.
-fn is_private(scheme: &str) -> bool {
-    scheme.is_empty() || scheme.starts_with("99") || scheme == "L"
 }
 
 /// A code that says nothing.

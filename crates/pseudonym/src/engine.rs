@@ -204,7 +204,7 @@ impl Pseudonymizer {
             sop_instance: facts.sop_instance.reveal().clone(),
             study: facts.study.clone(),
         };
-        if about.sop_class.is_empty() || about.sop_instance.is_empty() {
+        if Uid::parse(&about.sop_class).is_err() || about.sop_instance.is_empty() {
             return Err(Refusal::NoInstance);
         }
         let native = is_native(&self.transfer_syntax);

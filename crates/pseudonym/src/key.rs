@@ -3,6 +3,7 @@
 
 use base::{Digest, Secret, Uid};
 use data_encoding::{Encoding, Specification};
+use dataset::Tag;
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -13,6 +14,17 @@ use std::sync::LazyLock;
 pub const SITE_KEY_BYTES: usize = 32;
 /// Separates this use of the site key from any other.
 const SALT: &[u8] = b"sluis/pseudonym/1";
+/// UIDs that the standard gives: classes, syntaxes, coding schemes, context groups, templates, well-known frames of reference.
+/// They name nobody, and another value would name nothing.
+const DICOM_ROOT: &str = "1.2.840.10008.";
+/// What these say is always somebody's: no standard gives it.
+const IDENTIFYING: [Tag; 3] = [Tag::SOP_INSTANCE, Tag::STUDY, Tag::SERIES];
+
+/// Whether the standard gives this UID. What only begins like one may say anything.
+pub(crate) fn is_well_known(uid: &str) -> bool {
+    uid.starts_with(DICOM_ROOT) && Uid::parse(uid).is_ok()
+}
+
 /// Bits of a patient's or an accession's pseudonym: one in 10^12 that two of a million patients meet.
 const ID_BYTES: usize = 10;
 
@@ -97,6 +109,14 @@ impl Pseudonyms {
         let uuid = (value & !(0xF << 76) & !(0b11 << 62)) | (8 << 76) | (0b10 << 62);
         #[expect(clippy::expect_used, reason = "5 + 39 digits and dots")]
         Uid::parse(&format!("2.25.{uuid}")).expect("2.25 and a number is a UID")
+    }
+
+    /// What stands in an attribute of action U instead of this UID: its pseudonym, or itself where the standard gives it.
+    pub fn uid_of(&self, tag: Tag, uid: &str) -> String {
+        match is_well_known(uid) && !IDENTIFYING.contains(&tag) {
+            true => uid.to_owned(),
+            false => self.uid(uid).to_string(),
+        }
     }
 
     /// A patient's identifier.

@@ -76,7 +76,11 @@ impl Layout {
             .and_then(|bytes| bytes.checked_mul(self.frames));
         match total {
             Some(bytes) if bytes > 0 => {
-                Ok(Mask { rows: (0..self.rows).map(row).collect(), row_bytes, fill, bytes, at: 0 })
+                let rows: Vec<_> = (0..self.rows).map(row).collect();
+                if rows.iter().all(Vec::is_empty) {
+                    return Err(Refusal::Pixels("nothing in them would become black"));
+                }
+                Ok(Mask { rows, row_bytes, fill, bytes, at: 0 })
             }
             _ => Err(Refusal::Pixels("they cannot be masked: rows, columns or frames are missing")),
         }
@@ -122,7 +126,7 @@ fn ranges(
 impl Mask {
     /// Whether a value of this length is what the header says: its pixels, and a byte of padding.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
-        bytes == self.bytes + self.bytes % 2
+        bytes == self.bytes.saturating_add(self.bytes % 2)
     }
 
     /// The next bytes of the value.

@@ -9,7 +9,7 @@ use dataset::{
 
 use crate::content::{self, Part, Tree};
 use crate::date::{shift_date, shift_date_time};
-use crate::key::{PatientKey, Pseudonyms};
+use crate::key::{PatientKey, Pseudonyms, is_well_known};
 use crate::mark;
 use crate::mask::Mask;
 use crate::option::ProfileOption;
@@ -19,9 +19,8 @@ use crate::safe_private::SafePrivate;
 use crate::scan::{Facts, PIXEL_GROUP, VALUE_BYTES_MAX, text, vr};
 use crate::traces::{Found, Searcher, Trace};
 
-/// UIDs that the standard gives: classes, syntaxes, coding schemes, context groups, templates, well-known frames of reference.
-/// They name nobody, and another value would name nothing.
-const DICOM_ROOT: &str = "1.2.840.10008.";
+/// Groups of commands, file meta information and directories (PS3.5 §7.1): what stands there in a data set is nobody's.
+const FIRST_GROUP: u16 = 0x0008;
 
 pub(crate) struct Pass {
     plan: Arc<Plan>,
@@ -69,6 +68,8 @@ enum Pixels {
     Header,
     /// They pass, or have passed.
     Passing,
+    /// The value that is masked has begun.
+    Masking,
 }
 
 impl Pass {
@@ -104,7 +105,7 @@ impl Pass {
 
     /// Every element before the pixels has passed.
     pub(crate) fn header_has_passed(&self) -> bool {
-        self.pixels == Pixels::Passing
+        self.pixels != Pixels::Header
     }
 
     /// What of the patient was found, and where, when that was the reason of an error.
@@ -122,7 +123,10 @@ impl Pass {
         {
             let fits = header.length.bytes().is_some_and(|bytes| mask.fits(bytes.into()));
             return match header.tag {
-                Tag::PIXEL_DATA if fits && header.content == Content::Value => {
+                Tag::PIXEL_DATA
+                    if fits && header.content == Content::Value && self.pixels == Pixels::Passing =>
+                {
+                    self.pixels = Pixels::Masking;
                     self.report.note(header.tag, Done::Masked);
                     Ok(Decision::Alter)
                 }
@@ -132,7 +136,9 @@ impl Pass {
                 tag => Ok(self.removed(tag)),
             };
         }
-        if header.tag.0 == PIXEL_GROUP && header.tag <= Tag::PIXEL_DATA && !header.tag.is_group_length() {
+        // Pixels and the offsets of their frames; what nobody knows, and what is a sequence, may hold anything.
+        let is_known = header.tag.dictionary_vr().is_some() && header.content != Content::Sequence;
+        if header.tag.0 == PIXEL_GROUP && header.tag <= Tag::PIXEL_DATA && is_known {
             return Ok(Decision::Keep);
         }
         Ok(self.removed(header.tag))
@@ -248,7 +254,12 @@ impl Pass {
     fn content(&mut self, depth: usize, header: &ElementHeader) -> Option<Decision> {
         let (tag, vr) = (header.tag, vr(header));
         let plan = Arc::clone(&self.plan);
-        Some(match self.tree.decide(depth, tag, plan.options, &plan.profile.content)? {
+        let part = self.tree.decide(depth, tag, plan.options, &plan.profile.content)?;
+        // A sequence where a value is expected may hold anything.
+        if header.content != Content::Value && !matches!(part, Part::Replace(_)) {
+            return Some(self.removed(tag));
+        }
+        Some(match part {
             Part::Check => self.checked(vr),
             Part::Note => self.read(Reading::Note(vr)),
             Part::Dummy => self.basic(tag, vr, Basic::Dummy),
@@ -272,6 +283,11 @@ impl Pass {
                 Some(Decision::Replace(NewElement::Value { tag, vr: Vr(*b"CS"), bytes }))
             }
             content::VERIFYING_OBSERVER => Some(self.removed(tag)),
+            // The title of a report is a concept as any other.
+            content::CONCEPT_NAME => {
+                self.content = Some(0);
+                None
+            }
             _ => None,
         }
     }
@@ -288,6 +304,14 @@ impl Pass {
         }
     }
 
+    /// Dates and times of a report: what the options for dates say holds there, too.
+    fn is_moved_in_content(&self, header: &ElementHeader, action: Option<&Action>) -> bool {
+        self.content.is_some()
+            && self.dummy.is_none()
+            && matches!(&vr(header).0, b"DA" | b"DT" | b"TM")
+            && matches!(action, Some(Action::Keep | Action::Shift(_)))
+    }
+
     /// What becomes of an element that was read, and what stands there then.
     fn outcome(&mut self, place: &Place<'_>, element: WholeElement<'_>) -> Outcome {
         let (tag, value) = (element.header.tag, element.value());
@@ -297,7 +321,7 @@ impl Pass {
             Reading::Check(_) | Reading::Note(_) => Outcome::Keep,
             Reading::Creator => self.creator(place, tag, value),
             Reading::Uid => {
-                let written = self.uids(value);
+                let written = self.uids(tag, value);
                 self.report.note(tag, Done::Uid);
                 // A private UID has no row in the dictionary that could give its representation.
                 let vr = if tag.is_private() { Vr::UI } else { vr };
@@ -385,17 +409,16 @@ impl Pass {
             }
             Basic::Uid => {
                 self.report.note(tag, Done::Uid);
-                Outcome::Replace(NewElement::Value { tag, vr, bytes: self.uids(value) })
+                Outcome::Replace(NewElement::Value { tag, vr, bytes: self.uids(tag, value) })
             }
         }
     }
 
-    fn uids(&self, value: &[u8]) -> Vec<u8> {
+    fn uids(&self, tag: Tag, value: &[u8]) -> Vec<u8> {
         let text = String::from_utf8_lossy(value);
         let each = |uid: &str| match uid.trim_matches([' ', '\0']) {
             "" => String::new(),
-            known if known.starts_with(DICOM_ROOT) => known.to_owned(),
-            uid => self.pseudonyms.uid(uid).to_string(),
+            uid => self.pseudonyms.uid_of(tag, uid),
         };
         text.split('\\').map(each).collect::<Vec<_>>().join("\\").into_bytes()
     }
@@ -412,7 +435,10 @@ impl Pass {
 
     /// Whether anything of the patient stands in what goes on.
     fn search(&mut self, place: &Place<'_>, tag: Tag, vr: Vr, value: &[u8]) -> Result<(), EditError> {
-        if value.starts_with(DICOM_ROOT.as_bytes()) {
+        // Digits of a class or a syntax are nobody's number.
+        if vr == Vr::UI
+            && text(place, value).split('\\').all(|uid| is_well_known(uid.trim_matches([' ', '\0'])))
+        {
             return Ok(());
         }
         match self.searcher.search(value, vr, place.characters, &self.plan.clinical) {
@@ -456,8 +482,12 @@ impl Edit for Pass {
         if self.content.is_some_and(|from| depth <= from) {
             self.content = None;
         }
-        if depth == 0 && tag.0 >= PIXEL_GROUP {
+        // Also what stands there out of order: the header is on its way already.
+        if depth == 0 && (tag.0 >= PIXEL_GROUP || self.header_has_passed()) {
             return self.behind_header(header);
+        }
+        if tag.0 < FIRST_GROUP {
+            return Ok(self.removed(tag));
         }
         // Wrong as soon as anything changes, and without use (PS3.5 §7.2).
         if tag.is_group_length() {
@@ -491,6 +521,7 @@ impl Edit for Pass {
             Content::Sequence => self.sequence(place, tag, action),
             // Its items are hidden in another representation.
             _ if tag.is_sequence() => self.removed(tag),
+            _ if self.is_moved_in_content(header, action.as_ref()) => self.value(header, action),
             _ if (self.dummy.is_some() || self.content.is_some()) && !acts => self.dummied(header),
             _ => self.value(header, action),
         })

@@ -34,7 +34,7 @@ pub enum Refusal {
     #[error("its study was pseudonymized under a site key that is not there any more")]
     NoKey,
     /// It is not what the header of the message says.
-    #[error("SOP Class UID (0008,0016) or SOP Instance UID (0008,0018) is missing")]
+    #[error("SOP Class UID (0008,0016) or SOP Instance UID (0008,0018) is missing or no UID")]
     NoInstance,
     /// The data set itself, or an element that cannot be rewritten.
     #[error(transparent)]

@@ -11,7 +11,7 @@ use dataset::{
 use crate::mask::{Layout, Rectangle};
 use crate::plan::{Action, Plan};
 use crate::scope::Kind;
-use crate::traces::{TRACES_MAX, Traces};
+use crate::traces::{TRACE_BYTES_MAX, TRACES_MAX, Traces};
 
 /// Bytes of one value that is looked at.
 pub(crate) const VALUE_BYTES_MAX: usize = 1 << 20;
@@ -48,6 +48,7 @@ const CORNERS: [Tag; 4] =
     [Tag(0x0018, 0x6018), Tag(0x0018, 0x601A), Tag(0x0018, 0x601C), Tag(0x0018, 0x601E)];
 /// Regions of one instance.
 const REGIONS_MAX: usize = 64;
+const PERSON_NAME: Vr = Vr(*b"PN");
 /// First-level attributes that say what the instance is, and whose.
 const FACTS: &[Tag] = &[
     IMAGE_TYPE,
@@ -191,7 +192,7 @@ impl Edit for Scan {
         }
         let is_corner = is_region(place) && CORNERS.contains(&tag);
         let is_fact = is_corner || first_level && FACTS.contains(&tag);
-        let is_trace = vr(header) == Vr(*b"PN") || IDENTIFIERS.contains(&tag) || tag == BIRTH_DATE;
+        let is_trace = vr(header) == PERSON_NAME || IDENTIFIERS.contains(&tag) || tag == BIRTH_DATE;
         Ok(if is_fact || is_trace { Decision::Read { bytes_max: VALUE_BYTES_MAX } } else { Decision::Keep })
     }
 
@@ -211,11 +212,17 @@ impl Edit for Scan {
         if self.is_kept(tag) {
             return Ok(Outcome::Keep);
         }
+        if value.len() > TRACE_BYTES_MAX {
+            return Err(EditError::Refused {
+                tag,
+                why: "is longer than any name or identifier that can be searched for",
+            });
+        }
         if IDENTIFIERS.contains(&tag) {
             self.traces.id(value, place.characters);
         } else if tag == BIRTH_DATE {
             self.traces.birth_date(value);
-        } else if vr(element.header) == Vr(*b"PN") {
+        } else if vr(element.header) == PERSON_NAME {
             self.traces.name(value, place.characters);
         }
         if self.traces.len() >= TRACES_MAX {
@@ -246,15 +253,17 @@ pub(crate) fn text(place: &Place<'_>, value: &[u8]) -> String {
     text.trim_matches([' ', '\0']).to_owned()
 }
 
-/// The value representation that counts: of UN and in implicit VR the dictionary's.
+/// The value representation that counts: of UN and in implicit VR the dictionary's. Text that calls itself numbers, or by a name that
+/// nobody knows, is text all the same, and a name stays a name.
 pub(crate) fn vr(header: &ElementHeader) -> Vr {
-    match header.vr {
-        Some(vr) if vr != Vr::UN => vr,
-        _ => match header.tag.dictionary_vr() {
-            Some(DictionaryVr::Exact(vr)) => vr,
-            Some(DictionaryVr::Sample) => Vr::US,
-            Some(DictionaryVr::Words) => Vr::OW,
-            None => Vr::UN,
-        },
+    let known = header.tag.dictionary_vr().map(|known| match known {
+        DictionaryVr::Exact(vr) => vr,
+        DictionaryVr::Sample => Vr::US,
+        DictionaryVr::Words => Vr::OW,
+    });
+    match (header.vr.filter(|vr| *vr != Vr::UN && vr.is_known()), known) {
+        (Some(vr), Some(known)) if known == PERSON_NAME || known.is_text() && !vr.is_text() => known,
+        (Some(vr), _) => vr,
+        (None, known) => known.unwrap_or(Vr::UN),
     }
 }

@@ -130,7 +130,7 @@ pub(crate) fn admit(
     native: bool,
 ) -> Result<Option<Mask>, Refusal> {
     let rule = rules.iter().find(|rule| rule.fits(kind));
-    let burned_in = kind.burned_in.trim().eq_ignore_ascii_case("YES");
+    let burned_in = kind.burned_in.trim();
     match rule {
         Some(rule) if rule.pixels == PixelAction::Mask => {
             if !native {
@@ -139,7 +139,12 @@ pub(crate) fn admit(
             return rule.mask(kind).map(Some);
         }
         // What its maker says of its own pixels, no rule about its class overrules.
-        _ if burned_in => return Err(Refusal::Pixels("Burned In Annotation (0028,0301) is YES")),
+        _ if burned_in.eq_ignore_ascii_case("YES") => {
+            return Err(Refusal::Pixels("Burned In Annotation (0028,0301) is YES"));
+        }
+        _ if !burned_in.is_empty() && !burned_in.eq_ignore_ascii_case("NO") => {
+            return Err(Refusal::Pixels("Burned In Annotation (0028,0301) is neither YES nor NO"));
+        }
         Some(rule) if rule.pixels == PixelAction::Refuse => {
             return Err(Refusal::Pixels("a rule refuses images of this kind"));
         }
@@ -170,12 +175,21 @@ impl PixelRule {
     /// Why it cannot be used.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let masks = self.pixels == PixelAction::Mask;
+        let within = |start: u32, length: u32, size: Option<u16>| {
+            length > 0
+                && start.checked_add(length).is_some_and(|end| size.is_none_or(|size| end <= size.into()))
+        };
+        let is_within =
+            |one: &Rectangle| within(one.x, one.width, self.columns) && within(one.y, one.height, self.rows);
         match (self.rectangles.is_empty(), self.regions) {
             (false, _) | (_, true) if !masks => Some("only \"mask\" has rectangles or regions"),
             (true, false) if masks => Some("\"mask\" needs rectangles, or regions = true"),
             (false, true) => Some("rectangles or regions, not both"),
             (false, false) if self.rows.is_none() || self.columns.is_none() => {
                 Some("rectangles hold for one size of image: give rows and columns")
+            }
+            _ if !self.rectangles.iter().all(is_within) => {
+                Some("a rectangle has no width or height, or reaches beyond rows and columns")
             }
             _ => None,
         }

@@ -1,6 +1,6 @@
 //! What must not be left of a patient: names, identifiers and the birth date that an instance came with, searched in what goes out.
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use base::Phi;
 use dataset::{CharacterSet, Vr};
 
@@ -17,6 +17,10 @@ const ID_AMONG_NUMBERS_MIN: usize = 6;
 const RAW_BYTES_MIN: usize = 4;
 /// Different traces of one instance. More than these nobody's instance has; it is refused.
 pub(crate) const TRACES_MAX: usize = 4096;
+/// Bytes of one value with names or identifiers; longer ones are refused, so that what is searched for stays bounded.
+pub(crate) const TRACE_BYTES_MAX: usize = 4096;
+/// Bytes of all that is searched for from which the smaller automaton is made, and not the faster one.
+const SMALL_AUTOMATON_FROM: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trace {
@@ -130,8 +134,11 @@ impl Traces {
 
     /// Ready to search.
     pub(crate) fn searcher(self) -> Option<Searcher> {
-        let build =
-            |patterns: &[&[u8]]| AhoCorasick::builder().match_kind(MatchKind::Standard).build(patterns).ok();
+        let build = |patterns: &[&[u8]]| {
+            let bytes: usize = patterns.iter().map(|pattern| pattern.len()).sum();
+            let kind = (bytes >= SMALL_AUTOMATON_FROM).then_some(AhoCorasickKind::ContiguousNFA);
+            AhoCorasick::builder().match_kind(MatchKind::Standard).kind(kind).build(patterns).ok()
+        };
         let texts: Vec<&[u8]> = self.texts.iter().map(|(text, _)| text.reveal().as_bytes()).collect();
         let raw: Vec<&[u8]> = self.raw.iter().map(|raw| raw.reveal().as_slice()).collect();
         let (folded, bytes) = (build(&texts)?, if raw.is_empty() { None } else { Some(build(&raw)?) });

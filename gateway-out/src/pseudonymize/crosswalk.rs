@@ -109,8 +109,9 @@ impl Crosswalk {
         let (id, pseudonym) = (value(Tag::PATIENT_ID), pseudonyms.patient_id(&patient));
         self.patients.insert(format!("{},{pseudonym},{days}", quoted(&id)));
         if !how.plan.options().has(ProfileOption::RetainUids) {
-            let uids = UIDS.into_iter().map(value).filter(|uid| !uid.is_empty());
-            self.uids.extend(uids.map(|uid| format!("{},{}", quoted(&uid), pseudonyms.uid(&uid))));
+            let uids = UIDS.into_iter().map(|tag| (tag, value(tag))).filter(|(_, uid)| !uid.is_empty());
+            self.uids
+                .extend(uids.map(|(tag, uid)| format!("{},{}", quoted(&uid), pseudonyms.uid_of(tag, &uid))));
         }
         Ok(())
     }

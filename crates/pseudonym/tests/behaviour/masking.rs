@@ -1,6 +1,6 @@
 //! Pixels that become black as they pass.
 use crate::common::{EXPLICIT, Element, IMPLICIT, contains, ct, el, encode, plan, plan_of, run, sq};
-use pseudonym::{PixelAction, PixelRule, Profile, Rectangle, Refusal};
+use pseudonym::{PixelAction, PixelRule, Plan, Profile, Rectangle, Refusal, WordList};
 
 const US: &str = "1.2.840.10008.5.1.4.1.1.3.1";
 
@@ -90,4 +90,33 @@ fn what_does_not_fit_its_header_is_refused() {
     // Another size of image, another rule: none.
     let other = clip(vec![el((0x0028, 0x0010), b"US", 5_u16.to_le_bytes())]);
     assert!(matches!(masked(top(), &other, EXPLICIT), Err(Refusal::Pixels(_))));
+}
+
+#[test]
+fn a_rule_that_masks_nothing_is_refused() {
+    let refused = |rectangle| {
+        let rules = Profile { pixel_rules: vec![rule(&[rectangle], false)], ..Profile::default() };
+        Plan::new(rules, WordList::default(), "").is_err()
+    };
+    let good = Rectangle { x: 0, y: 0, width: 4, height: 4 };
+    assert!(!refused(good));
+    for bad in [
+        Rectangle { width: 0, ..good },
+        Rectangle { height: 0, ..good },
+        Rectangle { x: 1, ..good },
+        Rectangle { y: 4, ..good },
+        Rectangle { x: u32::MAX, ..good },
+    ] {
+        assert!(refused(bad), "{bad:?}");
+    }
+    // The whole picture is a region: the machine wrote over nothing, or says so of everything.
+    let whole = masked(rule(&[], true), &clip(vec![region(0, 0, 3, 3)]), EXPLICIT);
+    assert!(matches!(whole, Err(Refusal::Pixels(_))), "{whole:?}");
+    // What a second value of pixels says is not masked, and does not pass.
+    let mut twice = encode(&clip(vec![]), true);
+    twice.extend(encode(&[el((0x7FE0, 0x0010), b"OB", [7; 32])], true));
+    let plan = plan_of(Profile { pixel_rules: vec![rule(&[good], false)], ..Profile::default() });
+    if let Ok((out, _)) = run(&plan, &twice, EXPLICIT, 64) {
+        assert!(!contains(&out, &[7; 16]));
+    }
 }

@@ -258,3 +258,86 @@ fn an_rt_structure_set_still_refers_to_its_slices() {
     }
     assert!(contains(&set, b"PTV") && !contains(&out, b"PTV"), "ROI Name (3006,0026) is a descriptor");
 }
+
+#[test]
+fn groups_of_other_purposes_and_what_stands_out_of_order_behind_the_pixels_go() {
+    for tag in [(0x0002, 0x0016), (0x0004, 0x1130), (0x0006, 0x0001)] {
+        let nested =
+            sq((0x0008, 0x1140), vec![vec![el(tag, b"LO", "planted"), el((0x0008, 0x1150), b"UI", CT)]]);
+        let (out, _) = run(&plan(&[]), &encode(&ct(vec![nested]), true), EXPLICIT, 64).unwrap();
+        assert!(!contains(&out, b"planted"), "{tag:04X?}");
+    }
+    // A data set's elements ascend; one that does not is dropped, whatever it is, since its header is on the way already.
+    let mut data = encode(&ct(vec![]), true);
+    for late in [el((0x0010, 0x4000), b"LT", "planted"), el((0x0018, 0x0015), b"CS", "PLANTED")] {
+        data.extend(encode(&[late], true));
+    }
+    if let Ok((out, _)) = run(&plan(&[]), &data, EXPLICIT, 64) {
+        assert!(!contains(&out, b"planted") && !contains(&out, b"PLANTED"));
+    }
+    // In the group of the pixels, too, only what is pixels or says where they are.
+    for element in [
+        el((0x7FE0, 0x0005), b"LO", "planted"),
+        sq((0x7FE0, 0x0003), vec![vec![el((0x0010, 0x4000), b"LT", "planted")]]),
+    ] {
+        let (out, _) = run(&plan(&[]), &encode(&ct(vec![element]), true), EXPLICIT, 64).unwrap();
+        assert!(!contains(&out, b"planted"));
+    }
+}
+
+#[test]
+fn only_uids_that_the_standard_gives_stay() {
+    let root = "1.2.840.10008.";
+    let planted = format!("{root}4711.19601224");
+    let data = encode(
+        &ct(vec![
+            el((0x0008, 0x0018), b"UI", &planted),
+            el((0x0020, 0x000D), b"UI", &planted),
+            el((0x0020, 0x000E), b"UI", &planted),
+            el((0x0020, 0x0052), b"UI", format!("{root}JANE DOE")),
+        ]),
+        true,
+    );
+    let (out, done) = run(&plan(&[]), &data, EXPLICIT, 64).unwrap();
+    assert!(!contains(&out, planted.as_bytes()) && !contains(&out, b"JANE"));
+    assert_eq!(done.sop_instance.as_str(), uid(&planted), "the message says the same as the data set");
+    assert!(contains(&out, done.sop_instance.as_str().as_bytes()));
+    assert_eq!(key(1).uid_of(Tag(0x0020, 0x0052), "1.2.840.10008.1.4.1.1"), "1.2.840.10008.1.4.1.1");
+    // Text that begins like such a UID is searched as any other.
+    let name = el((0x0010, 0x0010), b"PN", "DOE^JANE");
+    let text = el((0x0018, 0x1020), b"LO", format!("{root}1 of Jane"));
+    let searched = run(&plan(&[]), &encode(&ct(vec![name, text]), true), EXPLICIT, 64);
+    assert!(matches!(searched, Err(Refusal::Residual { .. })), "{searched:?}");
+}
+
+#[test]
+fn text_is_searched_whatever_it_calls_itself() {
+    let name = || el((0x0010, 0x0010), b"PN", "DOE^JANE");
+    for vr in [b"OB", b"FD", b"US", b"UN", b"LO"] {
+        let elements = vec![name(), el((0x0018, 0x1020), vr, "version of Jane ")];
+        let result = run(&plan(&[]), &encode(&ct(elements), true), EXPLICIT, 64);
+        assert!(matches!(result, Err(Refusal::Residual { .. })), "{vr:?}: {result:?}");
+    }
+    // A name that calls itself something else is searched for.
+    let elements = vec![el((0x0010, 0x0010), b"LO", "DOE^JANE"), el((0x0018, 0x1020), b"LO", "for Jane")];
+    let result = run(&plan(&[]), &encode(&ct(elements), true), EXPLICIT, 64);
+    assert!(matches!(result, Err(Refusal::Residual { .. })), "{result:?}");
+}
+
+#[test]
+fn what_says_neither_class_nor_pixels_in_so_many_words_is_refused() {
+    let with = |element| run(&plan(&[]), &encode(&ct(vec![element]), true), EXPLICIT, 64);
+    assert!(matches!(with(el((0x0008, 0x0016), b"UI", "CT Image Storage")), Err(Refusal::NoInstance)));
+    for (value, passes) in [("NO", true), ("no ", true), ("", true), ("YES", false), ("UNKNOWN", false)] {
+        let result = with(el((0x0028, 0x0301), b"CS", value));
+        assert_eq!(result.is_ok(), passes, "{value}: {result:?}");
+    }
+    let long = with(el((0x0010, 0x0010), b"PN", "x".repeat(4097)));
+    assert!(matches!(long, Err(Refusal::Rewrite(_))), "{long:?}");
+    let many = (0..190).map(|n| format!("Family{n:04}^Given{n:04}")).collect::<Vec<_>>().join("\\");
+    let name = el((0x0010, 0x1001), b"PN", many);
+    assert!(with(name.clone()).is_ok(), "more than the faster automaton is made for");
+    let planted = vec![name, el((0x0018, 0x1020), b"LO", "of given0189")];
+    let found = run(&plan(&[]), &encode(&ct(planted), true), EXPLICIT, 64);
+    assert!(matches!(found, Err(Refusal::Residual { .. })), "{found:?}");
+}

@@ -1,5 +1,6 @@
 //! Structured reports: cleaned item by item, by value type and concept.
 use crate::common::{EXPLICIT, Element, IMPLICIT, contains, ct, el, encode, plan, plan_of, run, sq};
+use dataset::Tag;
 use pseudonym::{ContentRules, Profile, ProfileOption, Refusal};
 
 const COMPREHENSIVE: &str = "1.2.840.10008.5.1.4.1.1.88.33";
@@ -138,4 +139,70 @@ fn what_nobody_understands_is_refused() {
     let plan = plan(&[ProfileOption::CleanStructuredContent]);
     let data = report(vec![item("TABLE", ("DCM", "121071"), vec![])]);
     assert!(matches!(run(&plan, &data, EXPLICIT, 64), Err(Refusal::Rewrite(_))));
+}
+
+#[test]
+fn only_public_schemes_say_what_their_codes_mean() {
+    let long = |scheme: Option<&str>| {
+        let mut elements = code(scheme.unwrap_or_default(), "X1", "ward of Dr. House");
+        elements.retain(|element| scheme.is_some() || element.tag != Tag(0x0008, 0x0102));
+        elements.insert(elements.len() - 1, el((0x0008, 0x0103), b"SH", "House 7"));
+        elements.sort_by_key(|element| element.tag);
+        elements.push(el((0x0008, 0x0119), b"UC", "long House"));
+        elements.push(el((0x0008, 0x0120), b"UR", "urn:House"));
+        elements
+    };
+    for (scheme, stays) in [(Some("SCT"), true), (Some("99X"), false), (Some("HOUSE2"), false), (None, false)]
+    {
+        let items = vec![item("CODE", ("DCM", "121058"), vec![sq((0x0040, 0xA168), vec![long(scheme)])])];
+        let out = cleaned(&[], items);
+        for needle in [&b"ward of Dr. House"[..], b"House 7", b"long House", b"urn:House"] {
+            assert_eq!(contains(&out, needle), stays, "{scheme:?} {}", String::from_utf8_lossy(needle));
+        }
+    }
+}
+
+#[test]
+fn the_title_of_a_report_is_a_concept_as_any_other() {
+    let mut elements = ct(vec![
+        el((0x0008, 0x0016), b"UI", COMPREHENSIVE),
+        el((0x0040, 0xA040), b"CS", "CONTAINER"),
+        sq((0x0040, 0xA043), vec![code("99CLINIC", "R1", "report of Dr. House")]),
+        sq(
+            (0x0040, 0xA730),
+            vec![item(
+                "TEXT",
+                ("DCM", "121071"),
+                vec![sq((0x0040, 0xA160), vec![vec![el((0x0018, 0x1020), b"LO", "hidden")]])],
+            )],
+        ),
+    ]);
+    elements.retain(|element| element.tag.0 < 0x7FE0 && element.tag.0 != 0x0028);
+    let plan = plan(&[ProfileOption::CleanStructuredContent]);
+    let (out, _) = run(&plan, &encode(&elements, true), EXPLICIT, 64).unwrap();
+    assert!(!contains(&out, b"House"), "the meaning of a private code");
+    assert!(!contains(&out, b"hidden"), "a sequence where a text is expected");
+}
+
+#[test]
+fn dates_of_a_report_follow_the_option_for_dates() {
+    let when = || {
+        vec![
+            item("DATETIME", ("DCM", "111060"), vec![el((0x0040, 0xA120), b"DT", "20200301120000")]),
+            item("DATE", ("DCM", "111060"), vec![el((0x0040, 0xA121), b"DA", "20200301")]),
+            item("DATE", ("DCM", "121031"), vec![el((0x0040, 0xA121), b"DA", "19610704")]),
+        ]
+    };
+    let [none, full, moved] =
+        [&[][..], &[ProfileOption::RetainFullDates], &[ProfileOption::RetainModifiedDates]]
+            .map(|options| cleaned(options, when()));
+    assert!(
+        !contains(&none, b"20200301")
+            && contains(&full, b"20200301120000")
+            && contains(&full, b"DA\x08\x0020200301")
+    );
+    assert!(!contains(&moved, b"20200301") && contains(&moved, b"120000"), "moved by whole days");
+    for out in [none, full, moved] {
+        assert!(!contains(&out, b"19610704"), "the date of birth: no option keeps it");
+    }
 }

@@ -44,12 +44,12 @@ async fn a_refusal_is_found_by_whatever_names_its_instance() {
             patient_id: Some(Phi::new("4711".to_owned())),
         },
     };
-    outbox.pseudonymization_refused(refusal(0xC010), T0);
-    outbox.pseudonymization_refused(refusal(0xC011), at(1));
+    outbox.pseudonymization_refused(refusal(0xC020), T0);
+    outbox.pseudonymization_refused(refusal(0xC021), at(1));
     written(&outbox).await;
     let found = outbox.refusals_of("4711", 10).await.unwrap();
     assert_eq!(found.len(), 2);
-    assert_eq!((found[0].status, found[0].at, found[0].by), (Status(0xC011), at(1), Some(FoundBy::Patient)));
+    assert_eq!((found[0].status, found[0].at, found[0].by), (Status(0xC021), at(1), Some(FoundBy::Patient)));
     assert_eq!(outbox.refusals_of(record.meta.sop_instance.reveal().as_str(), 1).await.unwrap().len(), 1);
     assert!(outbox.refusals_of("4712", 10).await.unwrap().is_empty());
     assert_eq!(outbox.refusals(10).await.unwrap().len(), 2);
