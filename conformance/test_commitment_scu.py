@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 import tomlkit
@@ -222,6 +223,25 @@ def test_what_the_destination_has_no_room_for_is_asked_for_anew(make_stack, few)
             assert every.transaction != again.transaction
 
 
+def test_a_destination_that_is_no_longer_configured_has_not_committed(make_stack, few):
+    with Committer() as destination, Committer() as other, Asker(listens=True) as asker:
+        with stack_for(make_stack, destination, asker) as stack:
+            send(stack, few)
+            transaction = asker.ask(stack.listen, stack.ae, few)
+            wait_until("the question", lambda: destination.asked, 20, stack.logs)
+            stack["gateway-in"].stop()
+            with stack.edit("gateway-in") as receiving:
+                table = stack.destination(receiving)
+                table["name"] = "another"
+                table["address"] = f"{HOST}:{other.port}"
+                for route in receiving["route"]:
+                    route["destination"] = "another"
+            stack.start("gateway-in")
+            report = asker.wait(transaction, stack.logs)
+            assert (report.event_type, report.failed) == (2, dict.fromkeys(names(few), 0x0110))
+            assert "is not configured any more" in stack.log_text("gateway-in")
+
+
 def test_who_may_report_and_what(make_stack, few, prove):
     """Reports of others, about others, and of no sense change nothing; the right one counts, and counts once."""
     with Committer() as destination, Asker(listens=True) as asker:
@@ -241,6 +261,10 @@ def test_who_may_report_and_what(make_stack, few, prove):
             found = negotiate.accepted_pairs(port, CALLING, pairs, destination.ae)
             for pair, claim in zip(pairs, ["acceptance", "syntax", "class"], strict=True):
                 assert found[pair] == prove(f"in/context/report-{claim}")["result"], claim
+            # Whoever calls from elsewhere gets no handshake: the connection is closed before anything is read.
+            with socket.create_connection((HOST, port), 5, source_address=("127.0.0.2", 0)) as stranger:
+                stranger.settimeout(5)
+                assert stranger.recv(1) == b""
             instances = asked.instances
             failed = dict.fromkeys(instances, 0x0110)
 

@@ -20,6 +20,7 @@ import tomlkit
 import verify_receipt
 from harness import generate, senders
 from harness.binaries import binary
+from harness.committing import Committer, ask_destination
 from harness.destinations import Storescp, program
 from harness.processes import run, wait_until
 from harness.rawul import Acceptor
@@ -433,6 +434,37 @@ def test_receipts_that_were_not_acknowledged_are_signed_anew(make_stack, few):
             for one in stack.receipts():
                 checked = stack.verify_receipt(stack.receipt_file(delivery_id(one)), new)
                 assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_second_receipts_that_were_not_acknowledged_are_signed_anew(make_stack, few):
+    """As above, where the destination had committed while the sender was away."""
+    with Committer() as destination:
+        stack = make_stack(to=destination.address)
+        pins_of_their_own(stack)
+        stack.quick_retries()
+        destination.report_port = ask_destination(stack)
+        with stack:
+            send(stack, few)
+            stack.wait_settled()
+            wait_until("the question", lambda: destination.asked, 20, stack.logs)
+            stack["gateway-out"].kill()
+            destination.gate.set()
+            wait_until("second receipts", lambda: stack.status("gateway-in")["commitment"] == {"signed": len(few)}, 30, stack.logs)
+            card = rotate(stack, "gateway-in", "3s", "--switch")
+            take(stack, "relay", card)
+            take(stack, "gateway-out", card)
+            stack.await_connected("gateway-in")
+            time.sleep(3.5)
+            stack.restart("relay")
+            stack.start("gateway-out")
+            wait_until("acknowledgements", lambda: stack.status("gateway-in")["commitment"] == {}, 30, stack.logs)
+            levels = sorted(receipt["level"] for receipt in stack.receipts())
+            assert levels == [1] * len(few) + [2] * len(few)
+            new = stack.directory / "new-gateway-in.card"
+            for one in few:
+                [row] = stack.why(one.sop_instance)
+                checked = stack.verify_receipt(stack.receipt_file(delivery_id(row)), new)
+                assert checked.returncode == 0 and "2 (the destination committed)" in checked.stdout, checked.stdout + checked.stderr
 
 
 def test_the_relays_metrics_say_when_cards_end(make_stack, few):

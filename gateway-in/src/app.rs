@@ -123,7 +123,7 @@ pub async fn run(settings: Settings, listeners: impl Into<Listeners>, stop: Canc
     }
     drop(acks);
     let linked = downlinks.iter().map(|(_, downlink)| downlink.clone()).collect();
-    let tell = (own.signs(), linked);
+    let tell = (own.clone(), linked);
     commitment::start(&inbox, settings.commitment.as_ref(), reports, tell, &mut collecting).await?;
     let mut answering = Tasks::new();
     let (reloads, requests) = Reloads::new()?;

@@ -16,9 +16,9 @@ pub(crate) mod told;
 use std::sync::Arc;
 
 use base::Timestamp;
-use identity::IdentityKey;
-use service::{Live, Tasks};
+use service::{Tasks, own::LiveOwn};
 use spool::{LedgerKey, NewPledge, PledgedInstance};
+use tracing::warn;
 use transport::Downlink;
 
 pub use config::{AskSettings, AskTable, CommitmentSettings, CommitmentTable, Means};
@@ -44,29 +44,33 @@ pub(crate) async fn start(
     inbox: &Arc<Inbox>,
     settings: Option<&CommitmentSettings>,
     ports: Ports,
-    (identity, downlinks): (Live<IdentityKey>, Vec<Downlink>),
+    (own, downlinks): (LiveOwn, Vec<Downlink>),
     tasks: &mut Tasks,
 ) -> anyhow::Result<()> {
     let mut asked = Vec::new();
     for destination in inbox.all_destinations() {
-        let (name, now) = (destination.settings.name.clone(), Timestamp::now());
-        match (&destination.settings.target, &destination.settings.commitment, settings) {
-            (Target::Dicom(target), Some(ask), Some(settings)) => {
-                asked.push(Arc::clone(&destination.settings));
-                let asker = ask::Asker {
-                    destination: Arc::clone(destination),
-                    target: target.clone(),
-                    settings: ask.clone(),
-                    inbound: inbox.inbound.clone(),
-                    key: Arc::clone(&settings.key),
-                };
-                tasks.spawn(format!("commitment of {name}"), asker.run(tasks.token()));
-            }
-            // It was asked under an earlier configuration: whoever waits hears that nothing more will come.
-            _ => drop(inbox.inbound.questions_expire(name, now, now).await?),
+        let name = destination.settings.name.clone();
+        let parts = (&destination.settings.target, &destination.settings.commitment, settings);
+        if let (Target::Dicom(target), Some(ask), Some(settings)) = parts {
+            asked.push(Arc::clone(&destination.settings));
+            let asker = ask::Asker {
+                destination: Arc::clone(destination),
+                target: target.clone(),
+                settings: ask.clone(),
+                inbound: inbox.inbound.clone(),
+                key: Arc::clone(&settings.key),
+            };
+            tasks.spawn(format!("commitment of {name}"), asker.run(tasks.token()));
         }
     }
-    tasks.spawn("second receipts", second::run(Arc::clone(inbox), identity, downlinks, tasks.token()));
+    let is_asked = |name: &base::Name| asked.iter().any(|settings| settings.name == *name);
+    for name in inbox.inbound.pledging_destinations().await?.into_iter().filter(|name| !is_asked(name)) {
+        // Under an earlier configuration it was asked: whoever waits hears that nothing more will come.
+        let now = Timestamp::now();
+        let (_, given_up) = inbox.inbound.questions_expire(name.clone(), now, now).await?;
+        warn!(destination = %name, instances = given_up, "a destination that was asked to commit is not configured any more, or not to be asked: it counts as silent");
+    }
+    tasks.spawn("second receipts", second::run(Arc::clone(inbox), own, downlinks, tasks.token()));
     if let (Some(settings), false) = (settings, asked.is_empty()) {
         let desk = listen::Desk {
             inbound: inbox.inbound.clone(),

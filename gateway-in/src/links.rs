@@ -12,6 +12,7 @@ use base::{RouteId, Secret, Timestamp, limits::SESSION_LIFE_MAX};
 use envelope::{PrekeyKind, PrekeySecret, Suite};
 use identity::IdentityKey;
 use service::{own::LiveOwn, witness::LogWitness};
+use spool::InboundRow;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -214,27 +215,9 @@ impl Link {
                 return;
             }
         };
-        // Of the keys before a rotation there may be signatures that nobody counts for much longer.
-        let rows = match self.own.now().card.earlier {
-            None => rows,
-            Some(_) => match signer::sign_anew(&self.own.identity(), &self.inbox.inbound, rows).await {
-                Ok(rows) => rows,
-                Err(error) => {
-                    warn!(%error, "receipts could not be signed with the new keys");
-                    return;
-                }
-            },
-        };
-        for row in rows {
-            let (Some(settlement), Some(record)) = (row.settlement, row.record) else { continue };
-            let Some(route) = self.inbox.route(row.arrival.route) else { continue };
-            let sender = route.sender.id();
-            let (delivery, attempt) = (row.arrival.delivery, row.arrival.attempt);
-            if self.downlink.settle(sender, delivery, attempt, settlement, record).await.is_err() {
-                return;
-            }
+        if settle(&self.inbox, &self.own, &self.downlink, rows).await {
+            commitment::settle_again(&self.inbox, &self.own, &self.downlink).await;
         }
-        commitment::settle_again(&self.inbox, &self.downlink, UNACKNOWLEDGED_MAX).await;
     }
 
     /// Nothing is offered on routes that are gone; those that are new, or another sender's, get their own prekeys.
@@ -292,6 +275,27 @@ impl Link {
         // Without a connection they are published with the next one.
         let _ = self.downlink.publish(id, prekeys).await;
     }
+}
+
+/// Sends first receipts again. False: they cannot be sent now.
+pub(crate) async fn settle(inbox: &Inbox, own: &LiveOwn, downlink: &Downlink, rows: Vec<InboundRow>) -> bool {
+    let rows = match signer::present(own, &inbox.inbound, rows).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            warn!(%error, "receipts could not be signed with the new keys");
+            return false;
+        }
+    };
+    for row in rows {
+        let (Some(settlement), Some(record)) = (row.settlement, row.record) else { continue };
+        let Some(route) = inbox.route(row.arrival.route) else { continue };
+        let sender = route.sender.id();
+        let (delivery, attempt) = (row.arrival.delivery, row.arrival.attempt);
+        if downlink.settle(sender, delivery, attempt, settlement, record).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 fn make(identity: &IdentityKey, route: RouteId, suite: Suite, kind: PrekeyKind) -> (PrekeySecret, Vec<u8>) {

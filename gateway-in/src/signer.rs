@@ -15,8 +15,8 @@ use base::Timestamp;
 use futures_util::future::join_all;
 use identity::IdentityKey;
 use ledger::{BATCH_LEAVES_MAX, Head, Receipt, RootCache, Settlement, SettlementCore, sign_batch};
-use service::{Live, witness::LogWitness};
-use spool::{Answer, Inbound, InboundRow, Signature};
+use service::{Live, own::LiveOwn, witness::LogWitness};
+use spool::{Answer, Inbound, InboundError, InboundRow, Pledge, Signature, SignedPledge};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
@@ -206,18 +206,68 @@ pub async fn sign_left_over(identity: &Arc<IdentityKey>, inbound: &Inbound) -> a
     }
 }
 
-/// Signs anew what an earlier identity of ours has signed, of receipts that their senders have not acknowledged: they may
-/// not count it for much longer. Nothing else of a receipt changes. Gives all of them as they are now.
-pub async fn sign_anew(
-    identity: &Arc<IdentityKey>,
+/// What we have signed and its sender has not acknowledged.
+pub(crate) trait Owed: Send {
+    /// The receipt and its settlement.
+    fn signed(&self) -> Option<(&[u8], &[u8])>;
+    /// It has this settlement from now on.
+    fn put(&mut self, settlement: Vec<u8>);
+    /// Makes a batch of settlements durable.
+    fn keep(
+        inbound: &Inbound,
+        batch: &[(Receipt, Settlement)],
+    ) -> impl Future<Output = Result<(), InboundError>> + Send;
+}
+
+impl Owed for InboundRow {
+    fn signed(&self) -> Option<(&[u8], &[u8])> {
+        Some((self.receipt.as_deref()?, self.settlement.as_deref()?))
+    }
+
+    fn put(&mut self, settlement: Vec<u8>) {
+        self.settlement = Some(settlement);
+    }
+
+    async fn keep(inbound: &Inbound, batch: &[(Receipt, Settlement)]) -> Result<(), InboundError> {
+        let batch = batch.iter().map(|(_, settlement)| signature(settlement)).collect();
+        inbound.signed(batch, Timestamp::now()).await
+    }
+}
+
+impl Owed for Pledge {
+    fn signed(&self) -> Option<(&[u8], &[u8])> {
+        Some((self.receipt.as_deref()?, self.settlement.as_deref()?))
+    }
+
+    fn put(&mut self, settlement: Vec<u8>) {
+        self.settlement = Some(settlement);
+    }
+
+    async fn keep(inbound: &Inbound, batch: &[(Receipt, Settlement)]) -> Result<(), InboundError> {
+        inbound.pledges_signed(batch.iter().map(second).collect()).await
+    }
+}
+
+/// A second receipt, as it is kept.
+pub(crate) fn second((receipt, settlement): &(Receipt, Settlement)) -> SignedPledge {
+    SignedPledge { delivery: receipt.delivery, receipt: receipt.encode(), settlement: settlement.encode() }
+}
+
+/// These as they are sent now: during a rotation, those that an earlier identity of ours has signed are signed anew, since
+/// their senders may not count that signature for much longer. Nothing else of a receipt changes.
+pub(crate) async fn present<T: Owed>(
+    own: &LiveOwn,
     inbound: &Inbound,
-    mut rows: Vec<InboundRow>,
-) -> anyhow::Result<Vec<InboundRow>> {
+    mut rows: Vec<T>,
+) -> anyhow::Result<Vec<T>> {
+    if own.now().card.earlier.is_none() {
+        return Ok(rows);
+    }
+    let identity = own.identity();
     let (signer, mut cache) = (identity.public().clone(), RootCache::default());
-    let mut is_ours = |row: &InboundRow| {
-        let settlement = row.settlement.as_deref().map(Settlement::decode);
-        settlement.is_none_or(|settlement| {
-            settlement.is_ok_and(|one| one.verify_cached(&signer, &mut cache).is_ok())
+    let mut is_ours = |row: &T| {
+        row.signed().is_none_or(|(_, settlement)| {
+            Settlement::decode(settlement).is_ok_and(|one| one.verify_cached(&signer, &mut cache).is_ok())
         })
     };
     let anew: Vec<_> = tokio::task::block_in_place(|| rows.iter_mut().filter(|row| !is_ours(row)).collect());
@@ -227,15 +277,16 @@ pub async fn sign_anew(
         if batch.is_empty() {
             return Ok(rows);
         }
-        let receipts = batch.iter().filter_map(|row| row.receipt.as_deref()).map(Receipt::decode);
-        let cores = receipts.map(|receipt| receipt.map(|receipt| SettlementCore::for_receipt(&receipt)));
-        let cores = cores.collect::<Result<Vec<_>, _>>()?;
-        let signed = sign(identity, cores, Vec::new())
+        let receipts =
+            batch.iter().filter_map(|row| row.signed()).map(|(receipt, _)| Receipt::decode(receipt));
+        let receipts = receipts.collect::<Result<Vec<_>, _>>()?;
+        let signed = sign(&identity, receipts.iter().map(SettlementCore::for_receipt).collect(), Vec::new())
             .await
             .ok_or_else(|| anyhow::anyhow!("receipts cannot be signed with the new keys"))?;
-        inbound.signed(signed.iter().map(signature).collect(), Timestamp::now()).await?;
-        for (row, settlement) in batch.iter_mut().zip(&signed) {
-            row.settlement = Some(settlement.encode());
+        let signed: Vec<_> = receipts.into_iter().zip(signed).collect();
+        T::keep(inbound, &signed).await?;
+        for (row, (_, settlement)) in batch.iter_mut().zip(&signed) {
+            row.put(settlement.encode());
         }
         info!(receipts = signed.len(), "receipts that are not acknowledged are signed with the new keys");
     }

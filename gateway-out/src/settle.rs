@@ -376,17 +376,17 @@ impl Answer<'_> {
     /// Whether the destination commits. The receipt that says so is the first one but for that, and is rebuilt from it.
     async fn second(&self, attempt: Attempt, digest: Digest, settlement: &[u8]) -> Result<Vec<u8>, Refused> {
         let stored = self.shared.outbox.receipts_of(self.row.delivery).await?;
-        let known = stored.iter().find(|stored| {
+        let is_known = stored.iter().any(|stored| {
             Manifest::decode(&stored.manifest).is_ok_and(|manifest| manifest.core.receipt == digest)
         });
-        if let Some(known) = known {
-            return Ok(known.manifest.clone());
+        if is_known {
+            return self.countersigned_again(attempt, digest).await;
         }
         let firsts = stored.iter().filter_map(|stored| Receipt::decode(&stored.receipt).ok());
         let Some((pledge, second)) = firsts.filter_map(|first| first.second_of(attempt, digest)).next()
         else {
             // An operator was faster than the first one, which was acknowledged and not kept.
-            let nothing_kept = stored.is_empty() && self.row.state.is_ended();
+            let nothing_kept = stored.is_empty() && self.row.state == spool::State::Discarded;
             return if nothing_kept {
                 self.countersigned(attempt, digest).await
             } else {

@@ -84,6 +84,10 @@ pub(super) async fn run(desk: Arc<Desk>, ports: Ports, stop: CancellationToken) 
             accepted = ports.accept(), if associations.len() < ASSOCIATIONS_MAX => accepted,
         };
         match accepted {
+            // A stranger gets no association, and no handshake either.
+            Ok((_, peer, _)) if !desk.expects(peer) => {
+                warn!(%peer, "a connection to the port for commitment reports from an address that no destination reports from");
+            }
             Ok((stream, peer, keeper)) => {
                 let (desk, keeper, stop) = (Arc::clone(&desk), keeper.cloned(), stop.clone());
                 associations.spawn(async move { serve(&desk, stream, peer, keeper, &stop).await });
@@ -148,6 +152,13 @@ impl Admission for Desk {
 }
 
 impl Desk {
+    /// Whether a destination that is asked reports from there.
+    fn expects(&self, peer: SocketAddr) -> bool {
+        let ip = peer.ip().to_canonical();
+        let asked = self.destinations.iter().filter_map(|settings| settings.commitment.as_ref());
+        asked.into_iter().any(|ask| ask.from.contains(&ip))
+    }
+
     /// Destinations in whose name this peer may report.
     fn speaking_for(
         &self,

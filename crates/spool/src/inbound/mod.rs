@@ -280,8 +280,19 @@ impl Inbound {
     }
 
     /// Second receipts that the sender may not have, oldest first.
-    pub async fn pledges_unacknowledged(&self, limit: u32) -> Result<Vec<Pledge>, StoreError> {
-        self.shared.db.reader.call(move |connection| pledge::unacknowledged(connection, limit)).await
+    /// A page of them: those behind `after`, which is 0 or the last one's place.
+    pub async fn pledges_unacknowledged(&self, after: i64, limit: u32) -> Result<Vec<Pledge>, StoreError> {
+        self.shared.db.reader.call(move |connection| pledge::unacknowledged(connection, after, limit)).await
+    }
+
+    /// First receipts that their senders may not have, and without which no second one is signed.
+    pub async fn unacknowledged_before_pledges(&self, limit: u32) -> Result<Vec<InboundRow>, StoreError> {
+        self.shared.db.reader.call(move |connection| rows::before_pledges(connection, limit)).await
+    }
+
+    /// Destinations that were asked, or are to be asked, and have not said it.
+    pub async fn pledging_destinations(&self) -> Result<Vec<Name>, StoreError> {
+        self.shared.db.reader.call(pledge::destinations).await
     }
 
     /// What is known of the pledge for a delivery.

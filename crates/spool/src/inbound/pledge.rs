@@ -135,6 +135,8 @@ pub struct SignedPledge {
 /// All that is known of a pledge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pledge {
+    /// Its place among all of them.
+    pub sequence: i64,
     /// The delivery.
     pub delivery: DeliveryId,
     /// The attempt of its receipts.
@@ -371,9 +373,10 @@ pub(crate) fn to_sign(connection: &Connection, limit: u32) -> rusqlite::Result<V
     connection.prepare_cached(sql)?.query_map(values, read)?.collect()
 }
 
+/// For the first time, or anew with other keys.
 pub(crate) fn signed(connection: &Connection, batch: &[SignedPledge]) -> Change<()> {
     let sql = "UPDATE pledge SET state = ?2, receipt = ?3, settlement = ?4
-        WHERE inbound_id = (SELECT id FROM inbound WHERE delivery = ?1) AND state = ?5";
+        WHERE inbound_id = (SELECT id FROM inbound WHERE delivery = ?1) AND state IN (?5, ?2)";
     let (signed, decided) = (PledgeState::Signed.code(), PledgeState::Decided.code());
     let mut statement = connection.prepare_cached(sql)?;
     for one in batch {
@@ -392,11 +395,12 @@ pub(crate) fn acked(connection: &Connection, delivery: DeliveryId, manifest: &[u
 
 const PLEDGE: &str =
     "SELECT i.delivery, i.attempt, i.route, p.state, p.outcome, p.status, p.receipt, p.settlement,
-    p.manifest FROM pledge p JOIN inbound i ON i.id = p.inbound_id ";
+    p.manifest, p.inbound_id FROM pledge p JOIN inbound i ON i.id = p.inbound_id ";
 
 fn pledge(row: &Row<'_>) -> rusqlite::Result<Pledge> {
     let outcome: Option<i64> = row.get(4)?;
     Ok(Pledge {
+        sequence: row.get(9)?,
         delivery: DeliveryId(row.get(0)?),
         attempt: Attempt(row.get(1)?),
         route: RouteId(row.get(2)?),
@@ -414,11 +418,22 @@ pub(crate) fn of(connection: &Connection, delivery: DeliveryId) -> rusqlite::Res
     statement.query_row([delivery.0], pledge).optional()
 }
 
-/// Second receipts that the sender may not have, oldest first.
-pub(crate) fn unacknowledged(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<Pledge>> {
-    let condition = "WHERE p.state = 4 AND p.state <= 4 ORDER BY p.inbound_id LIMIT ?1";
+/// Second receipts that the sender may not have, oldest first, from the place behind `after` on.
+pub(crate) fn unacknowledged(
+    connection: &Connection,
+    after: i64,
+    limit: u32,
+) -> rusqlite::Result<Vec<Pledge>> {
+    let condition = "WHERE p.state = 4 AND p.state <= 4 AND p.inbound_id > ?1 ORDER BY p.inbound_id LIMIT ?2";
     let mut statement = connection.prepare_cached(&format!("{PLEDGE}{condition}"))?;
-    statement.query_map([limit], pledge)?.collect()
+    statement.query_map((after, limit), pledge)?.collect()
+}
+
+/// Destinations of which something is still expected.
+pub(crate) fn destinations(connection: &Connection) -> rusqlite::Result<Vec<Name>> {
+    let sql = "SELECT DISTINCT i.destination FROM pledge p JOIN inbound i ON i.id = p.inbound_id
+        WHERE p.state <= 2 AND p.state <= 4 ORDER BY i.destination";
+    connection.prepare_cached(sql)?.query_map((), |row| column::name(row, 0))?.collect()
 }
 
 /// How many stand where, without those that are over.

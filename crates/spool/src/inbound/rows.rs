@@ -241,6 +241,14 @@ pub(crate) fn in_state(
     statement.query_map((state.code(), limit), inbound)?.collect()
 }
 
+/// First receipts that their senders may not have, and that hold a second one up.
+pub(crate) fn before_pledges(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<InboundRow>> {
+    let condition = "WHERE state = ?1 AND state <= 5 AND EXISTS (SELECT 1 FROM pledge p
+        WHERE p.inbound_id = inbound.id AND p.state = 3 AND p.state <= 4) ORDER BY inbound.id LIMIT ?2";
+    let mut statement = connection.prepare_cached(&format!("{COLUMNS}{condition}"))?;
+    statement.query_map((InboundState::Signed.code(), limit), inbound)?.collect()
+}
+
 /// What a change looks at.
 struct Standing {
     state: InboundState,
@@ -414,7 +422,9 @@ pub(crate) fn signed(connection: &Connection, batch: &[Signature], now: Timestam
         let signed = InboundState::Signed.code();
         let answered = InboundState::Answered.code();
         let values = (one.delivery.0, one.attempt.0, signed, &one.settlement, millis(now), answered);
-        if statement.execute(values)? != 1 {
+        // Acknowledged while it was signed anew: nobody waits for another signature.
+        let over = |row: Standing| row.state == InboundState::Acknowledged && row.attempt == one.attempt;
+        if statement.execute(values)? != 1 && !standing(connection, one.delivery)?.is_some_and(over) {
             return Err(JobError::Own(InboundError::Unknown(one.delivery)));
         }
     }

@@ -97,6 +97,7 @@ async fn silence_is_asked_anew_and_given_up_in_the_end() {
     let made = gather(&ledger, 7, at(10)).await.unwrap();
     ledger.question_sent(made.id, at(100)).await.unwrap();
     let expire = |wanted, now| ledger.questions_expire(name("pacs1"), at(wanted), at(now));
+    assert_eq!(ledger.pledging_destinations().await.unwrap(), [name("pacs1")]);
     assert_eq!(expire(0, 99).await.unwrap(), (0, 0));
     assert_eq!(expire(0, 100).await.unwrap(), (1, 0));
     assert_eq!(expire(0, 100).await.unwrap(), (0, 0));
@@ -104,6 +105,7 @@ async fn silence_is_asked_anew_and_given_up_in_the_end() {
     assert_eq!(expire(1, 101).await.unwrap(), (0, 1));
     assert_eq!(state(&ledger, 1).await, (PledgeState::Decided, None, None));
     assert_eq!(ledger.questions_due(name("pacs1"), at(999), 10).await.unwrap(), []);
+    assert_eq!(ledger.pledging_destinations().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -117,20 +119,31 @@ async fn the_sender_is_told_after_it_has_the_first_receipt_and_until_it_says_so(
     assert_eq!(to_sign().await.unwrap(), []);
     ledger.signed(vec![signature(&arrival)], at(12)).await.unwrap();
     assert_eq!(to_sign().await.unwrap(), []);
+    let [held_up] = ledger.unacknowledged_before_pledges(10).await.unwrap().try_into().unwrap();
+    assert_eq!(held_up.arrival.delivery, arrival.delivery);
     ledger.acked(arrival.delivery, Attempt(1), COUNTERSIGNED.to_vec(), at(13)).await.unwrap();
+    assert_eq!(ledger.unacknowledged_before_pledges(10).await.unwrap(), []);
+    // Signed anew meanwhile: too late, and no fault.
+    ledger.signed(vec![signature(&arrival)], at(14)).await.unwrap();
     let [decided] = to_sign().await.unwrap().try_into().unwrap();
     assert_eq!((decided.said, decided.status), (Some(Outcome::Stored), None));
     assert_eq!(decided.first, b"the receipt in clear");
     let second = SignedPledge { delivery: arrival.delivery, receipt: vec![2], settlement: vec![3] };
     ledger.pledges_signed(vec![second.clone()]).await.unwrap();
     assert_eq!(to_sign().await.unwrap(), []);
-    assert_eq!(ledger.pledges_unacknowledged(10).await.unwrap()[0].settlement, Some(vec![3]));
+    assert_eq!(ledger.pledges_unacknowledged(0, 10).await.unwrap()[0].settlement, Some(vec![3]));
+    // Signed anew, with other keys.
+    let anew = SignedPledge { settlement: vec![4], ..second.clone() };
+    ledger.pledges_signed(vec![anew]).await.unwrap();
+    let [shown] = ledger.pledges_unacknowledged(0, 10).await.unwrap().try_into().unwrap();
+    assert_eq!(shown.settlement, Some(vec![4]));
+    assert_eq!(ledger.pledges_unacknowledged(shown.sequence, 10).await.unwrap(), [], "the next page");
     assert_eq!(ledger.pledge_counts().await.unwrap(), [(PledgeState::Signed, 1)]);
     for _ in 0..2 {
         ledger.pledge_acked(arrival.delivery, COUNTERSIGNED.to_vec()).await.unwrap();
         ledger.pledges_signed(vec![second.clone()]).await.unwrap();
     }
-    assert_eq!(ledger.pledges_unacknowledged(10).await.unwrap(), []);
+    assert_eq!(ledger.pledges_unacknowledged(0, 10).await.unwrap(), []);
     assert_eq!(state(&ledger, 1).await, (PledgeState::Acknowledged, Some(Outcome::Stored), None));
     assert_eq!(ledger.pledge_counts().await.unwrap(), []);
     assert_eq!(ledger.pledge(DeliveryId([9; 32])).await.unwrap(), None);
