@@ -416,7 +416,7 @@ def test_receipts_that_were_not_acknowledged_are_signed_anew(make_stack, few):
         with stack:
             destination.freeze()
             send(stack, few)
-            wait_until("a delivery under way", lambda: stack.status("gateway-in")["in_flight"], 30, stack.logs)
+            wait_until("all of them at the relay", lambda: stack.status("relay")["counters"]["deposited"] == len(few), 30, stack.logs)
             stack["gateway-out"].kill()
             destination.thaw()
             wait_until("the answers", lambda: stack.status("gateway-in")["ledger"]["stored"] == len(few), 30, stack.logs)

@@ -38,7 +38,9 @@ def test_both_verifiers_give_the_same_verdict(make_stack, few):
     assert without_log(files[0]) == without_log(files[2]), "both gateways hold the same receipt"
     cards = Card(stack.card("gateway-in")), Card(stack.card("gateway-out"))
     for path, step in zip(files, STEPS, strict=True):
-        text = path.read_bytes()
+        # The proof says nothing to who has no card of the relay; that test is the one below.
+        text = re.sub(rb'"log": "[^"]*"', b'"log": null', path.read_bytes())
+        path.write_bytes(text)
         assert ours(stack, path) and theirs(text, cards), path
         for at in places(text, step):
             changed = bytearray(text)

@@ -11,7 +11,7 @@ use base::Timestamp;
 use ledger::Party;
 use serde_json::{Value, json};
 use service::{
-    Ended, LastReload, Reloads, Tasks,
+    Ended, LastReload, Reloads, Supervisor, Tasks,
     admin::{Admin, Readiness},
     expiry,
     own::LiveOwn,
@@ -48,18 +48,20 @@ pub struct Listeners {
     pub admin: TcpListener,
     /// Of destinations that report on associations of their own.
     pub reports: commitment::Ports,
+    /// The service manager, which hears when all of it is served.
+    pub supervisor: Supervisor,
 }
 
 impl From<TcpListener> for Listeners {
     fn from(admin: TcpListener) -> Self {
-        Self { admin, reports: commitment::Ports::default() }
+        Self { admin, reports: commitment::Ports::default(), supervisor: Supervisor::default() }
     }
 }
 
 /// Runs until `stop` ends: then nothing new is collected, what is under way ends, and the rest stays
 /// with the relay and its sender.
 pub async fn run(settings: Settings, listeners: impl Into<Listeners>, stop: CancellationToken) -> Result<()> {
-    let Listeners { admin, reports } = listeners.into();
+    let Listeners { admin, reports, supervisor } = listeners.into();
     let inbound = Inbound::open(&settings.ledger_dir, Timestamp::now())?;
     let left_over = signer::sign_left_over(&settings.own.identity, &inbound).await?;
     if left_over > 0 {
@@ -151,6 +153,8 @@ pub async fn run(settings: Settings, listeners: impl Into<Listeners>, stop: Canc
     answering.spawn("expiry", expiry::watch(move |now| watched.alarms(now), answering.token()));
     answering.spawn("admin", serve_admin(status, admin, reloads, answering.token()));
     info!(routes = inbox.all_routes().count(), "gateway-in is running");
+    supervisor.ready();
+    answering.spawn("supervisor", supervisor.clone().keep_informed::<anyhow::Error>(answering.token()));
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
@@ -158,6 +162,7 @@ pub async fn run(settings: Settings, listeners: impl Into<Listeners>, stop: Canc
         ended = first_ended([&mut collecting, &mut delivering, &mut signing, &mut answering]) => Some(ended),
     };
     info!("stopping: nothing new is collected; what is under way ends first");
+    supervisor.stopping();
     report(&collecting.drain(DRAIN_DEADLINE).await);
     drop(inbox);
     for task in links {

@@ -9,21 +9,24 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use base::{Name, Timestamp};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use identity::{fingerprint_text, fingerprint_words};
 use sandbox::Plan;
 use service::{
-    admin,
+    Supervisor, admin,
     config::{self, Span},
     exit,
     files::{self, Readable},
+    manual::{self, GenerateArgs},
     own::Own,
     peers::admin_access,
     pins::Pins,
     ports,
     receipt::{self, CardFiles},
     rotation::{self, Ask, KeyFiles},
-    telemetry, witness,
+    telemetry,
+    trust::{self, TrustArgs},
+    witness,
 };
 use spool::{Inbound, LedgerKey};
 use statement::command::ConformanceArgs;
@@ -49,8 +52,18 @@ enum Command {
     Init(InitArgs),
     /// Check the configuration and every file that it names.
     Check(ConfigArg),
+    /// Show the card of a sending gateway or relay, and pin it when its words were compared.
+    Trust {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        args: TrustArgs,
+    },
     /// Run until SIGTERM or SIGINT.
     Run(RunArgs),
+    /// Write manual pages and shell completions into a folder.
+    #[command(hide = true)]
+    Generate(GenerateArgs),
     /// Show relays, destinations and the ledger's counts.
     Status(StatusArgs),
     /// Show what others pin, or make other keys.
@@ -155,6 +168,10 @@ struct InitArgs {
     /// Address and TCP port of the admin listener.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9182")]
     admin: SocketAddr,
+    /// The folder of attempts, answers and receipts. Default: `ledger` beside the configuration, or for one in /etc
+    /// /var/lib/sluis/gateway-in/ledger.
+    #[arg(long, value_name = "DIR")]
+    ledger: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -224,7 +241,9 @@ fn run(command: Command) -> Result<()> {
         match command {
             Command::Init(args) => initialise(&args),
             Command::Check(arg) => check(&arg),
+            Command::Trust { config, args } => trust_card(&config, &args).await,
             Command::Run(args) => daemon(&args),
+            Command::Generate(args) => manual::generate(Cli::command(), &args),
             Command::Status(args) => status(&args).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
@@ -270,6 +289,7 @@ fn daemon(args: &RunArgs) -> Result<()> {
     let admin = ports::listen(settings.admin)
         .with_context(|| format!("cannot listen on {} ([admin] listen)", settings.admin))?;
     let reports = report_ports(settings.commitment.as_ref())?;
+    let supervisor = Supervisor::from_environment();
     let workers = ports::workers();
     match args.no_sandbox {
         false => sandbox::lock_down(&plan(&loaded, &settings)?)?,
@@ -285,7 +305,7 @@ fn daemon(args: &RunArgs) -> Result<()> {
         };
         let plain = plain.map(adopt).transpose()?;
         let tls = tls.map(|(port, keeper)| Ok::<_, anyhow::Error>((adopt(port)?, keeper))).transpose()?;
-        let listeners = app::Listeners { admin, reports: commitment::Ports { plain, tls } };
+        let listeners = app::Listeners { admin, reports: commitment::Ports { plain, tls }, supervisor };
         let running = app::run(settings, listeners, stop.clone());
         tokio::pin!(running);
         tokio::select! {
@@ -344,11 +364,13 @@ fn plan(loaded: &config::Loaded<Config>, settings: &Settings) -> Result<Plan> {
 
 fn initialise(args: &InitArgs) -> Result<()> {
     let config = &args.config.config;
+    files::refuse_foreign(config)?;
     let dir = config.parent().unwrap_or_else(|| Path::new("."));
+    let ledger = args.ledger.clone().unwrap_or_else(|| files::state_dir(config, init::ROLE, "ledger"));
     let keys = init::create_keys(&dir.join("keys"), &args.name)?;
     let options = init::Options {
         admin: args.admin,
-        ledger: "ledger".into(),
+        ledger,
         keys: "keys".into(),
         card: format!("{}.card", args.name).into(),
         relays: Vec::new(),
@@ -364,9 +386,9 @@ fn initialise(args: &InitArgs) -> Result<()> {
     println!("card           {}  (give it to the sending gateway and to the relay)", card.display());
     print_fingerprint(&keys.identity.fingerprint());
     println!(
-        "Next: add [[relay]], [[peer]], [[destination]] and [[route]], then `gateway-in check --config {}`.",
-        config.display()
+        "next           gateway-in trust RELAY.card --relay ADDRESS:PORT; gateway-in trust SENDER.card;"
     );
+    println!("               [[destination]] and [[route]] in the configuration; gateway-in check --connect");
     Ok(())
 }
 
@@ -510,11 +532,16 @@ async fn rotate(arg: &ConfigArg, ask: Ask) -> Result<()> {
 async fn update_peer(arg: &ConfigArg, card: &Path, replace: bool) -> Result<()> {
     let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
     let pins = Pins::of(&loaded, &loaded.config.peers, &loaded.config.relays);
-    let check = || {
-        Config::check(&config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?)?;
-        Ok(())
-    };
-    pins.update(&arg.config, card, replace, check).await
+    pins.update(&arg.config, card, replace, || good(arg)).await
+}
+
+async fn trust_card(arg: &ConfigArg, args: &TrustArgs) -> Result<()> {
+    trust::trust(args, &arg.config, || good(arg)).await
+}
+
+fn good(arg: &ConfigArg) -> Result<()> {
+    Config::check(&config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?)?;
+    Ok(())
 }
 
 fn print_fingerprint(fingerprint: &base::Fingerprint) {

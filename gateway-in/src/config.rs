@@ -43,7 +43,7 @@ pub struct Config {
     #[serde(default)]
     pub collect: CollectTable,
     /// Relays; all of them are collected from.
-    #[serde(rename = "relay")]
+    #[serde(rename = "relay", default)]
     pub relays: Vec<RelayTable>,
     /// Sending gateways, pinned by their card.
     #[serde(rename = "peer", default)]

@@ -122,6 +122,15 @@ pub fn config_text(options: &Options) -> String {
             ),
         };
     }
+    if routes.is_empty() {
+        text.push_str(
+            "\n# `calling` is the AE title that the destination knows us by.\n\
+             # [[destination]]\n# name = \"archive\"\n# kind = \"dicom\"\n# ae = \"ARCHIVE\"\n# address = \"10.0.0.20:104\"\n# calling = \"SLUIS\"\n\
+             \n# The sender's id of the route. `gateway-in trust CARD` pins sender and relay.\n\
+             # Patient ids of another site: give a [[coercion]], or write foreign_ids = \"accepted\" where they mean the same here.\n\
+             # [[route]]\n# id = \"0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a\"\n# from = \"hospital\"\n# destination = \"archive\"\n",
+        );
+    }
     for RouteOptions { id, from, destination, suite } in routes {
         let _ = write!(
             text,

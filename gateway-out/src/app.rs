@@ -10,7 +10,7 @@ use base::{Digest, Name, Timestamp};
 use identity::IdentityKey;
 use serde_json::Value;
 use service::{
-    LastReload, Live, Reloads, Tasks,
+    LastReload, Live, Reloads, Supervisor, Tasks,
     admin::Admin,
     expiry,
     own::LiveOwn,
@@ -146,6 +146,8 @@ pub struct Listeners {
     pub dicom: intake::Ports,
     /// Health and status.
     pub admin: TcpListener,
+    /// The service manager, which hears when all of it is served.
+    pub supervisor: Supervisor,
 }
 
 impl Listeners {
@@ -154,12 +156,13 @@ impl Listeners {
         plain: Option<std::net::TcpListener>,
         tls: Option<std::net::TcpListener>,
         admin: std::net::TcpListener,
+        supervisor: Supervisor,
     ) -> std::io::Result<Self> {
         let dicom = intake::Ports {
             plain: plain.map(TcpListener::from_std).transpose()?,
             tls: tls.map(TcpListener::from_std).transpose()?,
         };
-        Ok(Self { dicom, admin: TcpListener::from_std(admin)? })
+        Ok(Self { dicom, admin: TcpListener::from_std(admin)?, supervisor })
     }
 }
 
@@ -269,6 +272,9 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         fingerprint = %identity::fingerprint_text(&shared.identity().fingerprint()),
         "gateway-out is running"
     );
+    let supervisor = listeners.supervisor;
+    supervisor.ready();
+    answering.spawn("supervisor", supervisor.clone().keep_informed::<anyhow::Error>(answering.token()));
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
@@ -277,6 +283,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         ended = first_failure([&mut accepting, &mut sending, &mut answering, &mut signing, &mut admin_tasks]) => Some(ended),
     };
     info!("stopping: no new associations; what is under way ends first");
+    supervisor.stopping();
     for group in [&mut accepting, &mut sending] {
         report(&group.drain(DRAIN_DEADLINE).await);
     }

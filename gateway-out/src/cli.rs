@@ -12,23 +12,27 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use base::{Fingerprint, Timestamp};
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use identity::{fingerprint_text, fingerprint_words};
 use indicatif::{ProgressBar, ProgressStyle};
 use sandbox::Plan;
 use serde_json::json;
 use service::{
+    Supervisor,
     admin::{self, RequestError},
     config::{self, Loaded},
     exit::{self, UsageError},
     files::{self, Readable},
+    manual,
     own::Own,
     peers::admin_access,
     pins::Pins,
     ports,
     receipt::{self, CardFiles},
     rotation::{self, Ask, KeyFiles},
-    telemetry, witness,
+    telemetry,
+    trust::{self, TrustArgs},
+    witness,
 };
 use spool::{Outbox, Queue};
 use tokio_util::sync::CancellationToken;
@@ -73,7 +77,9 @@ fn run(command: Command) -> Result<()> {
         match command {
             Command::Init(args) => initialise(&args),
             Command::Check(arg) => check(&arg),
+            Command::Trust { config, args } => trust_card(&config, &args).await,
             Command::Run(args) => daemon(&args),
+            Command::Generate(args) => manual::generate(Cli::command(), &args),
             Command::Status(args) => show_status(&args).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
@@ -121,6 +127,7 @@ fn daemon(args: &RunArgs) -> Result<()> {
     let plain = plain.map(|address| open(address, "[dicom] listen")).transpose()?;
     let tls = tls.map(|address| open(address, "[dicom] tls.listen")).transpose()?;
     let admin = ports::listen(admin).with_context(|| format!("cannot listen on {admin} ([admin] listen)"))?;
+    let supervisor = Supervisor::from_environment();
     let workers = ports::workers();
     match args.no_sandbox {
         false => sandbox::lock_down(&plan(&loaded, &settings)?)?,
@@ -128,7 +135,7 @@ fn daemon(args: &RunArgs) -> Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(async {
-        let listeners = Listeners::adopt(plain, tls, admin).context("cannot use the ports")?;
+        let listeners = Listeners::adopt(plain, tls, admin, supervisor).context("cannot use the ports")?;
         let stop = CancellationToken::new();
         let running = app::run(settings, listeners, stop.clone());
         tokio::pin!(running);
@@ -168,12 +175,14 @@ fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
 
 fn initialise(args: &InitArgs) -> Result<()> {
     let config = &args.config.config;
+    files::refuse_foreign(config)?;
     let dir = config.parent().unwrap_or_else(|| Path::new("."));
+    let outbox = args.outbox.clone().unwrap_or_else(|| files::state_dir(config, init::ROLE, "outbox"));
     let keys = init::create_keys(&dir.join("keys"), &args.name)?;
     let options = init::Options {
         listen: args.listen,
         admin: args.admin,
-        outbox: "outbox".into(),
+        outbox: outbox.clone(),
         keys: "keys".into(),
         card: format!("{}.card", args.name).into(),
         relays: Vec::new(),
@@ -182,7 +191,7 @@ fn initialise(args: &InitArgs) -> Result<()> {
     };
     files::write_new(config, init::config_text(&options).as_bytes(), Readable::Everybody)
         .with_context(|| format!("cannot write {}", config.display()))?;
-    init::create_outbox(&dir.join("outbox"), &dir.join("keys"))?;
+    init::create_outbox(&dir.join(outbox), &dir.join("keys"))?;
     let card = dir.join(format!("{}.card", args.name));
     init::write_card(&card, &keys).with_context(|| format!("cannot write {}", card.display()))?;
     println!("configuration  {}", config.display());
@@ -193,9 +202,9 @@ fn initialise(args: &InitArgs) -> Result<()> {
     );
     print_fingerprint(&keys.identity.fingerprint());
     println!(
-        "Next: add [[relay]], [[peer]] and [[route]], then `gateway-out check --config {}`.",
-        config.display()
+        "next           gateway-out trust RELAY.card --relay ADDRESS:PORT; gateway-out trust RECEIVER.card;"
     );
+    println!("               a [[route]] in the configuration; gateway-out check --connect");
     Ok(())
 }
 
@@ -312,11 +321,16 @@ async fn rotate_keys(arg: &ConfigArg, ask: Ask) -> Result<()> {
 async fn update_peer(arg: &ConfigArg, card: &Path, replace: bool) -> Result<()> {
     let loaded = load(arg)?;
     let pins = Pins::of(&loaded, &loaded.config.peers, &loaded.config.relays);
-    let check = || {
-        Config::check(&load(arg)?)?;
-        Ok(())
-    };
-    pins.update(&arg.config, card, replace, check).await
+    pins.update(&arg.config, card, replace, || good(arg)).await
+}
+
+async fn trust_card(arg: &ConfigArg, args: &TrustArgs) -> Result<()> {
+    trust::trust(args, &arg.config, || good(arg)).await
+}
+
+fn good(arg: &ConfigArg) -> Result<()> {
+    Config::check(&load(arg)?)?;
+    Ok(())
 }
 
 async fn rotate_outbox_key(arg: &ConfigArg) -> Result<()> {

@@ -36,7 +36,7 @@ pub struct Config {
     #[serde(default)]
     pub retry: RetryTable,
     /// Relays, the preferred one first.
-    #[serde(rename = "relay")]
+    #[serde(rename = "relay", default)]
     pub relays: Vec<RelayTable>,
     /// Receiving gateways, pinned by their card.
     #[serde(rename = "peer", default)]

@@ -119,6 +119,17 @@ pub fn config_text(options: &Options) -> String {
     for (name, card) in peers {
         let _ = write!(text, "\n[[peer]]\nname = \"{name}\"\ncard = {:?}\n", show(card));
     }
+    if routes.is_empty() {
+        let _ = write!(
+            text,
+            "\n# One AE title, one way: what comes to `ae` arrives at `destination` behind the gateway `to`. The id is shared with the\n\
+             # receiving gateway: give its people this table. `gateway-out trust CARD` pins gateway and relay.\n\
+             # calling: who may send here (\"*\": any AE title), sources: from where.\n\
+             # [[route]]\n# id = \"{id}\"\n# ae = \"SLUIS\"\n# to = \"clinic\"\n# destination = \"archive\"\n\
+             # calling = [\"PACS\"]\n# sources = [\"10.0.0.0/24\"]\n",
+            id = RouteId(base::random_bytes()),
+        );
+    }
     for route in routes {
         let RouteOptions { id, ae, to, destination, suite, respond } = route;
         let respond = match respond {

@@ -181,7 +181,11 @@ impl Relay {
             source: None,
         };
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(relay::run(settings, Listeners { quic, admin }, shutdown.clone()));
+        let task = tokio::spawn(relay::run(
+            settings,
+            Listeners { quic, admin, supervisor: Default::default() },
+            shutdown.clone(),
+        ));
         Ok(Self { address, here: Some((shutdown, task)), apart: None })
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct AdmitArgs {
     /// The gateway's card file. Compare its fingerprint with the gateway's people before.
     card: PathBuf,
     /// The configuration.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", default_value = "/etc/sluis/relay.toml")]
     config: PathBuf,
     /// Tenants that it may deposit for; names or a list with commas.
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
@@ -58,7 +58,7 @@ pub(crate) struct RevokeArgs {
     /// The tenant's name, or its fingerprint or at least eight digits of its beginning.
     tenant: String,
     /// The configuration.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", default_value = "/etc/sluis/relay.toml")]
     config: PathBuf,
 }
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use base::{BootId, EpochId, Fingerprint, Timestamp, random_bytes};
 use identity::{LogKey, LogPublic};
 use serde_json::{Value, json};
-use service::Tasks;
 use service::admin::{Admin, Readiness};
 use service::own::{LiveOwn, Own};
 use service::{LastReload, ReloadRequest, Reloads, expiry, rotation};
+use service::{Supervisor, Tasks};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -45,6 +45,8 @@ pub struct Listeners {
     pub quic: UdpSocket,
     /// For health and status.
     pub admin: TcpListener,
+    /// The service manager, which hears when all of it is served.
+    pub supervisor: Supervisor,
 }
 
 /// Why a relay stopped by itself, or never started.
@@ -126,10 +128,14 @@ pub async fn run(
     let admitted = Admitted { own, keys, directory, reload: None };
     let mut relay =
         Relay { vault, log, listener, links: HashMap::new(), events, asked, views, reading, admitted };
+    let supervisor = listeners.supervisor;
+    supervisor.ready();
+    tasks.spawn("supervisor", supervisor.clone().keep_informed::<RunError>(tasks.token()));
     tokio::select! {
         () = relay.serve() => warn!("the QUIC listener ended by itself"),
         () = shutdown.cancelled() => {
             info!("stopping: no new bodies");
+            supervisor.stopping();
             relay.vault.drain();
             let _ = tokio::time::timeout(DRAIN, relay.serve_until_quiet()).await;
         }

@@ -5,16 +5,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use base::{Fingerprint, Name, Timestamp};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use identity::{fingerprint_text, fingerprint_words};
 use sandbox::Plan;
 use service::config::{ENVIRONMENT_PREFIX, Loaded, Span, load};
 use service::exit::UsageError;
 use service::files::{self, Readable};
+use service::manual::{self, GenerateArgs};
 use service::own::{Own, load_identity};
 use service::peers::admin_access;
 use service::rotation::{self, Ask, KeyFiles};
-use service::{admin, exit, ports, shutdown_signal, telemetry};
+use service::{Supervisor, admin, exit, ports, shutdown_signal, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -41,16 +42,19 @@ enum Command {
     /// Runs the relay until SIGTERM or Ctrl-C.
     Run {
         /// The configuration.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = "/etc/sluis/relay.toml")]
         config: PathBuf,
         /// Without the kernel's word that nothing reaches a disk. For tests, and kernels that cannot give it.
         #[arg(long)]
         no_sandbox: bool,
     },
+    /// Writes manual pages and shell completions into a folder.
+    #[command(hide = true)]
+    Generate(GenerateArgs),
     /// Says what keeps the running relay from writing, in its own words and in the kernel's; as root, it says all.
     Attest {
         /// The configuration.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = "/etc/sluis/relay.toml")]
         config: PathBuf,
         /// All of it, for a script.
         #[arg(long)]
@@ -77,13 +81,13 @@ enum Command {
     /// Checks a configuration and every file it names, and prints what would be used.
     Check {
         /// The configuration.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = "/etc/sluis/relay.toml")]
         config: PathBuf,
     },
     /// Asks the running relay how it is.
     Status {
         /// The configuration.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = "/etc/sluis/relay.toml")]
         config: PathBuf,
         /// All of it, for a script.
         #[arg(long)]
@@ -96,7 +100,7 @@ enum Command {
     /// Lists who is admitted, who is connected, and who is revoked.
     Tenants {
         /// The configuration.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = "/etc/sluis/relay.toml")]
         config: PathBuf,
         /// All of it, for a script.
         #[arg(long)]
@@ -114,20 +118,20 @@ enum KeyCommand {
     /// The card, one line, to be pinned by the gateways.
     Show {
         /// The configuration.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = "/etc/sluis/relay.toml")]
         config: PathBuf,
     },
     /// The fingerprint, to be read over the telephone.
     Fingerprint {
         /// The configuration.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = "/etc/sluis/relay.toml")]
         config: PathBuf,
     },
     /// Makes other keys (identity, TLS, log) and a card that the present ones vouch for. These are used for half of the
     /// overlap, and count for all of it.
     Rotate {
         /// The configuration.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = "/etc/sluis/relay.toml")]
         config: PathBuf,
         /// How long the earlier keys count beside the new ones, as in "30d" or "12h".
         #[arg(long, value_name = "TIME", default_value = "30d")]
@@ -158,6 +162,7 @@ pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run { config, no_sandbox } => run_command(&config, no_sandbox),
+        Command::Generate(args) => manual::generate(Cli::command(), &args),
         Command::Attest { config, json } => attest_command(&config, json),
         Command::Init { dir, config, name, listen, admin } => init_command(dir, config, &name, listen, admin),
         Command::Check { config } => check_command(&config),
@@ -216,6 +221,7 @@ fn run_command(path: &Path, no_sandbox: bool) -> Result<()> {
         .with_context(|| format!("cannot listen on UDP {}", settings.quic))?;
     let admin =
         ports::listen(settings.admin).with_context(|| format!("cannot listen on {}", settings.admin))?;
+    let supervisor = Supervisor::from_environment();
     let workers = ports::workers();
     if let Some(dir) = &settings.log_dir {
         files::make_folder(dir)
@@ -237,7 +243,7 @@ fn run_command(path: &Path, no_sandbox: bool) -> Result<()> {
             std::future::pending::<Result<()>>().await
         };
         tokio::select! {
-            ended = run(settings, Listeners { quic, admin }, shutdown) => Ok(ended?),
+            ended = run(settings, Listeners { quic, admin, supervisor }, shutdown) => Ok(ended?),
             failed = signal => failed,
         }
     })
@@ -268,6 +274,7 @@ fn init_command(
     let dir = dir.or_else(|| beside_config().map(Path::to_owned)).unwrap_or_else(|| PathBuf::from("."));
     let dir = dir.as_path();
     let config = config.unwrap_or_else(|| dir.join("relay.toml"));
+    files::refuse_foreign(&config)?;
     let keys = std::path::absolute(dir)?.join("keys");
     let own = init::create_keys(&keys, &name)?;
     let card = dir.join(format!("{}.card", own.identity.name()));

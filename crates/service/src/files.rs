@@ -2,9 +2,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use crate::exit::UsageError;
 
 /// Who may read a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,28 @@ pub enum Readable {
     Owner,
     /// Everybody (0644): cards, configuration, receipts.
     Everybody,
+}
+
+/// Root does not write beside a configuration that is another user's: the daemon of that user could read none of it.
+pub fn refuse_foreign(config: &Path) -> Result<(), UsageError> {
+    let folder =
+        config.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let Ok(owner) = fs::metadata(folder).map(|folder| folder.uid()) else { return Ok(()) };
+    if !rustix::process::geteuid().is_root() || owner == 0 {
+        return Ok(());
+    }
+    Err(UsageError(format!(
+        "{} belongs to another user (id {owner}), who could not use what root writes there: run this as that user, as in `sudo -u sluis …`",
+        folder.display()
+    )))
+}
+
+/// Where a daemon keeps what is its own: beside its configuration, or as systemd has it for a configuration in `/etc`.
+pub fn state_dir(config: &Path, role: &str, name: &str) -> PathBuf {
+    match config.starts_with("/etc") {
+        true => Path::new("/var/lib/sluis").join(role).join(name),
+        false => PathBuf::from(name),
+    }
 }
 
 /// Makes a folder for its owner only, with those above it, and makes its name durable.

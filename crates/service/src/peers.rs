@@ -168,7 +168,8 @@ pub fn load_peers<T>(loaded: &Loaded<T>, tables: &[PeerTable]) -> Result<Vec<Pee
 /// Reads the card files of all `[[relay]]` tables, of which there is at least one.
 pub fn load_relays<T>(loaded: &Loaded<T>, tables: &[RelayTable]) -> Result<Vec<Relay>, ConfigError> {
     if tables.is_empty() {
-        return Err(loaded.error("relay", "there is no [[relay]]; name at least one"));
+        let remedy = "there is no [[relay]]: `trust CARD --relay ADDRESS:PORT` pins one";
+        return Err(loaded.error("relay", remedy));
     }
     tables
         .iter()

@@ -11,7 +11,7 @@ use identity::{PeerCard, Update, fingerprint_text, fingerprint_words};
 
 use crate::admin::{self, RequestError};
 use crate::config::Loaded;
-use crate::files::Edits;
+use crate::files::{self, Edits};
 use crate::peers::{PeerTable, RelayTable, admin_access};
 use crate::rotation::read_card;
 use crate::text::utc;
@@ -37,6 +37,7 @@ impl Pins {
         replace: bool,
         check: impl Fn() -> Result<()>,
     ) -> Result<()> {
+        files::refuse_foreign(config)?;
         let card = read_card(file).map_err(|reason| anyhow!("{}: {reason}", file.display()))?;
         let mut edits = Edits::default();
         let outcome = self.write(&card, replace, &mut edits).and_then(|known| check().map(|()| known));

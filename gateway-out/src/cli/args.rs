@@ -7,7 +7,7 @@ use std::{
 
 use base::{AeTitle, Name};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use service::config::Span;
+use service::{config::Span, manual::GenerateArgs, trust::TrustArgs};
 use spool::State;
 use statement::command::ConformanceArgs;
 
@@ -31,8 +31,18 @@ pub(super) enum Command {
     Init(InitArgs),
     /// Check the configuration and every file that it names.
     Check(ConfigArg),
+    /// Show the card of a receiving gateway or relay, and pin it when its words were compared.
+    Trust {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        args: TrustArgs,
+    },
     /// Run until SIGTERM or SIGINT.
     Run(RunArgs),
+    /// Write manual pages and shell completions into a folder.
+    #[command(hide = true)]
+    Generate(GenerateArgs),
     /// Show relays and the queue.
     Status(JsonArgs),
     /// Show what others pin, or make other keys.
@@ -112,6 +122,10 @@ pub(super) struct InitArgs {
     /// Address and TCP port of the admin listener.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9180")]
     pub(super) admin: SocketAddr,
+    /// The folder of sealed bodies and index. Default: `outbox` beside the configuration, or for one in /etc
+    /// /var/lib/sluis/gateway-out/outbox.
+    #[arg(long, value_name = "DIR")]
+    pub(super) outbox: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -69,7 +69,7 @@ impl Bed {
         let plain = listen().await;
         let dicom = plain.local_addr().unwrap();
         let ports = gateway_out::intake::Ports { plain: Some(plain), tls: None };
-        let listeners = Listeners { dicom: ports, admin: listen().await };
+        let listeners = Listeners { dicom: ports, admin: listen().await, supervisor: Default::default() };
         let stop = CancellationToken::new();
         let task = tokio::spawn(gateway_out::app::run(settings, listeners, stop.clone()));
         Self { dir, dicom, stop, task }

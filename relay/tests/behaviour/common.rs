@@ -126,7 +126,11 @@ impl Bed {
             source: None,
         };
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(relay::run(settings, Listeners { quic, admin }, shutdown.clone()));
+        let task = tokio::spawn(relay::run(
+            settings,
+            Listeners { quic, admin, supervisor: Default::default() },
+            shutdown.clone(),
+        ));
         self.relay = Some(Running { shutdown, task });
     }
 

@@ -308,7 +308,8 @@ impl Bed {
             bound.is_some()
         })
         .await;
-        let listeners = relay::Listeners { quic: bound.unwrap(), admin: listen().await };
+        let listeners =
+            relay::Listeners { quic: bound.unwrap(), admin: listen().await, supervisor: Default::default() };
         self.relays[number] = Some(Running::start(|stop| {
             tokio::spawn(async move { Ok(relay::run(settings, listeners, stop).await?) })
         }));
@@ -333,7 +334,11 @@ impl Bed {
         let plain = listen().await;
         self.dicom = plain.local_addr().unwrap();
         let ports = gateway_out::intake::Ports { plain: Some(plain), tls: None };
-        let listeners = gateway_out::app::Listeners { dicom: ports, admin: listen().await };
+        let listeners = gateway_out::app::Listeners {
+            dicom: ports,
+            admin: listen().await,
+            supervisor: Default::default(),
+        };
         self.admin_out = listeners.admin.local_addr().unwrap();
         self.out =
             Some(Running::start(|stop| tokio::spawn(gateway_out::app::run(settings, listeners, stop))));
