@@ -195,3 +195,31 @@ def test_the_units_are_hardened(role):
     verified = run(["systemd-analyze", "verify", unit], 60, check=False)
     complaints = [line for line in verified.stderr.splitlines() if f"/usr/bin/{role} is not executable" not in line]
     assert not [line for line in complaints if unit.name in line], verified.stderr
+
+
+def test_the_packages_hold_what_they_are_for():
+    if not shutil.which("cargo-deb"):
+        pytest.skip("the packages are NOT built: cargo-deb is not installed (cargo install --locked cargo-deb)")
+    made = [Path(line) for line in run([TOP / "deploy" / "packages"], 900, cwd=TOP).stdout.splitlines() if line.endswith(".deb")]
+    packages = {path.name.split("_")[0]: TOP / path for path in made}
+    everything = {"sluis": list(ROLES.values())} | {f"sluis-{role}": [role] for role in ROLES.values()}
+    assert set(packages) == set(everything)
+    for name, roles in everything.items():
+        listed = run(["dpkg-deb", "--contents", packages[name]], 60).stdout
+        files = {line.split()[5].removeprefix("./"): line.split()[0] for line in listed.splitlines()}
+        for role in roles:
+            assert files[f"usr/bin/{role}"] == "-rwxr-xr-x"
+            for file in (
+                f"lib/systemd/system/sluis-{role}.service",
+                f"usr/lib/tmpfiles.d/sluis-{role}.conf",
+                f"usr/share/man/man1/{role}-run.1.gz",
+                f"usr/share/bash-completion/completions/{role}",
+            ):
+                assert file in files or f"usr/{file}" in files, f"{name}: {file}\n{listed}"
+        assert f"usr/lib/sysusers.d/{name}.conf" in files
+        assert f"usr/share/doc/{name}/docs/first-study.md" in files or f"usr/share/doc/{name}/docs/first-study.md.gz" in files, listed
+        script = run(["dpkg-deb", "--info", packages[name], "postinst"], 60).stdout
+        order = [script.index(word) for word in ("systemd-sysusers", "systemd-tmpfiles", "deb-systemd-invoke")]
+        assert order == sorted(order), "the user is made before the unit starts"
+        # What is owed outlives the package.
+        assert "rm -rf" not in run(["dpkg-deb", "--info", packages[name], "postrm"], 60).stdout

@@ -235,6 +235,17 @@ impl Status {
         expiry::all_alarms(&self.own.now(), peers.chain(relays), now)
     }
 
+    /// When our card and the pinned ones end.
+    fn card_ends(&self) -> Vec<(String, u64)> {
+        let (own, routes) = (self.own.now(), self.inbox.all_routes().collect::<Vec<_>>());
+        let relays = self.relays.now();
+        let cards = std::iter::once(&own.card)
+            .chain(routes.iter().map(|route| &route.sender))
+            .chain(relays.iter().map(|relay| &relay.card));
+        let ends = cards.filter_map(|card| Some((card.name.to_string(), card.not_after?.0)));
+        ends.collect::<std::collections::BTreeMap<_, _>>().into_iter().collect()
+    }
+
     async fn json(&self) -> Value {
         let relays = self
             .downlinks
@@ -307,6 +318,7 @@ async fn serve_admin(
     };
     let (probing, echoing) = (Arc::clone(&status.desk), Arc::clone(&status.desk));
     let tls = status.settings.admin_tls.clone();
+    let shown = status.clone();
     let json = move || {
         let status = status.clone();
         async move { status.json().await }
@@ -319,6 +331,14 @@ async fn serve_admin(
         let desk = Arc::clone(&echoing);
         async move { desk.echo_command(&ask).await }
     };
-    let admin = Admin::new(ready, json).with_tls(tls).with_reload(reloads);
+    let metrics = move |_| {
+        let status = shown.clone();
+        async move {
+            let ready = status.readiness() == Readiness::Ready;
+            let (ledger, ends) = (status.settings.ledger_dir.clone(), status.card_ends());
+            service::pages::Answer::text(crate::metrics::render(&status.json().await, ready, &ledger, &ends))
+        }
+    };
+    let admin = Admin::new(ready, json).with_tls(tls).with_reload(reloads).with_pages(&["/metrics"], metrics);
     admin.with_action("/probe", probe).with_action("/echo", echo).serve(listener, stop).await
 }

@@ -25,6 +25,7 @@ pub mod inbox;
 pub mod init;
 pub mod links;
 mod logbook;
+mod metrics;
 pub mod outcome;
 pub mod receipts;
 pub mod reload;

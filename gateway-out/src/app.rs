@@ -328,6 +328,7 @@ async fn serve_admin(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let tls = shared.settings.admin_tls.clone();
+    let shown = Arc::clone(&shared);
     let ready = {
         let shared = Arc::clone(&shared);
         move || {
@@ -355,7 +356,11 @@ async fn serve_admin(
         let shared = Arc::clone(&turning_away);
         async move { Ok(shared.rejections.json()) }
     };
-    let admin = Admin::new(ready, status).with_tls(tls);
+    let metrics = move |_| {
+        let shared = Arc::clone(&shown);
+        async move { service::pages::Answer::text(crate::metrics::render(&shared).await) }
+    };
+    let admin = Admin::new(ready, status).with_tls(tls).with_pages(&["/metrics"], metrics);
     let admin = asks.into_iter().fold(admin, |admin, (path, ask)| admin.with_request(path, ask));
     let admin = admin.with_action("/echo", echo).with_action("/mirror", mirror);
     admin.with_action("/rejections", rejections).serve(listener, stop).await

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base::{AeTitle, Timestamp};
@@ -378,6 +378,7 @@ impl Served<'_> {
     }
 
     async fn store(&mut self, request: &dimse::StoreRequest) -> Result<(), AssociationError> {
+        let begun = Instant::now();
         let answer = self.answer(request).await?;
         match answer.status {
             base::Status::SUCCESS => self.instances += 1,
@@ -387,8 +388,10 @@ impl Served<'_> {
                 info!(ae = %self.association.called(), %status, comment = answer.comment.as_deref(), "instance refused");
             }
         }
+        self.shared.counters.answered(self.association.called(), answer.status, begun.elapsed());
         self.association.respond_store(request, answer.status, answer.comment.as_deref()).await
     }
+
     /// Receives the data set and decides what to answer.
     async fn answer(&mut self, request: &dimse::StoreRequest) -> Result<Answer, AssociationError> {
         let (chosen, mut fragments) =

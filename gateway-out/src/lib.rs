@@ -26,6 +26,7 @@ pub mod init;
 pub mod intake;
 pub mod lanes;
 mod logbook;
+mod metrics;
 pub mod mirror;
 pub mod pace;
 pub mod pipeline;

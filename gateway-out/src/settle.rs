@@ -341,6 +341,7 @@ impl Answer<'_> {
                 if settled.released {
                     self.may_be_due();
                 }
+                self.shared.counters.receipted(now.since(self.row.received_at));
                 debug!(delivery = %self.row.delivery.short(), status = %said.status, "receipted");
             }
             Outcome::Refused => {

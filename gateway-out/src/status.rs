@@ -5,9 +5,14 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use base::Timestamp;
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
+
+use base::{AeTitle, Status, Timestamp};
 use serde_json::{Value, json};
-use service::admin::Readiness;
+use service::{
+    admin::Readiness,
+    metrics::{Histogram, Kind, Text},
+};
 
 use crate::{answers::Cause, app::Shared};
 
@@ -20,6 +25,10 @@ pub struct Counters {
     accepted_bytes: AtomicU64,
     refused: AtomicU64,
     without_route: AtomicU64,
+    /// Answers to C-STORE, by called AE title. Both are of our tables: there are only so many.
+    answers: Mutex<BTreeMap<(AeTitle, u16), u64>>,
+    answering: Histogram,
+    delivering: Histogram,
 }
 
 impl Counters {
@@ -49,6 +58,59 @@ impl Counters {
     /// An instance was refused.
     pub fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A C-STORE was answered so, after this time.
+    pub fn answered(&self, called: &AeTitle, status: Status, took: Duration) {
+        self.answering.observe(took);
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        *answers.entry((called.clone(), status.0)).or_default() += 1;
+    }
+
+    /// The receipt for an instance came, after this time in our custody.
+    pub fn receipted(&self, took: Duration) {
+        self.delivering.observe(took);
+    }
+
+    /// For Prometheus.
+    pub fn show(&self, text: &mut Text) {
+        let counters = [
+            ("associations_total", "Associations accepted.", &self.associations),
+            (
+                "associations_rejected_total",
+                "Associations rejected, or that did not come about.",
+                &self.rejected,
+            ),
+            ("instances_accepted_total", "Instances taken into custody, or delivered.", &self.accepted),
+            ("accepted_bytes_total", "Bytes of their data sets.", &self.accepted_bytes),
+            ("instances_refused_total", "Instances refused.", &self.refused),
+            ("instances_without_route_total", "Instances that no route takes.", &self.without_route),
+        ];
+        for (name, help, counter) in counters {
+            text.one(name, Kind::Counter, help, counter.load(Ordering::Relaxed));
+        }
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let said: Vec<_> = answers
+            .iter()
+            .map(|((ae, status), count)| (ae.to_string(), Status(*status).to_string(), count))
+            .collect();
+        let said: Vec<_> = said
+            .iter()
+            .map(|(ae, status, count)| ([("ae", ae.as_str()), ("status", status.as_str())], count))
+            .collect();
+        let figures = said.iter().map(|(labels, count)| (&labels[..], count));
+        text.family(
+            "cstore_total",
+            Kind::Counter,
+            "C-STORE responses, by called AE title and status.",
+            figures,
+        );
+        text.histogram("cstore_seconds", "From a C-STORE request to its response.", &self.answering);
+        text.histogram(
+            "delivery_seconds",
+            "From the end of an instance here to its receipt.",
+            &self.delivering,
+        );
     }
 }
 

@@ -13,6 +13,7 @@ pub mod expiry;
 pub mod files;
 mod live;
 pub mod manual;
+pub mod metrics;
 pub mod own;
 pub mod pages;
 pub mod peers;
