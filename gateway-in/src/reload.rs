@@ -12,7 +12,7 @@ use service::{
     LastReload, ReloadRequests, Reloaded,
     config::{self, Loaded},
     own::LiveOwn,
-    peers::{LinkChange, Relay},
+    peers::{LinkChange, Relay, RelaysReloaded},
     witness::LogWitness,
 };
 use tokio::sync::mpsc;
@@ -176,24 +176,15 @@ impl Live {
         }
     }
 
-    /// Links of relays that are gone end, those with another address or card, or with other keys of ours, begin anew.
     fn retarget(&mut self, later: Vec<Relay>, rotated: bool) -> usize {
-        let now = Timestamp::now();
-        let (since, later) = (std::mem::replace(&mut self.looked, now), Arc::new(later));
-        let earlier = self.relays.exchange(Arc::clone(&later));
+        let reloaded = RelaysReloaded::exchange(&self.relays, later, &mut self.looked, rotated);
         let mut changed = 0;
         for ((name, downlink), witness) in self.downlinks.iter().zip(&self.witnesses) {
-            let known = |relays: &[Relay]| relays.iter().find(|relay| relay.name == *name).cloned();
-            let (before, after) = (known(&earlier), known(&later));
-            let config = after.as_ref().map(|relay| {
+            let (change, after) = reloaded.link(name);
+            let config = after.map(|relay| {
                 witness.pin(&relay.card);
                 DownlinkConfig::new(relay.address.to_string(), relay.card.clone(), &self.own.identity())
             });
-            let change = match (&before, &after) {
-                (Some(before), Some(after)) if !rotated => before.link(after, since, now),
-                (None, None) => LinkChange::None,
-                _ => LinkChange::Anew,
-            };
             match (change, config) {
                 (LinkChange::None, _) => continue,
                 (LinkChange::NextTime, Some(config)) => downlink.renew(config),
@@ -201,10 +192,7 @@ impl Live {
             }
             changed += 1;
         }
-        for added in later.iter().filter(|relay| !self.downlinks.iter().any(|(name, _)| *name == relay.name))
-        {
-            warn!(relay = %added.name, "a new relay is used from the next start on");
-        }
+        reloaded.warn_of_new(self.downlinks.iter().map(|(name, _)| name));
         changed
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use service::{
     ReloadRequests, Reloaded,
     config::{self, Loaded},
-    peers::{LinkChange, Relay},
+    peers::{LinkChange, Relay, RelaysReloaded},
 };
 use tracing::{info, warn};
 use transport::UplinkConfig;
@@ -60,26 +60,16 @@ fn reload(shared: &Shared, looked: &mut Timestamp, fixed: Option<&Value>) -> Rel
     )
 }
 
-/// Links of relays that are gone end, those with another address or card, or with other keys of ours, begin anew. A card of keys
-/// that the pinned ones vouch for ends no link.
 fn retarget(shared: &Shared, looked: &mut Timestamp, later: Vec<Relay>, rotated: bool) -> usize {
-    let now = Timestamp::now();
-    let (since, later) = (std::mem::replace(looked, now), Arc::new(later));
-    let earlier = shared.pinned_relays.exchange(Arc::clone(&later));
+    let reloaded = RelaysReloaded::exchange(&shared.pinned_relays, later, looked, rotated);
     let mut changed = 0;
     let links = shared.uplinks.iter().zip(&shared.witnesses);
     for (known, (uplink, witness)) in shared.settings.relays.iter().zip(links) {
-        let named = |relays: &[Relay]| relays.iter().find(|relay| relay.name == known.name).cloned();
-        let (before, after) = (named(&earlier), named(&later));
-        let config = after.as_ref().map(|relay| {
+        let (change, after) = reloaded.link(&known.name);
+        let config = after.map(|relay| {
             witness.pin(&relay.card);
             UplinkConfig::new(relay.address.to_string(), relay.card.clone(), &shared.identity())
         });
-        let change = match (&before, &after) {
-            (Some(before), Some(after)) if !rotated => before.link(after, since, now),
-            (None, None) => LinkChange::None,
-            _ => LinkChange::Anew,
-        };
         match (change, config) {
             (LinkChange::None, _) => continue,
             (LinkChange::NextTime, Some(config)) => uplink.renew(config),
@@ -87,11 +77,7 @@ fn retarget(shared: &Shared, looked: &mut Timestamp, later: Vec<Relay>, rotated:
         }
         changed += 1;
     }
-    for added in
-        later.iter().filter(|relay| !shared.settings.relays.iter().any(|known| known.name == relay.name))
-    {
-        warn!(relay = %added.name, "a new relay is used from the next start on");
-    }
+    reloaded.warn_of_new(shared.settings.relays.iter().map(|relay| &relay.name));
     changed
 }
 

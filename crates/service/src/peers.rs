@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base::{Name, Timestamp};
 use identity::PeerCard;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
+use crate::Live;
 use crate::config::{ConfigError, ENVIRONMENT_PREFIX, Loaded, peek};
 use crate::tls::{Access, AdminTls, AdminTlsError, AdminTlsTable};
 
@@ -103,7 +106,7 @@ pub struct Relay {
 impl Relay {
     /// What becomes of a link when the relay is configured so from now on. `since` is when that was looked at last: a key
     /// that ended meanwhile may be the one that the link was made with.
-    pub fn link(&self, later: &Self, since: Timestamp, now: Timestamp) -> LinkChange {
+    fn link(&self, later: &Self, since: Timestamp, now: Timestamp) -> LinkChange {
         let ended = |until: Timestamp| since < until && until <= now;
         if self.address != later.address || later.card.earlier.as_ref().is_some_and(|it| ended(it.until)) {
             return LinkChange::Anew;
@@ -116,7 +119,53 @@ impl Relay {
     }
 }
 
-/// See [`Relay::link`].
+/// The relays of a daemon before and after its configuration was read again.
+#[derive(Debug)]
+pub struct RelaysReloaded {
+    before: Arc<Vec<Relay>>,
+    after: Arc<Vec<Relay>>,
+    since: Timestamp,
+    now: Timestamp,
+    rotated: bool,
+}
+
+impl RelaysReloaded {
+    /// Takes `after` over. `looked` is when they were looked at last, and is now from here on; `rotated` says whether our own
+    /// keys have changed with them.
+    pub fn exchange(
+        live: &Live<Vec<Relay>>,
+        after: Vec<Relay>,
+        looked: &mut Timestamp,
+        rotated: bool,
+    ) -> Self {
+        let (now, after) = (Timestamp::now(), Arc::new(after));
+        let since = std::mem::replace(looked, now);
+        Self { before: live.exchange(Arc::clone(&after)), after, since, now, rotated }
+    }
+
+    /// What becomes of the link to the relay of this name, and the relay as it is configured from now on, if it still is. A
+    /// relay that is gone, or has another address or card, or one that is to see other keys of ours, gets no link or another
+    /// one; a card of keys that the pinned ones vouch for ends none.
+    pub fn link(&self, name: &Name) -> (LinkChange, Option<&Relay>) {
+        let before = self.before.iter().find(|relay| relay.name == *name);
+        let after = self.after.iter().find(|relay| relay.name == *name);
+        let change = match (before, after) {
+            (Some(before), Some(after)) if !self.rotated => before.link(after, self.since, self.now),
+            (None, None) => LinkChange::None,
+            _ => LinkChange::Anew,
+        };
+        (change, after)
+    }
+
+    /// Says of which relays there is no link yet: `linked` are those with one.
+    pub fn warn_of_new<'a>(&self, linked: impl Iterator<Item = &'a Name> + Clone) {
+        for relay in self.after.iter().filter(|relay| !linked.clone().any(|name| *name == relay.name)) {
+            warn!(relay = %relay.name, "a new relay is used from the next start on");
+        }
+    }
+}
+
+/// See [`RelaysReloaded::link`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkChange {
     /// It stays as it is.
@@ -216,5 +265,30 @@ mod tests {
             assert_eq!(from.link(to, Timestamp(since), Timestamp(now)), want, "{since} {now}");
         }
         assert_eq!(moments(&[pinned, relay(&second, 1)]), [Timestamp(100)]);
+    }
+
+    #[test]
+    fn a_reload_says_of_each_relay_what_becomes_of_its_link() {
+        let relay = |name: &str, port: u16| {
+            let name = Name::parse(name).unwrap();
+            let card =
+                IdentityKey::generate(name.clone(), &Secret::new([7; 96])).card(CardFields::new(1, &[]));
+            Relay { name, address: SocketAddr::from(([127, 0, 0, 1], port)), card }
+        };
+        let changes = |rotated| {
+            let live = Live::new(Arc::new(vec![relay("stays", 1), relay("moves", 1), relay("goes", 1)]));
+            let mut looked = Timestamp(0);
+            let after = vec![relay("stays", 1), relay("moves", 2), relay("comes", 1)];
+            let reloaded = RelaysReloaded::exchange(&live, after, &mut looked, rotated);
+            assert!(looked > Timestamp(0) && live.now().len() == 3);
+            ["stays", "moves", "goes", "comes", "never"].map(|name| {
+                let (change, after) = reloaded.link(&Name::parse(name).unwrap());
+                (change, after.map(|relay| relay.address.port()))
+            })
+        };
+        let (none, anew) = (LinkChange::None, LinkChange::Anew);
+        let want = [(none, Some(1)), (anew, Some(2)), (anew, None), (anew, Some(1)), (none, None)];
+        assert_eq!(changes(false), want);
+        assert_eq!(changes(true).map(|(change, _)| change), [anew, anew, anew, anew, none]);
     }
 }
