@@ -208,7 +208,7 @@ impl Pseudonymizer {
             return Err(Refusal::NoInstance);
         }
         let native = is_native(&self.transfer_syntax);
-        let mask = scope::admit(&facts.kind, self.plan.options, &self.plan.profile.pixel_rules, native)?;
+        let mask = scope::admit(&facts.kind, &self.plan, native)?;
         let patient = self.plan.profile.patient.patient(facts.issuer.reveal(), facts.patient_id.reveal())?;
         self.stage = Stage::Looked { facts: Box::new(facts), patient, mask, about, held };
         Ok(())

@@ -80,9 +80,9 @@ impl ProfileOption {
         }
     }
 
-    /// Whether it can be chosen. The others need cleaning that is not there, and are never claimed.
+    /// Whether it can be chosen. Clean Pixel Data is none to choose: it follows from masking.
     pub fn is_offered(self) -> bool {
-        !matches!(self, Self::CleanPixelData | Self::CleanGraphics)
+        self != Self::CleanPixelData
     }
 
     /// Its code.

@@ -12,6 +12,7 @@ use crate::date::{shift_date, shift_date_time};
 use crate::key::{PatientKey, Pseudonyms, is_well_known};
 use crate::mark;
 use crate::mask::Mask;
+use crate::objects::{self, ObjectAction};
 use crate::option::ProfileOption;
 use crate::plan::{Action, Basic, PATIENT_NAME, Plan};
 use crate::report::{Done, Report};
@@ -21,6 +22,12 @@ use crate::traces::{Found, Searcher, Trace};
 
 /// Groups of commands, file meta information and directories (PS3.5 §7.1): what stands there in a data set is nobody's.
 const FIRST_GROUP: u16 = 0x0008;
+
+/// Groups of overlay planes (PS3.5 §7.6), and the element that is one's picture.
+const OVERLAYS: std::ops::RangeInclusive<u16> = 0x6000..=0x60FF;
+const OVERLAY_DATA: u16 = 0x3000;
+/// What a text object says.
+const UNFORMATTED_TEXT: Tag = Tag(0x0070, 0x0006);
 
 pub(crate) struct Pass {
     plan: Arc<Plan>,
@@ -36,11 +43,15 @@ pub(crate) struct Pass {
     dummy: Option<usize>,
     /// Elements deeper than this stand in a content tree.
     content: Option<usize>,
+    /// Elements deeper than this are drawn on an image.
+    graphics: Option<usize>,
     tree: Tree,
     reading: Reading,
     pixels: Pixels,
     /// What becomes black of the pixels.
     mask: Option<Mask>,
+    /// A rule lets its content pass as it is.
+    content_passes: bool,
     found: Option<(Tag, Trace)>,
     pub(crate) report: Report,
 }
@@ -80,9 +91,11 @@ impl Pass {
         issuer: String,
         searcher: Searcher,
         mask: Option<Mask>,
+        content_passes: bool,
     ) -> Self {
         let days = pseudonyms.days(&patient, plan.profile.date_shift.0);
-        let report = Report::new(&plan, pseudonyms.key_id(), mask.is_some());
+        let mut report = Report::new(&plan, pseudonyms.key_id(), mask.is_some());
+        report.codes.retain(|code| !content_passes || objects::may_claim(*code));
         Self {
             marks: mark::elements(&plan, &report.codes, mask.is_some()).into(),
             mask,
@@ -95,9 +108,11 @@ impl Pass {
             blocks: Vec::new(),
             dummy: None,
             content: None,
+            graphics: None,
             tree: Tree::default(),
             reading: Reading::Creator,
             pixels: Pixels::Header,
+            content_passes,
             found: None,
             report,
         }
@@ -197,6 +212,12 @@ impl Pass {
                 self.content.get_or_insert(place.path.len());
                 Decision::Descend
             }
+            Some(Action::Graphics) => {
+                self.report.note(tag, Done::Cleaned);
+                self.dummy.get_or_insert(place.path.len());
+                self.graphics.get_or_insert(place.path.len());
+                Decision::Descend
+            }
             Some(Action::Basic(Basic::Empty) | Action::Clean(Basic::Empty) | Action::Shift(Basic::Empty)) => {
                 self.report.note(tag, Done::Emptied);
                 Decision::Replace(NewElement::Sequence { tag, items: Vec::new() })
@@ -226,8 +247,8 @@ impl Pass {
             Some(Action::Patient) => self.read(Reading::Patient),
             Some(Action::Accession) => self.read(Reading::Accession),
             Some(Action::Hash) => self.read(Reading::Hash),
-            // Only sequences are content trees.
-            Some(Action::Content) => self.removed(tag),
+            // Only sequences are content trees, or graphics.
+            Some(Action::Content | Action::Graphics) => self.removed(tag),
             Some(Action::Replace(value)) => {
                 self.report.note(tag, Done::Replaced);
                 Decision::Replace(NewElement::Value { tag, vr, bytes: value.into_bytes() })
@@ -433,6 +454,12 @@ impl Pass {
         }
     }
 
+    /// An overlay plane is nothing without its data, which only a rule keeps.
+    fn is_of_removed_overlay(&self, tag: Tag) -> bool {
+        OVERLAYS.contains(&tag.0)
+            && !matches!(self.plan.action(Tag(tag.0, OVERLAY_DATA)), None | Some(Action::Keep))
+    }
+
     /// Whether anything of the patient stands in what goes on.
     fn search(&mut self, place: &Place<'_>, tag: Tag, vr: Vr, value: &[u8]) -> Result<(), EditError> {
         // Digits of a class or a syntax are nobody's number.
@@ -482,6 +509,9 @@ impl Edit for Pass {
         if self.content.is_some_and(|from| depth <= from) {
             self.content = None;
         }
+        if self.graphics.is_some_and(|from| depth <= from) {
+            self.graphics = None;
+        }
         // Also what stands there out of order: the header is on its way already.
         if depth == 0 && (tag.0 >= PIXEL_GROUP || self.header_has_passed()) {
             return self.behind_header(header);
@@ -500,6 +530,13 @@ impl Edit for Pass {
         if tag.is_private() {
             return Ok(self.private(place, header));
         }
+        if self.is_of_removed_overlay(tag) {
+            return Ok(self.removed(tag));
+        }
+        if tag == objects::DOCUMENT && self.content_passes && header.content == Content::Value {
+            self.report.note(tag, Done::KeptUnseen);
+            return Ok(Decision::Keep);
+        }
         let action = self.plan.action(tag).cloned();
         // What nobody knows may hold anything; pixels within an item are an icon's.
         let is_unknown = action.is_none() && tag.dictionary_vr().is_none();
@@ -515,6 +552,9 @@ impl Edit for Pass {
             && let Some(decision) = self.root(tag)
         {
             return Ok(decision);
+        }
+        if tag == UNFORMATTED_TEXT && self.graphics.is_some() && header.content == Content::Value {
+            return Ok(self.read(Reading::Clean(Basic::Dummy)));
         }
         let acts = !matches!(action, None | Some(Action::Keep | Action::Clean(_) | Action::Shift(_)));
         Ok(match header.content {
@@ -565,5 +605,7 @@ pub(crate) fn after(
 ) -> Option<Pass> {
     let issuer = facts.issuer.into_revealed();
     let searcher = facts.traces.searcher()?;
-    Some(Pass::new(Arc::clone(plan), Arc::clone(pseudonyms), patient, issuer, searcher, mask))
+    let rules = &plan.profile.object_rules;
+    let passes = objects::action(rules, &facts.kind.sop_class) == Some(ObjectAction::Pass);
+    Some(Pass::new(Arc::clone(plan), Arc::clone(pseudonyms), patient, issuer, searcher, mask, passes))
 }

@@ -25,6 +25,8 @@ pub(crate) enum Action {
     Clean(Basic),
     /// It is a content tree, whose items are cleaned one by one.
     Content,
+    /// It is drawn on an image: what is written there keeps reviewed words only, and all else is as of a dummy value.
+    Graphics,
     /// The patient's pseudonym.
     Patient,
     /// The pseudonym of an accession number.
@@ -165,6 +167,10 @@ fn check(profile: &Profile, options: OptionSet, words: &WordList) -> Result<(), 
     if let Some((place, fault)) = faults.enumerate().find_map(|(place, fault)| Some((place, fault?))) {
         return Err(ProfileError::PixelRule(place, fault));
     }
+    let faults = profile.object_rules.iter().map(crate::ObjectRule::fault);
+    if let Some((place, fault)) = faults.enumerate().find_map(|(place, fault)| Some((place, fault?))) {
+        return Err(ProfileError::ObjectRule(place, fault));
+    }
     if options.has(CleanDescriptors) && words.is_empty() {
         return Err(ProfileError::NoWords);
     }
@@ -176,7 +182,7 @@ fn check(profile: &Profile, options: OptionSet, words: &WordList) -> Result<(), 
 
 fn resolved(row: &Row, options: OptionSet) -> Action {
     use ProfileOption::{
-        CleanDescriptors, CleanStructuredContent, RetainDeviceIdentity, RetainModifiedDates,
+        CleanDescriptors, CleanGraphics, CleanStructuredContent, RetainDeviceIdentity, RetainModifiedDates,
         RetainPatientCharacteristics,
     };
     if row.kept.meets(options) {
@@ -186,6 +192,9 @@ fn resolved(row: &Row, options: OptionSet) -> Action {
     let cleans = |option| options.has(option) && row.cleaned.has(option);
     if cleans(CleanStructuredContent) {
         Action::Content
+    } else if cleans(CleanGraphics) && matches!(row.tags, Tags::One(_)) {
+        // Overlays and curves are pictures of text: the basic code holds for them.
+        Action::Graphics
     } else if cleans(RetainModifiedDates) {
         Action::Shift(basic)
     } else if [CleanDescriptors, RetainDeviceIdentity, RetainPatientCharacteristics].into_iter().any(cleans) {
@@ -273,13 +282,14 @@ fn digest(profile: &Profile, options: OptionSet, words: &WordList, clinical: &Wo
     // Debug output of plain values: stable for one version of this crate, and a new version is a new profile.
     hasher.field(
         format!(
-            "{} {:?} {:?} {:?} {:?} {:?}",
+            "{} {:?} {:?} {:?} {:?} {:?} {:?}",
             env!("CARGO_PKG_VERSION"),
             profile.patient,
             profile.content,
             profile.date_shift,
             profile.overrides,
-            profile.pixel_rules
+            profile.pixel_rules,
+            profile.object_rules
         )
         .as_bytes(),
     );

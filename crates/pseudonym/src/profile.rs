@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::content::ContentRules;
+use crate::objects::ObjectRule;
 use crate::option::{OptionSet, ProfileOption};
 use crate::patient::PatientRules;
 use crate::scope::PixelRule;
@@ -31,6 +32,9 @@ pub struct Profile {
     /// Images that are passed or refused otherwise than by default: the first that fits counts.
     #[serde(rename = "pixels")]
     pub pixel_rules: Vec<PixelRule>,
+    /// Objects whose content cannot be cleaned, by SOP class: the first that names it counts.
+    #[serde(rename = "object")]
+    pub object_rules: Vec<ObjectRule>,
 }
 
 /// Options that are often wanted together.
@@ -126,6 +130,9 @@ pub enum ProfileError {
     /// A rule for pixels, by its place.
     #[error("rule {0} for pixels: {1}")]
     PixelRule(usize, &'static str),
+    /// A rule for objects, by its place.
+    #[error("rule {0} for objects: {1}")]
+    ObjectRule(usize, &'static str),
     /// A shift of no days.
     #[error("date_shift is 0 days: dates would not be moved; give 1 or more")]
     NoShift,

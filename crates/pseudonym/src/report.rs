@@ -27,6 +27,8 @@ pub enum Done {
     Replaced,
     /// Private, and safe to keep.
     KeptPrivate,
+    /// A rule lets it pass as it is, unseen.
+    KeptUnseen,
     /// Parts of its pixels are black.
     Masked,
 }
@@ -44,6 +46,7 @@ impl Done {
             Self::Pseudonym => "pseudonym",
             Self::Replaced => "replaced",
             Self::KeptPrivate => "kept (safe private)",
+            Self::KeptUnseen => "kept (by a rule, not cleaned)",
             Self::Masked => "masked",
         }
     }

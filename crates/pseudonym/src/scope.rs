@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::content;
 use crate::mask::{Layout, Mask, Rectangle};
-use crate::option::{OptionSet, ProfileOption};
+use crate::objects::{self, ObjectAction};
+use crate::option::ProfileOption;
+use crate::plan::Plan;
 use crate::refusal::Refusal;
 
 /// What is known of an instance before anything is changed.
@@ -109,6 +111,14 @@ const COVERED: &[&str] = &[
     "1.2.840.10008.5.1.4.1.1.481.9",
 ];
 
+/// SOP classes of softcopy presentation states, most of which are graphics: they can be cleaned by the option, and not otherwise.
+const PRESENTATION_STATES: &[&str] = &[
+    "1.2.840.10008.5.1.4.1.1.11.1",
+    "1.2.840.10008.5.1.4.1.1.11.2",
+    "1.2.840.10008.5.1.4.1.1.11.3",
+    "1.2.840.10008.5.1.4.1.1.11.4",
+];
+
 /// Values of Image Type (0008,0008) that name pictures of a screen or of a document.
 const SCREENS: &[&str] = &[
     "SCREEN SAVE",
@@ -123,13 +133,13 @@ const SCREENS: &[&str] = &[
 ];
 
 /// What becomes of the pixels of an instance that may go on: `None`, they pass as they are.
-pub(crate) fn admit(
-    kind: &Kind,
-    options: OptionSet,
-    rules: &[PixelRule],
-    native: bool,
-) -> Result<Option<Mask>, Refusal> {
-    let rule = rules.iter().find(|rule| rule.fits(kind));
+pub(crate) fn admit(kind: &Kind, plan: &Plan, native: bool) -> Result<Option<Mask>, Refusal> {
+    let (options, profile) = (plan.options, &plan.profile);
+    let object = objects::action(&profile.object_rules, &kind.sop_class);
+    if object == Some(ObjectAction::Refuse) {
+        return Err(Refusal::SopClass(kind.sop_class.clone()));
+    }
+    let rule = profile.pixel_rules.iter().find(|rule| rule.fits(kind));
     let burned_in = kind.burned_in.trim();
     match rule {
         Some(rule) if rule.pixels == PixelAction::Mask => {
@@ -151,9 +161,13 @@ pub(crate) fn admit(
         Some(_) => return Ok(None),
         None => {}
     }
+    if object == Some(ObjectAction::Pass) {
+        return Ok(None);
+    }
     let class = kind.sop_class.as_str();
     let is_report = options.has(ProfileOption::CleanStructuredContent) && content::CLASSES.contains(&class);
-    if !COVERED.contains(&class) && !is_report {
+    let is_graphics = options.has(ProfileOption::CleanGraphics) && PRESENTATION_STATES.contains(&class);
+    if !COVERED.contains(&class) && !is_report && !is_graphics {
         return Err(Refusal::SopClass(kind.sop_class.clone()));
     }
     if !kind.conversion.trim().is_empty() {
@@ -221,9 +235,17 @@ impl PixelRule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Profile;
+    use crate::words::WordList;
 
     const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
     const US: &str = "1.2.840.10008.5.1.4.1.1.6.1";
+
+    fn plan(options: &[ProfileOption], pixels: &[PixelRule]) -> Plan {
+        let profile =
+            Profile { options: options.to_vec(), pixel_rules: pixels.to_vec(), ..Profile::default() };
+        Plan::new(profile, WordList::default(), "").unwrap()
+    }
 
     fn kind(sop_class: &str) -> Kind {
         Kind { sop_class: sop_class.into(), image_type: "ORIGINAL\\PRIMARY\\AXIAL".into(), ..Kind::default() }
@@ -257,7 +279,7 @@ mod tests {
             (kind(""), false),
         ];
         for (kind, want) in cases {
-            let admitted = admit(&kind, OptionSet::default(), std::slice::from_ref(&pass), true);
+            let admitted = admit(&kind, &plan(&[], &[pass.clone()]), true);
             assert_eq!(admitted.is_ok(), want, "{kind:?}");
         }
         let refuse = PixelRule {
@@ -267,11 +289,12 @@ mod tests {
             pixels: PixelAction::Refuse,
             ..pass
         };
-        assert!(admit(&kind(CT), OptionSet::default(), &[refuse], true).is_err());
+        assert!(admit(&kind(CT), &plan(&[], &[refuse]), true).is_err());
         let report = kind(content::CLASSES[0]);
-        assert!(admit(&report, OptionSet::default(), &[], true).is_err());
-        assert!(
-            admit(&report, OptionSet::from_iter([ProfileOption::CleanStructuredContent]), &[], true).is_ok()
-        );
+        assert!(admit(&report, &plan(&[], &[]), true).is_err());
+        assert!(admit(&report, &plan(&[ProfileOption::CleanStructuredContent], &[]), true).is_ok());
+        let state = kind(PRESENTATION_STATES[0]);
+        assert!(admit(&state, &plan(&[], &[]), true).is_err());
+        assert!(admit(&state, &plan(&[ProfileOption::CleanGraphics], &[]), true).is_ok());
     }
 }

@@ -84,6 +84,7 @@ impl Checking<'_> {
                     _ => self.error(&format!("pixels[{place}]"), *fault),
                 };
             }
+            ProfileError::ObjectRule(place, fault) => return self.error(&format!("object[{place}]"), *fault),
             _ => return self.explain_override(error, profile, make, rules),
         };
         self.error(key, error.to_string())

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use pseudonym::{ContentRules, DateShift, Override, PatientRules, PixelRule, Preset, Profile, ProfileOption};
+use pseudonym::{
+    ContentRules, DateShift, ObjectRule, Override, PatientRules, PixelRule, Preset, Profile, ProfileOption,
+};
 use serde::{Deserialize, Serialize};
 
 /// `[route.pseudonymize]`: the instances of the route are pseudonymized by PS3.15 Annex E before anything of them leaves.
@@ -36,6 +38,9 @@ pub struct PseudonymizeTable {
     pub overrides: Vec<Override>,
     /// Images that are passed or refused otherwise than by default: the first that fits counts.
     pub pixels: Vec<PixelRule>,
+    /// Encapsulated documents, waveforms, video, raw data and private classes, by SOP class: `content` is `"pass"`, as it is and
+    /// never claimed to be clean, or `"refuse"` (default for these).
+    pub object: Vec<ObjectRule>,
 }
 
 /// Which profile.
@@ -71,6 +76,7 @@ impl PseudonymizeTable {
             content: self.content.clone(),
             overrides: self.overrides.clone(),
             pixel_rules: self.pixels.clone(),
+            object_rules: self.object.clone(),
         };
         profile.overrides.extend(rules.overrides);
         profile.pixel_rules.extend(rules.pixels);

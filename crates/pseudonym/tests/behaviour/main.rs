@@ -12,3 +12,4 @@ mod leaks;
 mod masking;
 mod passing;
 mod reports;
+mod unseen;
