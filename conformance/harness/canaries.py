@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,10 +104,10 @@ def _file(directory: Path, number: int, depth: int, rows: list[tuple[str, int, s
     return patients.write(directory / f"{depth}-{number:03}.dcm", patients.with_pixels(made)), planted
 
 
-def corpus(directory: Path) -> list[tuple[Instance, list[Canary]]]:
+def corpus(directory: Path, rows_per_file: int = ROWS_PER_FILE) -> list[tuple[Instance, list[Canary]]]:
     """Files, each with the values planted in it."""
     rows = _planted()
-    pieces = [rows[at : at + ROWS_PER_FILE] for at in range(0, len(rows), ROWS_PER_FILE)]
+    pieces = [rows[at : at + rows_per_file] for at in range(0, len(rows), rows_per_file)]
     return [_file(directory, number, depth, piece) for depth in range(4) for number, piece in enumerate(pieces)]
 
 
@@ -129,3 +131,11 @@ def errors(path: Path) -> set[str]:
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", timeout=60, check=False)
     lines = (done.stdout + done.stderr).splitlines()
     return {re.sub(r"(?<!Element=)(?<!Module=)<[^>]*>|[0-9.]{16,}", "", line).strip() for line in lines if line.startswith("Error")}
+
+
+def errors_of(paths: list[Path]) -> dict[Path, set[str]]:
+    """As `errors`, of many at a time; none of any where dciodvfy is not installed."""
+    if not shutil.which("dciodvfy"):
+        return {path: set() for path in paths}
+    with ThreadPoolExecutor(4) as pool:
+        return dict(zip(paths, pool.map(errors, paths), strict=True))

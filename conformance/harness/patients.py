@@ -149,6 +149,30 @@ def report(path: Path, image: Instance, study: str) -> Instance:
     return write(path, made)
 
 
+def presentation_state(path: Path, image: Instance, study: str) -> Instance:
+    """A softcopy presentation state of an image: a text and a line drawn on it."""
+    made = data_set("1.2.840.10008.5.1.4.1.1.11.1", "PR", study, generate_uid(), generate_uid(), InstanceNumber=1)
+    del made.ImageType, made.FrameOfReferenceUID
+    target = Dataset()
+    target.ReferencedSOPClassUID, target.ReferencedSOPInstanceUID = image.sop_class, image.sop_instance
+    series = Dataset()
+    series.SeriesInstanceUID, series.ReferencedImageSequence = generate_uid(), Sequence([target])
+    made.ReferencedSeriesSequence = Sequence([series])
+    text = Dataset()
+    text.AnchorPointAnnotationUnits, text.AnchorPoint, text.AnchorPointVisibility = "PIXEL", [8.0, 8.0], "N"
+    text.UnformattedTextValue = f"thorax, see {PHYSICIAN}"
+    line = Dataset()
+    line.GraphicAnnotationUnits, line.GraphicDimensions, line.NumberOfGraphicPoints = "PIXEL", 2, 2
+    line.GraphicData, line.GraphicType, line.GraphicFilled = [1.0, 1.0, 9.0, 9.0], "POLYLINE", "N"
+    drawn = Dataset()
+    drawn.ReferencedImageSequence, drawn.GraphicLayer = Sequence([target]), "LAYER1"
+    drawn.TextObjectSequence, drawn.GraphicObjectSequence = Sequence([text]), Sequence([line])
+    made.GraphicAnnotationSequence = Sequence([drawn])
+    made.ContentLabel, made.ContentDescription, made.ContentCreatorName = "STATE", f"for {PHYSICIAN}", PHYSICIAN
+    made.PresentationCreationDate, made.PresentationCreationTime = "20260401", "120000"
+    return write(path, made)
+
+
 def clips(directory: Path) -> list[Instance]:
     """Two ultrasound clips in colour, of two models; the second says where its picture is."""
     made = []

@@ -104,6 +104,15 @@ class Stack:
                 route["respond"] = respond
             sending["route"].append(route)
 
+    def add_title(self, title: str, **table: object) -> None:
+        """Another AE title of gateway-out for the first destination of gateway-in; `table` goes into its [[route]]."""
+        identifier = secrets.token_hex(16)
+        for role, more in (("gateway-in", {}), ("gateway-out", {"ae": title, **table})):
+            with self.edit(role) as document:
+                route = tomlkit.table()
+                route.update({**document["route"][0].unwrap(), "id": identifier, **more})
+                document["route"].append(route)
+
     def add_dicom_route(self, title: str, destination: str, address: str, respond: str | None = None) -> None:
         called, _, place = address.partition("@")
         self.add_route(title, destination, respond, kind="dicom", ae=called, address=place, calling="SLUISIN")
