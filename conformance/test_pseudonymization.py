@@ -4,6 +4,7 @@ what cannot be cleaned is refused before anything of it has left."""
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
+import verify_receipt
+
 from harness import canaries, generate, part10, patients, senders
 from harness.binaries import binary
 from harness.commitment import Asker
@@ -22,7 +25,7 @@ from harness.destinations import PynetdicomScp, Storescp
 from harness.processes import HOST, run, wait_until
 from harness.proofs import committed
 from harness.rawul import Requestor
-from harness.stack import ROLES
+from harness.stack import ROLES, delivery_id
 from harness.watch import needles_in_files
 
 
@@ -72,6 +75,7 @@ def test_a_ct_study_and_an_rt_set_arrive_without_their_patient(make_stack, tmp_p
             [report] = json.loads(stack.command("gateway-out", "pseudonyms", "report", study, "--json").stdout)
             assert report["instances"] == 5
             assert {"tag": "(0010,0010)", "name": "PatientName", "what": "pseudonym", "count": 5} in report["done"]
+            the_reports_are_in_the_receipts(stack, study, report["reports"])
     for one in arrived:
         assert one.file_meta.MediaStorageSOPInstanceUID == one.SOPInstanceUID
         assert str(one.SOPInstanceUID).startswith("2.25.") and one.preamble == bytes(128)
@@ -96,6 +100,23 @@ def test_a_ct_study_and_an_rt_set_arrive_without_their_patient(make_stack, tmp_p
     assert dose.ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID == plan.SOPInstanceUID
     pixels = {one.path: pydicom.dcmread(one.path).PixelData for one in sent if one.sop_class == patients.CT}
     assert sorted(pixels.values()) == sorted(one.PixelData for one in images.values())
+
+
+def the_reports_are_in_the_receipts(stack, study: str, reports: list[dict]) -> None:
+    """The sender has signed what was done to each instance: by the digest in the receipt the report is found, and is its SHA-256."""
+    receipts = [stack.receipt_file(delivery_id(row)) for row in stack.receipts() if row["outcome"] == "stored"]
+    said = [json.loads(path.read_text())["says"]["pseudonymized"].removeprefix("report ") for path in receipts]
+    assert {one["digest"] for one in reports} <= set(said) and sum(one["instances"] for one in reports) == 5
+    digest = reports[0]["digest"]
+    text = stack.command("gateway-out", "pseudonyms", "report", study, "--instance", digest).stdout
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
+    assert "(0010,0010) 1 pseudonym\n" in text and "codes 113100 113105 113107 113108\n" in text
+    path = receipts[said.index(digest)]
+    cards = [verify_receipt.Card(stack.card(role)) for role in ("gateway-in", "gateway-out")]
+    assert verify_receipt.verify(path.read_text(), *cards)["pseudonymized"] == f"report {digest}"
+    assert digest in stack.verify_receipt(path).stdout
+    path.write_text(path.read_text().replace(digest, f"{digest[:-1]}{int(digest[-1], 16) ^ 1:x}"))
+    assert stack.verify_receipt(path).returncode == 1, "what was done cannot be changed afterwards"
 
 
 def test_a_report_is_cleaned_item_by_item(make_stack, tmp_path):

@@ -142,6 +142,7 @@ impl Arrived {
             suite: sealing.context.suite.code(),
             commitment: sealing.commitment.0,
             profile: sealing.context.profile,
+            report: self.deeds.as_ref().map(|deeds| Digest::of(deeds.report.as_bytes())),
             body_digest: self.body.digest,
             sealed_len: self.body.sealed_len,
             data_len: self.body.data_len,

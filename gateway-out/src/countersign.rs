@@ -127,6 +127,7 @@ mod tests {
             sender: identity().fingerprint(),
             receiver: Fingerprint([9; 32]),
             receipt: Digest::of(b"receipt"),
+            report: None,
         }
     }
 

@@ -215,7 +215,7 @@ impl Dispatcher {
                 self.running.insert(ready.delivery, ready.leg.id);
                 let turn = self.next_turn(ready.leg.id, None);
                 shared.flights.enter(*flight);
-                self.deposits.spawn(committed(shared, ready, turn, slot));
+                self.deposits.spawn(committed(shared, *ready, turn, slot));
             }
         }
     }

@@ -291,6 +291,7 @@ impl Answer<'_> {
             sender: self.shared.identity().fingerprint(),
             receiver: self.leg.receiver.id(),
             receipt,
+            report: self.row.sealed.report,
         };
         // A PACS that waits for the destination's answer shall not wait for others.
         let urgent = self.shared.waiting.sealing(self.row.delivery).is_some();

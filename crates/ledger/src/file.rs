@@ -243,7 +243,7 @@ impl ReceiptFile {
             }
             (_, None) => "not in a log".to_owned(),
         };
-        let mut says = receipt.says();
+        let mut says = self.says();
         says.push(("received_by", format!("{receiver}, signed by it")));
         says.push(("sent_by", sent_by));
         says.push(("log", log));
@@ -278,11 +278,18 @@ impl ReceiptFile {
         Ok(())
     }
 
+    /// What the receipt says, and what the sender says beside it.
+    pub fn says(&self) -> Vec<(&'static str, String)> {
+        let mut says = self.receipt.says();
+        let report = self.manifest.as_ref().and_then(|manifest| manifest.core.report);
+        says.extend(report.map(|report| ("pseudonymized", format!("report {report}"))));
+        says
+    }
+
     /// The file's text. The order of its lines is fixed here, so that it does not depend on how a JSON library is built.
     pub fn to_text(&self) -> String {
         let mut text = format!("{{\n  \"format\": {},\n  \"says\": {{\n", json(FORMAT));
         let says: Vec<String> = self
-            .receipt
             .says()
             .into_iter()
             .map(|(key, value)| format!("    {}: {}", json(key), json(&value)))
@@ -330,7 +337,7 @@ impl ReceiptFile {
         };
         let readable =
             file.get("says").and_then(Value::as_object).ok_or_else(|| format("\"says\" is missing"))?;
-        for (key, value) in parsed.receipt.says() {
+        for (key, value) in parsed.says() {
             if readable.get(key).and_then(Value::as_str) != Some(value.as_str()) {
                 return Err(ReceiptFileError::Readable(key.to_owned()));
             }

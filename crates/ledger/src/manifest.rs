@@ -41,6 +41,9 @@ pub struct ManifestCore {
     /// [`Receipt::digest`] of the receipt that the sender was given for it.
     #[n(6)]
     pub receipt: Digest,
+    /// SHA-256 of the report of what the sender's pseudonymization did to the instance, where its route pseudonymizes.
+    #[n(7)]
+    pub report: Option<Digest>,
 }
 
 /// Signs what was sent: one signature of each kind for all of it, and for the heads that were seen.
@@ -83,8 +86,16 @@ impl Manifest {
     /// Whether it is about this very receipt: every field that both have says the same. The sender's keys may differ,
     /// where they were rotated between deposit and receipt; [`Manifest::verify`] says whose these are.
     pub fn is_about(&self, receipt: &Receipt) -> bool {
-        let ManifestCore { delivery, attempt, object, body_digest, sender: _, receiver, receipt: digest } =
-            &self.core;
+        let ManifestCore {
+            delivery,
+            attempt,
+            object,
+            body_digest,
+            sender: _,
+            receiver,
+            receipt: digest,
+            report: _,
+        } = &self.core;
         *delivery == receipt.delivery
             && *attempt == receipt.attempt
             && *object == receipt.object

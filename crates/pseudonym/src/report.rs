@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use base::{Digest, Hasher, Phi, Uid};
+use base::{Digest, Phi, Uid};
 use dataset::{Extent, Tag};
 
 use crate::option::{MethodCode, ProfileOption};
@@ -88,16 +88,20 @@ impl Report {
         }
     }
 
-    /// Binds the report: for receipts.
-    pub fn digest(&self) -> Digest {
-        let mut hasher = Hasher::new(b"sluis/pseudonym/report/1");
-        hasher.field(self.plan.as_bytes());
-        hasher.field(self.key.as_bytes());
+    /// As it is kept and printed: its SHA-256 is what a receipt binds. Of one report there is one text.
+    pub fn to_text(&self) -> String {
+        let codes: Vec<_> = self.codes.iter().map(|code| code.value).collect();
+        let mut text = format!(
+            "sluis pseudonymization report 1\nprofile {}\nkey {}\ncodes {}\n",
+            self.plan,
+            self.key,
+            codes.join(" ")
+        );
         for ((tag, done), count) in &self.done {
-            hasher.field(format!("{tag} {} {count}", done.as_str()).as_bytes());
+            text.push_str(&format!("{tag} {count} {}\n", done.as_str()));
         }
-        hasher.field(format!("{} {}", self.more, self.clinical).as_bytes());
-        hasher.finish()
+        text.push_str(&format!("further {}\nclinical words {}\n", self.more, self.clinical));
+        text
     }
 }
 

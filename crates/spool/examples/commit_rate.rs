@@ -171,6 +171,7 @@ fn new_object(object: ObjectId, bytes: usize) -> Result<NewObject, Failure> {
             suite: 2,
             commitment: [0; 32],
             profile: Digest([0; 32]),
+            report: None,
             body_digest: Digest([0; 32]),
             sealed_len: bytes as u64,
             data_len: bytes as u64,

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use base::{AeTitle, Name};
+use base::{AeTitle, Digest, Name};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use service::{config::Span, manual::GenerateArgs, trust::TrustArgs};
 use spool::State;
@@ -291,6 +291,10 @@ pub(super) enum PseudonymsCommand {
         args: JsonArgs,
         /// The Study Instance UID that it came with.
         study: String,
+        /// Print the report on one instance instead, by the digest that its receipt has: exactly the text that it is the
+        /// SHA-256 of.
+        #[arg(long, value_name = "DIGEST")]
+        instance: Option<Digest>,
     },
     /// Work out again which pseudonym stands for which patient and UID, from the original files: patients.csv and uids.csv,
     /// for their owner only. They lead to patients: keep them at the sending site.

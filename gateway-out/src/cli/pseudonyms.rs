@@ -41,7 +41,14 @@ pub(super) async fn command(command: PseudonymsCommand) -> Result<()> {
                 println!("{} refused", refused.len());
             }
         }
-        PseudonymsCommand::Report { args, study } => {
+        PseudonymsCommand::Report { args, study, instance: Some(digest) } => {
+            match open_queue(&args.config)?.report(&study, digest).await? {
+                // Exactly these bytes: their SHA-256 is the digest.
+                Some(report) => print!("{report}"),
+                None => bail!("no report with this digest on this study; give the UID that it came with"),
+            }
+        }
+        PseudonymsCommand::Report { args, study, instance: None } => {
             let counts = open_queue(&args.config)?.deeds(&study).await?;
             if args.json {
                 let rows = counts.iter().map(deeds_json).collect::<Vec<_>>();
@@ -115,6 +122,9 @@ fn deeds_text(count: &DeedCount) -> String {
             tag.keyword().unwrap_or("")
         ));
     }
+    for (digest, instances) in &count.reports {
+        text.push_str(&format!("  report {digest}  of {instances} instances\n"));
+    }
     text
 }
 
@@ -126,5 +136,8 @@ fn deeds_json(count: &DeedCount) -> Value {
     json!({
         "profile": count.profile, "instances": count.instances, "first_at": count.first_at,
         "last_at": count.last_at, "done": deeds.collect::<Vec<_>>(),
+        "reports": count.reports.iter()
+            .map(|(digest, instances)| json!({ "digest": digest.to_string(), "instances": instances }))
+            .collect::<Vec<_>>(),
     })
 }

@@ -55,7 +55,7 @@ pub struct Ready {
 #[derive(Debug)]
 pub(super) enum Order {
     Live(Live),
-    Ready(Box<Flight>, Ready, Slot),
+    Ready(Box<Flight>, Box<Ready>, Slot),
 }
 
 /// A place with the dispatcher for an instance that is being committed.
@@ -70,7 +70,7 @@ impl Ticket {
     pub fn go(self, ready: Ready, meta: &InstanceMeta, changed_content: bool) {
         let row = born(&ready, meta, changed_content);
         let flight = Box::new(Flight { row, sealing: ready.sealing.clone() });
-        self.permit.send(Order::Ready(flight, ready, self.slot));
+        self.permit.send(Order::Ready(flight, Box::new(ready), self.slot));
     }
 }
 

@@ -199,13 +199,14 @@ impl Changing {
 }
 
 fn deeds(done: Pseudonymized, profile: Digest) -> StudyDeeds {
+    let report = done.report.to_text();
     let Report { done: counts, .. } = done.report;
     let deed = |((tag, what), count): ((dataset::Tag, pseudonym::Done), u64)| Deed {
         attribute: u32::from(tag.0) << 16 | u32::from(tag.1),
         what: what.as_str().to_owned(),
         count,
     };
-    StudyDeeds { study: done.study_before, profile, deeds: counts.into_iter().map(deed).collect() }
+    StudyDeeds { study: done.study_before, profile, deeds: counts.into_iter().map(deed).collect(), report }
 }
 
 /// Keeps why an instance was refused, and says what to answer.

@@ -87,7 +87,17 @@ pub(crate) fn sent(receipt: &Receipt) -> ManifestCore {
         sender: sender().fingerprint(),
         receiver: receipt.receiver.fingerprint,
         receipt: receipt.digest(),
+        report: None,
     }
+}
+
+/// As [`signed`], by a sender whose route pseudonymizes.
+pub(crate) fn pseudonymized(receipt: Receipt) -> ReceiptFile {
+    let settlement =
+        sign_batch(&receiver(), &[SettlementCore::for_receipt(&receipt)], &[]).unwrap().remove(0);
+    let core = ManifestCore { report: Some(Digest::of(b"report")), ..sent(&receipt) };
+    let manifest = sign_manifests(&sender(), &[core], &[]).unwrap().remove(0);
+    ReceiptFile::new(receipt, settlement).unwrap().with_manifest(manifest).unwrap()
 }
 
 pub(crate) fn manifest(receipt: &Receipt) -> Manifest {

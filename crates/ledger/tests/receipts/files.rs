@@ -1,8 +1,8 @@
 //! A receipt file verifies alone and offline, and not after any change.
 
 use crate::common::{
-    card, complete, identity, log_key, logged, manifest, name, party, receipt, receiver, relay_card, sender,
-    sent, signed,
+    card, complete, identity, log_key, logged, manifest, name, party, pseudonymized, receipt, receiver,
+    relay_card, sender, sent, signed,
 };
 use base::{Digest, Name, ObjectId};
 use identity::{CardFields, IdentityKey, Overlap, PeerCard};
@@ -51,6 +51,36 @@ fn no_byte_of_a_receipt_file_can_be_changed() {
         assert!(ReceiptFile::parse(cut).is_err(), "{len} bytes");
     }
     assert_eq!(ReceiptFile::parse(&text.replace('\n', "\r\n")), Ok(complete(receipt(1))));
+}
+
+#[test]
+fn what_pseudonymization_did_is_bound_by_the_sender_and_cannot_be_changed() {
+    let (to, from) = (card(&receiver()), card(&sender()));
+    let cards = Cards { receiver: &to, sender: Some(&from), relay: None };
+    let file = pseudonymized(receipt(1));
+    let said = ("pseudonymized", format!("report {}", Digest::of(b"report")));
+    assert!(file.check(&cards).unwrap().says.contains(&said));
+    let text = file.to_text();
+    assert!(text.contains("\"pseudonymized\": \"report "));
+    for position in 0..text.len() {
+        let mut bytes = text.clone().into_bytes();
+        bytes[position] ^= 1;
+        let changed = String::from_utf8(bytes).unwrap();
+        let verified = ReceiptFile::parse(&changed).and_then(|file| file.check(&cards));
+        assert!(verified.is_err(), "byte {position}");
+    }
+    // Another digest under the same signature, whatever the readable part says.
+    let mut manifest = file.manifest().unwrap().clone();
+    manifest.core.report = Some(Digest::of(b"another report"));
+    let forged = signed(receipt(1)).with_manifest(manifest.clone()).unwrap();
+    assert!(matches!(forged.check(&cards), Err(ReceiptFileError::VerifyManifest(_))));
+    manifest.core.report = None;
+    let left_out = signed(receipt(1)).with_manifest(manifest).unwrap();
+    assert!(matches!(left_out.check(&cards), Err(ReceiptFileError::VerifyManifest(_))));
+    // One without a report is what it always was: seven fields.
+    let before = signed(receipt(1)).manifest().unwrap().encode();
+    assert_eq!(before[..4], [0x82, 1, 0x82, 0x87]);
+    assert!(!signed(receipt(1)).to_text().contains("pseudonymized"));
 }
 
 #[test]

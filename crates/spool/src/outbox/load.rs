@@ -13,7 +13,7 @@ pub(crate) const DELIVERY: &str = "
 SELECT d.id, d.delivery, o.object, w.route, w.receiver, w.destination, o.sop_class,
     o.suite, o.commitment, o.profile, o.body_digest, o.sealed_len, o.data_len, o.spooled,
     d.state, d.attempt, d.running, d.boot, d.next_at, d.deferrals, d.nacks, d.joined,
-    e.delivery, d.changed_content, d.alarm, d.status, d.reason, d.received_at, d.changed_at, d.ended_at
+    e.delivery, d.changed_content, d.alarm, d.status, d.reason, d.received_at, d.changed_at, d.ended_at, o.report
 FROM delivery d JOIN object o ON o.id = d.object_id JOIN way w ON w.id = d.way_id
     LEFT JOIN delivery e ON e.id = d.waits_for ";
 
@@ -30,6 +30,7 @@ pub(crate) fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
             suite: row.get(7)?,
             commitment: row.get(8)?,
             profile: Digest(row.get(9)?),
+            report: row.get::<_, Option<[u8; 32]>>(30)?.map(Digest),
             body_digest: Digest(row.get(10)?),
             sealed_len: number(row, 11)?,
             data_len: number(row, 12)?,

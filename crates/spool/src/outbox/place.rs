@@ -202,8 +202,8 @@ fn times_sent(
 fn insert_object(connection: &Connection, new: &Prepared) -> Result<i64, JobError<CommitError>> {
     let sql = "INSERT INTO object(object, spooled, received_at, sop_class, suite, commitment, profile, body_digest,
         sealed_len, data_len, instance_hash, study_hash, series_hash, accession_hash, patient_hash, content_hash,
-        wrapped_key, record, purged_at)
-        VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+        wrapped_key, record, purged_at, report)
+        VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
     let received_at = millis(new.received_at);
     let mut statement = connection.prepare_cached(sql)?;
     let inserted = statement.insert(params![
@@ -226,6 +226,7 @@ fn insert_object(connection: &Connection, new: &Prepared) -> Result<i64, JobErro
         new.held.as_ref().map(|held| &held.wrapped_key),
         new.held.as_ref().map(|held| &held.record),
         new.held.is_none().then_some(received_at),
+        new.sealed.report.map(|report| report.0),
     ]);
     inserted.map_err(|error| known(error, new.object))
 }

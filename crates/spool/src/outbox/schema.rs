@@ -150,6 +150,7 @@ END;
     COMMITMENT,
     crate::pseudonyms::TABLES,
     SECOND_RECEIPTS,
+    crate::pseudonyms::REPORTS,
 ];
 
 /// Who sent what, and who asked whether it is safe. `sent` has a row for each delivery that carries a C-STORE: its

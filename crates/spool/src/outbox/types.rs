@@ -49,6 +49,8 @@ pub struct SealedFacts {
     pub commitment: [u8; 32],
     /// Digest of the pseudonymization profile: the body goes only to routes with the same.
     pub profile: Digest,
+    /// Of the report of what pseudonymization did to it, where it was: for the sender's part of a receipt.
+    pub report: Option<Digest>,
     /// SHA-256 of all sealed bytes.
     pub body_digest: Digest,
     /// Length of the sealed body.

@@ -1,7 +1,7 @@
 //! What was done to the attributes of a study.
 
 use base::{Digest, Phi, Timestamp};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::db::column::{length, millis, number};
 
@@ -25,6 +25,8 @@ pub struct StudyDeeds {
     pub profile: Digest,
     /// Attribute by attribute.
     pub deeds: Vec<Deed>,
+    /// The report on the instance; its SHA-256 is in the receipt.
+    pub report: String,
 }
 
 /// What was done to a study under one profile and key.
@@ -40,6 +42,8 @@ pub struct DeedCount {
     pub last_at: Timestamp,
     /// Attribute by attribute, ascending.
     pub deeds: Vec<Deed>,
+    /// Digests of the reports on its instances, as receipts have them, and how many have each.
+    pub reports: Vec<(Digest, u64)>,
 }
 
 pub(crate) fn add(
@@ -60,7 +64,21 @@ pub(crate) fn add(
     for deed in &deeds.deeds {
         statement.execute(params![id, deed.attribute, deed.what, length(deed.count)])?;
     }
+    // Images of one series have the same one, nearly always.
+    let sql = "INSERT INTO report VALUES(?1, ?2, 1, ?3) ON CONFLICT DO UPDATE SET instances = instances + 1";
+    let digest = Digest::of(deeds.report.as_bytes());
+    connection.prepare_cached(sql)?.execute(params![id, digest.0, deeds.report])?;
     Ok(())
+}
+
+pub(crate) fn report(
+    connection: &Connection,
+    study: [u8; 16],
+    digest: Digest,
+) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT r.text FROM report r JOIN deed_study s ON s.id = r.deed_study_id
+        WHERE s.study_hash = ?1 AND r.digest = ?2";
+    connection.prepare_cached(sql)?.query_row(params![study, digest.0], |row| row.get(0)).optional()
 }
 
 pub(crate) fn of(connection: &Connection, study: [u8; 16]) -> rusqlite::Result<Vec<DeedCount>> {
@@ -73,6 +91,7 @@ pub(crate) fn of(connection: &Connection, study: [u8; 16]) -> rusqlite::Result<V
             first_at: Timestamp(number(row, 3)?),
             last_at: Timestamp(number(row, 4)?),
             deeds: Vec::new(),
+            reports: Vec::new(),
         };
         Ok((row.get::<_, i64>(0)?, count))
     };
@@ -86,7 +105,14 @@ pub(crate) fn of(connection: &Connection, study: [u8; 16]) -> rusqlite::Result<V
             Ok(Deed { attribute: row.get(0)?, what: row.get(1)?, count: number(row, 2)? })
         };
         count.deeds = statement.query_map([id], read)?.collect::<Result<_, _>>()?;
+        count.reports = reports(connection, id)?;
         counts.push(count);
     }
     Ok(counts)
+}
+
+fn reports(connection: &Connection, id: i64) -> rusqlite::Result<Vec<(Digest, u64)>> {
+    let sql = "SELECT digest, instances FROM report WHERE deed_study_id = ?1 ORDER BY digest";
+    let read = |row: &rusqlite::Row<'_>| Ok((Digest(row.get(0)?), number(row, 1)?));
+    connection.prepare_cached(sql)?.query_map([id], read)?.collect()
 }

@@ -66,6 +66,19 @@ CREATE INDEX refusal_accession ON refusal(accession_hash) WHERE accession_hash I
 CREATE INDEX refusal_patient ON refusal(patient_hash) WHERE patient_hash IS NOT NULL;
 ";
 
+/// A later step. `object.report` is the SHA-256 of what was done to an instance, as the sender signs it; `report` has the
+/// texts that these digests are of, each once for a study under a profile.
+pub(crate) const REPORTS: &str = "
+ALTER TABLE object ADD COLUMN report BLOB;
+CREATE TABLE report(
+    deed_study_id INTEGER NOT NULL REFERENCES deed_study(id),
+    digest BLOB NOT NULL,
+    instances INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY(deed_study_id, digest)
+) STRICT, WITHOUT ROWID;
+";
+
 impl Outbox {
     /// Under which of a ring's keys a study is: the one that it was first seen with, and for a study that is new the
     /// `current` one, from now on and for ever. Durable when it is answered.
@@ -126,6 +139,12 @@ impl Queue {
     ) -> Result<Option<Digest>, StoreError> {
         let study = identifier(&self.inner().context.index_key, Identifier::Study, study.reveal());
         self.inner().db.reader.call(move |connection| study::known(connection, ring, study)).await
+    }
+
+    /// The text of a report on an instance of a study, by its digest.
+    pub async fn report(&self, study: &str, digest: Digest) -> Result<Option<String>, StoreError> {
+        let study = identifier(&self.inner().context.index_key, Identifier::Study, study);
+        self.inner().db.reader.call(move |connection| done::report(connection, study, digest)).await
     }
 
     /// What was done to a study, under each profile, by its Study Instance UID as received.

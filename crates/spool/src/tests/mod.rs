@@ -161,6 +161,7 @@ impl Sample {
             suite: 2,
             commitment: [9; 32],
             profile: SealedFacts::no_profile(),
+            report: None,
             body_digest: Digest::of(&body),
             sealed_len: body.len() as u64,
             data_len: body.len() as u64 - 100,

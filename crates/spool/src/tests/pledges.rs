@@ -215,7 +215,8 @@ async fn an_outbox_of_the_format_before_keeps_its_receipts() {
                 settlement BLOB NOT NULL, manifest BLOB NOT NULL, UNIQUE(delivery_id, attempt)) STRICT;
             INSERT INTO old SELECT id, delivery_id, attempt, outcome, status, level, answered_at, stored_at, late, receipt,
                 settlement, manifest FROM receipt;
-            DROP TABLE receipt; ALTER TABLE old RENAME TO receipt; PRAGMA user_version = 3;",
+            DROP TABLE receipt; ALTER TABLE old RENAME TO receipt;
+            DROP TABLE report; ALTER TABLE object DROP COLUMN report; PRAGMA user_version = 3;",
         )
         .unwrap();
     drop(connection);

@@ -63,6 +63,7 @@ async fn what_was_done_is_counted_by_study_and_profile() {
         study: study("1.2.3"),
         profile: Digest([profile; 32]),
         deeds: vec![Deed { attribute: 0x0010_0010, what: "pseudonym".to_owned(), count }],
+        report: format!("{count} pseudonyms\n"),
     };
     for (profile, count) in [(1, 2), (1, 3), (2, 1)] {
         outbox.pseudonymized(deeds(profile, count), T0);
@@ -72,6 +73,12 @@ async fn what_was_done_is_counted_by_study_and_profile() {
     let seen: Vec<_> =
         counts.iter().map(|one| (one.profile.0[0], one.instances, one.deeds[0].count)).collect();
     assert_eq!(seen, [(1, 2, 5), (2, 1, 1)]);
+    let digest = Digest::of(b"2 pseudonyms\n");
+    let mut reports = vec![(digest, 1), (Digest::of(b"3 pseudonyms\n"), 1)];
+    reports.sort_unstable();
+    assert_eq!(counts[0].reports, reports);
+    assert_eq!(outbox.report("1.2.3", digest).await.unwrap().as_deref(), Some("2 pseudonyms\n"));
+    assert_eq!(outbox.report("1.2.4", digest).await.unwrap(), None);
     assert!(outbox.deeds("1.2.4").await.unwrap().is_empty());
 }
 

@@ -167,6 +167,7 @@ impl Envoy {
             sender: self.key.fingerprint(),
             receiver: self.recipient(),
             receipt: receipt.digest(),
+            report: None,
         }
     }
 
