@@ -279,7 +279,7 @@ mod tests {
             (kind(""), false),
         ];
         for (kind, want) in cases {
-            let admitted = admit(&kind, &plan(&[], &[pass.clone()]), true);
+            let admitted = admit(&kind, &plan(&[], std::slice::from_ref(&pass)), true);
             assert_eq!(admitted.is_ok(), want, "{kind:?}");
         }
         let refuse = PixelRule {
