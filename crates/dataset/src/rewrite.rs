@@ -62,6 +62,12 @@ impl<E: Edit> Rewriter<E> {
         Some(Self { pump: Pump::new(Editor::new(syntax.encoding, edit), syntax, syntax, identity) })
     }
 
+    /// As [`Rewriter::new`], for whoever needs no digests of what came and went: they take more time than all else. It ends with
+    /// [`Rewriter::finish_edit`].
+    pub fn unmeasured(transfer_syntax: &Uid, edit: E) -> Option<Self> {
+        Self::new(transfer_syntax, edit).map(|Self { pump }| Self { pump: pump.unmeasured() })
+    }
+
     /// Takes the next bytes and appends to `out` what can go on. After an error each call gives that error again, and
     /// what went on before must not become a whole data set.
     pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), RewriteError> {
@@ -76,6 +82,12 @@ impl<E: Edit> Rewriter<E> {
     /// The edit, without an end: what it has learned so far.
     pub fn into_edit(self) -> E {
         self.pump.stage.edit
+    }
+
+    /// As [`Rewriter::finish`], and gives the edit only.
+    pub fn finish_edit(mut self, out: &mut Vec<u8>) -> Result<E, RewriteError> {
+        self.pump.finish(out)?;
+        Ok(self.pump.stage.edit)
     }
 
     /// Ends the data set; here truncation is found. Appends the rest to `out`.

@@ -70,7 +70,7 @@ impl Pseudonymizer {
     /// Which key is used is decided once its study is known: give bytes until [`Pseudonymizer::study`] has it, then the key.
     pub fn undecided(plan: Arc<Plan>, transfer_syntax: &Uid) -> Result<Self, Refusal> {
         let scan =
-            Rewriter::new(transfer_syntax, Scan::new(Arc::clone(&plan))).ok_or(Refusal::TransferSyntax)?;
+            Rewriter::unmeasured(transfer_syntax, Scan::new(Arc::clone(&plan))).ok_or(Refusal::TransferSyntax)?;
         Ok(Self {
             plan,
             pseudonyms: None,
@@ -135,7 +135,7 @@ impl Pseudonymizer {
             Stage::Looking { .. } => Err(RewriteError::Empty.into()),
             Stage::Looked { .. } => Err(Refusal::NoKey),
             Stage::Acting { pass, about, sop_instance, mut waiting } => {
-                let (done, edit) = pass.finish(&mut waiting)?;
+                let edit = pass.finish_edit(&mut waiting)?;
                 out.append(&mut waiting);
                 Ok(Pseudonymized {
                     report: edit.report,
@@ -143,8 +143,6 @@ impl Pseudonymizer {
                     sop_instance,
                     sop_instance_before: base::Phi::new(about.sop_instance),
                     study_before: about.study,
-                    before: done.before,
-                    after: done.after,
                 })
             }
         }
@@ -194,7 +192,7 @@ impl Pseudonymizer {
             return Ok(());
         };
         let scan = match at_end {
-            true => scan.finish(&mut unused)?.1,
+            true => scan.finish_edit(&mut unused)?,
             // The pixels are its last thing to see: there is no end yet.
             false => scan.into_edit(),
         };
@@ -227,7 +225,7 @@ impl Pseudonymizer {
             false => pseudonyms.uid(&about.sop_instance),
         };
         let pass = pass::after(&self.plan, &pseudonyms, *facts, (patient, mask)).ok_or(Refusal::NoPatient)?;
-        let mut pass = Box::new(Rewriter::new(&self.transfer_syntax, pass).ok_or(Refusal::TransferSyntax)?);
+        let mut pass = Box::new(Rewriter::unmeasured(&self.transfer_syntax, pass).ok_or(Refusal::TransferSyntax)?);
         let mut waiting = Vec::new();
         let fed = pass.feed(&held, &mut waiting);
         fed.map_err(|error| refused(&pass, error))?;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use base::{Digest, Phi, Uid};
-use dataset::{Extent, Tag};
+use dataset::Tag;
 
 use crate::option::{MethodCode, ProfileOption};
 use crate::plan::Plan;
@@ -118,8 +118,4 @@ pub struct Pseudonymized {
     pub sop_instance_before: Phi<String>,
     /// The Study Instance UID that it came with; empty where it has none.
     pub study_before: Phi<String>,
-    /// The data set as it came.
-    pub before: Extent,
-    /// The data set as it goes.
-    pub after: Extent,
 }

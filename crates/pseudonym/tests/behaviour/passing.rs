@@ -173,8 +173,8 @@ fn what_cannot_be_pseudonymized_is_refused_before_a_byte_goes_out() {
     for end in 1..whole.len() {
         let cut = run(&plan(&[]), &whole[..end], EXPLICIT, 64);
         // Between two elements a data set can end; what is missing then, the walker's caller was promised.
-        if let Ok((_, done)) = cut {
-            assert_eq!(done.before.bytes, end as u64);
+        if let Ok((out, _)) = cut {
+            assert!(contains(&out, b"113100"), "marked as any other: {end}");
         }
     }
     assert!(pseudonym::Pseudonymizer::new(plan(&[]), key(1), &base::Uid::parse("1.2.3").unwrap()).is_err());
