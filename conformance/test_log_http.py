@@ -284,7 +284,7 @@ def test_figures_are_read_as_prometheus_reads_them(log):
             assert name not in typed
             typed[name] = kind
         elif not line.startswith("# HELP "):
-            name, labels, value = re.fullmatch(r'(\w+)(\{(?:gateway|name)="[^"\\]*"\})? (\d+)', line).groups()
+            name, labels, value = re.fullmatch(r'(\w+)(\{(?:\w+="[^"\\]*",?)+\})? (\d+)', line).groups()
             assert name in typed, line
             figures[name + (labels or "")] = int(value)
     assert set(typed.values()) == {"counter", "gauge"}

@@ -168,7 +168,7 @@ def presentation_state(path: Path, image: Instance, study: str) -> Instance:
     drawn.ReferencedImageSequence, drawn.GraphicLayer = Sequence([target]), "LAYER1"
     drawn.TextObjectSequence, drawn.GraphicObjectSequence = Sequence([text]), Sequence([line])
     made.GraphicAnnotationSequence = Sequence([drawn])
-    made.ContentLabel, made.ContentDescription, made.ContentCreatorName = "STATE", f"for {PHYSICIAN}", PHYSICIAN
+    made.ContentLabel, made.ContentDescription, made.ContentCreatorName = "STATE", "for the round", PHYSICIAN
     made.PresentationCreationDate, made.PresentationCreationTime = "20260401", "120000"
     return write(path, made)
 

@@ -92,7 +92,7 @@ impl Counters {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let said: Vec<_> = answers
             .iter()
-            .map(|((ae, status), count)| (ae.to_string(), Status(*status).to_string(), count))
+            .map(|((ae, status), count)| (ae.to_string(), format!("{status:04X}"), count))
             .collect();
         let said: Vec<_> = said
             .iter()
