@@ -66,7 +66,7 @@ fn a_configuration_that_cannot_be_used_is_refused_with_its_place() {
         assert!(stderr.contains(want), "{want}: {stderr}");
         assert!(stderr.contains("relay.toml"), "{want}: {stderr}");
     }
-    assert_eq!(relay(&["check"]).status.code(), Some(2));
+    assert_eq!(relay(&["check", "--nothing"]).status.code(), Some(2));
     assert_eq!(relay(&["--help"]).status.code(), Some(0));
 }
 
