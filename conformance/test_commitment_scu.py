@@ -258,8 +258,7 @@ def test_who_may_report_and_what(make_stack, few, prove):
                 # Bytes, not pynetdicom, which on a busy machine may see the end of the connection first.
                 with pytest.raises(Rejected) as refused:
                     Requestor(port, called, {1: (VERIFICATION, [IMPLICIT])}, calling=ae)
-                answer = refused.value
-                assert (answer.result, answer.source, answer.reason) == (row["result"], row["source"], row["reason"])
+                assert refused.value.triple == (row["result"], row["source"], row["reason"])
             pairs = [(StorageCommitmentPushModel, IMPLICIT), (StorageCommitmentPushModel, JPEG), (few[0].sop_class, IMPLICIT)]
             found = negotiate.accepted_pairs(port, CALLING, pairs, destination.ae)
             for pair, claim in zip(pairs, ["acceptance", "syntax", "class"], strict=True):

@@ -32,7 +32,10 @@ from harness.watch import needles_in_files
 # The table removes the number that this name is the condition of, and gives the name a dummy value.
 BY_THE_TABLE = {
     "Error - Attribute present when condition unsatisfied (which may not be present otherwise) Type 1C Conditional "
-    "Element=<ClinicalTrialProtocolEthicsCommitteeName> Module=<ClinicalTrialSubject>"
+    "Element=<ClinicalTrialProtocolEthicsCommitteeName> Module=<ClinicalTrialSubject>",
+    # X in the table, and of type 1 in a presentation state; an option for dates keeps them.
+    "Error - Missing attribute Type 1 Required Element=<PresentationCreationDate> Module=<PresentationStateIdentification>",
+    "Error - Missing attribute Type 1 Required Element=<PresentationCreationTime> Module=<PresentationStateIdentification>",
 }
 
 

@@ -69,8 +69,8 @@ impl Pseudonymizer {
 
     /// Which key is used is decided once its study is known: give bytes until [`Pseudonymizer::study`] has it, then the key.
     pub fn undecided(plan: Arc<Plan>, transfer_syntax: &Uid) -> Result<Self, Refusal> {
-        let scan =
-            Rewriter::unmeasured(transfer_syntax, Scan::new(Arc::clone(&plan))).ok_or(Refusal::TransferSyntax)?;
+        let scan = Rewriter::unmeasured(transfer_syntax, Scan::new(Arc::clone(&plan)))
+            .ok_or(Refusal::TransferSyntax)?;
         Ok(Self {
             plan,
             pseudonyms: None,
@@ -225,7 +225,8 @@ impl Pseudonymizer {
             false => pseudonyms.uid(&about.sop_instance),
         };
         let pass = pass::after(&self.plan, &pseudonyms, *facts, (patient, mask)).ok_or(Refusal::NoPatient)?;
-        let mut pass = Box::new(Rewriter::unmeasured(&self.transfer_syntax, pass).ok_or(Refusal::TransferSyntax)?);
+        let mut pass =
+            Box::new(Rewriter::unmeasured(&self.transfer_syntax, pass).ok_or(Refusal::TransferSyntax)?);
         let mut waiting = Vec::new();
         let fed = pass.feed(&held, &mut waiting);
         fed.map_err(|error| refused(&pass, error))?;
