@@ -388,7 +388,7 @@ fn initialise(args: &InitArgs) -> Result<()> {
     println!(
         "next           gateway-in trust RELAY.card --relay ADDRESS:PORT; gateway-in trust SENDER.card;"
     );
-    println!("               [[destination]] and [[route]] in the configuration; gateway-in check --connect");
+    println!("               [[destination]] and [[route]] in the configuration; gateway-in check");
     Ok(())
 }
 

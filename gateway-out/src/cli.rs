@@ -204,7 +204,7 @@ fn initialise(args: &InitArgs) -> Result<()> {
     println!(
         "next           gateway-out trust RELAY.card --relay ADDRESS:PORT; gateway-out trust RECEIVER.card;"
     );
-    println!("               a [[route]] in the configuration; gateway-out check --connect");
+    println!("               a [[route]] in the configuration; gateway-out check");
     Ok(())
 }
 
