@@ -153,9 +153,16 @@ def test_what_is_missing_is_said_with_its_remedy_and_nobody_is_trusted_unasked(i
 
 @pytest.mark.root
 def test_root_does_not_write_what_the_daemons_user_could_not_read(initialised):
+    # A whole configuration: a relay is pinned already.
+    assert gateway(initialised, "trust", initialised / "hub.card", "--relay", f"{HOST}:4433", "--yes").returncode == 0
     os.chown(initialised, 65534, 65534)
-    refused = gateway(initialised, "trust", initialised / "hub.card", "--yes")
-    assert refused.returncode == 2 and "belongs to another user" in refused.stderr, refused
+    before = sorted(initialised.rglob("*"))
+    for words in (["trust", initialised / "north.card", "--yes"], ["key", "rotate"], ["key", "rotate", "--outbox"]):
+        refused = gateway(initialised, *words)
+        assert refused.returncode == 2 and "belongs to another user" in refused.stderr, refused
+    admitted = run([binary("relay"), "admit", initialised / "north.card", "--config", initialised / "relay.toml"], 60, check=False)
+    assert admitted.returncode == 2 and "belongs to another user" in admitted.stderr, admitted
+    assert sorted(initialised.rglob("*")) == before
 
 
 @pytest.mark.parametrize("role", ["relay", "gateway-in", "gateway-out"])

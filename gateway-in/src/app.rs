@@ -242,8 +242,7 @@ impl Status {
         let cards = std::iter::once(&own.card)
             .chain(routes.iter().map(|route| &route.sender))
             .chain(relays.iter().map(|relay| &relay.card));
-        let ends = cards.filter_map(|card| Some((card.name.to_string(), card.not_after?.0)));
-        ends.collect::<std::collections::BTreeMap<_, _>>().into_iter().collect()
+        service::metrics::card_ends(cards)
     }
 
     async fn json(&self) -> Value {

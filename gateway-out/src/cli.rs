@@ -334,6 +334,7 @@ fn good(arg: &ConfigArg) -> Result<()> {
 }
 
 async fn rotate_outbox_key(arg: &ConfigArg) -> Result<()> {
+    files::refuse_foreign(&arg.config)?;
     let loaded = load(arg)?;
     let settings = Config::check(&loaded)?.outbox;
     rotate::prepare(&settings)?;

@@ -63,6 +63,5 @@ fn card_ends(shared: &Shared) -> Vec<(String, u64)> {
     let cards = std::iter::once(&own.card)
         .chain(legs.iter().map(|leg| &leg.receiver))
         .chain(relays.iter().map(|relay| &relay.card));
-    let ends = cards.filter_map(|card| Some((card.name.to_string(), card.not_after?.0)));
-    ends.collect::<std::collections::BTreeMap<_, _>>().into_iter().collect()
+    metrics::card_ends(cards)
 }

@@ -67,6 +67,7 @@ const DRAFT_LIFE: Duration = Duration::from_secs(60);
 
 /// Admits a card, or takes over a newer one of a tenant.
 pub(crate) async fn admit(args: AdmitArgs) -> Result<()> {
+    files::refuse_foreign(&args.config)?;
     remove_drafts(&args.config);
     let loaded = load::<Config>(&args.config, ENVIRONMENT_PREFIX)?;
     Settings::check(&loaded)?;

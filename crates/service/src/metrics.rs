@@ -2,11 +2,13 @@
 //!
 //! Labels are names of the configuration, states and statuses, so that there are as many series as these; never what an instance says.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use identity::PeerCard;
 use serde_json::Value;
 
 /// One text, family by family.
@@ -140,6 +142,12 @@ pub fn common(text: &mut Text, status: &Value, ends: &[(String, u64)]) {
     let ends = labels.iter().map(|labels| &labels[..]).zip(ends.iter().map(|(_, end)| end / 1000));
     let help = "When our card, or a pinned one, ends, since 1970.";
     text.family("card_end_timestamp_seconds", Kind::Gauge, help, ends);
+}
+
+/// When these cards end, by the names on them; one that is there twice counts once.
+pub fn card_ends<'a>(cards: impl IntoIterator<Item = &'a PeerCard>) -> Vec<(String, u64)> {
+    let ends = cards.into_iter().filter_map(|card| Some((card.name.to_string(), card.not_after?.0)));
+    ends.collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
 /// Links to relays, as `status` has them.

@@ -377,6 +377,7 @@ pub fn lines(rotated: &Rotated, now: Timestamp) -> Vec<String> {
 
 /// `key rotate`: does it, says it, and has the running daemon read its keys again.
 pub async fn command(config: &Path, files: &KeyFiles, ask: Ask) -> Result<()> {
+    files::refuse_foreign(config)?;
     let now = Timestamp::now();
     let rotated = match files.rotate(ask, now) {
         // Of one that is under way `--switch` says that its keys are to be used.
