@@ -41,7 +41,7 @@ BY_THE_TABLE = {
 
 def wait_for(destination: Storescp, count: int, logs) -> list[pydicom.FileDataset]:
     """What has arrived, as pydicom reads it, once it is that many."""
-    wait_until(f"{count} instances at the destination", lambda: len(part10.find(destination.out)) >= count, 40, logs)
+    wait_until(f"{count} instances at the destination", lambda: len(part10.find(destination.out)) >= count, 60 + count / 2, logs)
     time.sleep(0.3)
     return [pydicom.dcmread(one.path) for one in part10.find(destination.out)]
 
