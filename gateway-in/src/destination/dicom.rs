@@ -19,7 +19,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Health, HealthState, Instance, NotAnswered, Outcome, dial::dial, queue};
+use super::{
+    Health, HealthState, Instance, NotAnswered, Outcome,
+    dial::dial,
+    queue,
+    slots::{Slot, Slots, TURN},
+};
 use crate::{body::Cut, change::Refusal, config::DicomTarget};
 
 /// Instances that wait for one destination. The windows that we grant to relays keep it far below;
@@ -61,6 +66,7 @@ impl DicomDestination {
     /// Starts the workers and the prober.
     pub fn start(name: &Name, target: &DicomTarget, health: &Health, tasks: &mut service::Tasks) -> Self {
         let wanted = Arc::new(watch::Sender::new(0));
+        let slots = Arc::new(Slots::new(target.max_associations));
         let workers = (0..target.max_associations)
             .map(|number| {
                 let (jobs, queue) = queue::queue(JOBS_MAX);
@@ -71,6 +77,7 @@ impl DicomDestination {
                     open: None,
                     wanted: Arc::clone(&wanted),
                     siblings: wanted.subscribe(),
+                    slots: Arc::clone(&slots),
                     seen: Vec::new(),
                 };
                 tasks.spawn(format!("destination {name} worker {number}"), worker.run(queue));
@@ -141,6 +148,7 @@ struct Worker {
     /// Counts the associations that workers of this destination have wanted.
     wanted: Arc<watch::Sender<u64>>,
     siblings: watch::Receiver<u64>,
+    slots: Arc<Slots>,
     /// (SOP class, transfer syntax) pairs that came lately, so that the next association proposes them at once.
     seen: Vec<(Uid, Uid)>,
 }
@@ -164,6 +172,8 @@ struct Open {
     sender: Name,
     calling: AeTitle,
     proposed: HashSet<(Uid, Uid)>,
+    since: Instant,
+    _slot: Slot,
 }
 
 impl Worker {
@@ -189,6 +199,10 @@ impl Worker {
             (idle_since, asked) = (Instant::now(), false);
             // Nobody waits any more only when the daemon is stopping; the ledger has the attempt.
             let _ = reply.send(outcome);
+            let has_had_its_turn = |open: &Open| open.since.elapsed() >= TURN;
+            if self.slots.is_wanted() && self.open.as_ref().is_some_and(has_had_its_turn) {
+                self.release().await;
+            }
         }
         self.release().await;
         Ok(())
@@ -332,15 +346,28 @@ impl Worker {
         // Idle siblings give way; what we have asked for ourselves is no news to us.
         self.wanted.send_modify(|count| *count += 1);
         self.siblings.mark_unchanged();
-        match dial(&self.target, calling.clone(), contexts.clone(), Duration::MAX).await {
-            Ok(association) => {
-                self.set_health(HealthState::Up);
-                debug!(destination = %self.name, contexts = contexts.len(), "association opened");
-                let proposed = contexts.into_iter().collect();
-                self.open = Some(Open { association, sender: instance.sender.clone(), calling, proposed });
-                Ok(())
+        loop {
+            let slot = tokio::select! {
+                () = instance.cancel.cancelled() => None,
+                slot = self.slots.take() => slot,
+            };
+            let Some(slot) = slot else { return Err(NotAnswered::Interrupted) };
+            match dial(&self.target, calling.clone(), contexts.clone(), Duration::MAX).await {
+                Ok(association) => {
+                    self.set_health(HealthState::Up);
+                    debug!(destination = %self.name, contexts = contexts.len(), "association opened");
+                    let (proposed, since) = (contexts.into_iter().collect(), Instant::now());
+                    let sender = instance.sender.clone();
+                    let slot = slot.stands();
+                    self.open = Some(Open { association, sender, calling, proposed, since, _slot: slot });
+                    return Ok(());
+                }
+                Err(error @ ConnectError::TimedOut(_)) => {
+                    let Some(left) = self.slots.narrow(slot) else { return Err(self.connect_failed(&error)) };
+                    info!(destination = %self.name, associations = left, "destination serves no more at one time; the others take turns");
+                }
+                Err(error) => return Err(self.connect_failed(&error)),
             }
-            Err(error) => Err(self.connect_failed(&error)),
         }
     }
 

@@ -8,6 +8,7 @@ mod folder;
 mod health;
 mod probe;
 mod queue;
+mod slots;
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
 

@@ -1,0 +1,149 @@
+//! How many associations a destination serves at one time, as far as it has shown.
+//!
+//! Some serve one: the next waits in their backlog until it times out. That is not a destination that is down. Workers stand in line
+//! for a slot, and whoever is left out although a sibling's association stands takes its slot out of the game for a while.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// How long a slot stays out before it is tried again.
+const NARROW_FOR: Duration = Duration::from_secs(10 * 60);
+/// How long an association may go on while a sibling waits for its slot.
+pub(super) const TURN: Duration = Duration::from_secs(10);
+
+/// Slots of one destination. Who waits gets one in the order of asking.
+#[derive(Debug)]
+pub(super) struct Slots {
+    free: Arc<Semaphore>,
+    max: usize,
+    waiting: AtomicUsize,
+    standing: Arc<AtomicUsize>,
+    // Owned by `take` and `narrow`; never held across an await.
+    out: Mutex<Vec<Instant>>,
+}
+
+/// A worker's, as long as it dials or its association stands.
+#[derive(Debug)]
+pub(super) struct Slot {
+    permit: OwnedSemaphorePermit,
+    standing: Arc<AtomicUsize>,
+    stands: bool,
+}
+
+impl Slot {
+    /// The association stands.
+    pub(super) fn stands(mut self) -> Self {
+        self.standing.fetch_add(1, Ordering::Relaxed);
+        self.stands = true;
+        self
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.stands {
+            self.standing.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Slots {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(max)),
+            max,
+            waiting: AtomicUsize::new(0),
+            standing: Arc::default(),
+            out: Mutex::default(),
+        }
+    }
+
+    /// Waits for a slot. Cancel-safe. `None` only when the destination has ended.
+    pub(super) async fn take(&self) -> Option<Slot> {
+        self.widen();
+        let _waiting = Waiting::new(&self.waiting);
+        let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
+        Some(Slot { permit, standing: Arc::clone(&self.standing), stands: false })
+    }
+
+    /// Slots that were out for long enough are tried again.
+    fn widen(&self) {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = out.len();
+        out.retain(|since| since.elapsed() < NARROW_FOR);
+        self.free.add_permits(before - out.len());
+    }
+
+    /// Whether somebody waits for a slot.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// The destination did not take an association in time. Where a sibling's stands, this slot stays out; gives how many are left.
+    /// Else the destination is not there, and the slot is free again.
+    pub(super) fn narrow(&self, mut slot: Slot) -> Option<usize> {
+        if self.standing.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        // That of the sibling is not this one: at least one is left.
+        if let Some(permit) = slot.permit.split(1) {
+            permit.forget();
+        }
+        out.push(Instant::now());
+        Some(self.max - out.len())
+    }
+}
+
+/// Counts who waits, also when the wait is given up.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_destination_that_serves_one_is_asked_by_one_until_it_is_tried_again() {
+        let slots = Slots::new(3);
+        let first = slots.take().await.unwrap().stands();
+        let second = slots.take().await.unwrap();
+        assert_eq!(slots.narrow(second), Some(2), "a sibling's stands");
+        let third = slots.take().await.unwrap();
+        assert_eq!(slots.narrow(third), Some(1));
+        let mut waiting = std::pin::pin!(slots.take());
+        assert!(waiting.as_mut().now_or_never().is_none() && slots.is_wanted());
+        drop(first);
+        let next = waiting.await.unwrap();
+        assert!(!slots.is_wanted());
+        assert_eq!(slots.narrow(next), None, "nobody's stands: it is not there");
+        tokio::time::advance(NARROW_FOR).await;
+        let all = [slots.take().await.unwrap(), slots.take().await.unwrap(), slots.take().await.unwrap()];
+        assert!(slots.take().now_or_never().is_none());
+        drop(all);
+    }
+}
