@@ -108,6 +108,47 @@ def test_a_refused_instance_is_parked_with_its_status_and_kept(make_stack, few, 
         stack.wait_settled()
 
 
+def test_a_destination_that_serves_one_association_is_not_down(make_stack, tmp_path):
+    """DCMTK's storescp takes one at a time and lets the others wait: the studies take turns, and nothing is deferred."""
+    studies = [generate.study(tmp_path / f"study{number}", 6, seed=number, side=64) for number in range(5)]
+    sent = [one for study in zip(*studies, strict=True) for one in study]
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address)
+        with stack.edit("gateway-in") as receiving:
+            receiving["destination"][0].update({"connect_timeout": "2s", "linger": "2s"})
+        with stack:
+            assert set(senders.pynetdicom_send(stack.listen, stack.ae, sent).values()) == {0}
+            wait_for_arrivals(destination, sent, 90, stack.logs)
+            stack.wait_settled()
+        said = stack.log_text("gateway-in")
+        assert "destination is down" not in said and "deferred" not in said, said
+        assert "serves no more at one time" in said
+
+
+def test_an_operator_holds_a_study_and_lets_it_go(make_stack, few):
+    """While its relay is away, everything waits at the sender: there it can be held, by the UID that the PACS knows."""
+    with PynetdicomScp() as destination, quick(make_stack, destination.address) as stack:
+        stack["relay"].stop()
+        assert set(senders.pynetdicom_send(stack.listen, stack.ae, few).values()) == {0}
+        kept = few[0].sop_instance
+        rows = lambda state: json.loads(stack.command("gateway-out", "queue", "ls", "--json", "--state", state).stdout)  # noqa: E731
+        wait_until("all of it waits", lambda: len(rows("sealed") + rows("deferred")) == len(few), 30, stack.logs)
+        unnamed = stack.command("gateway-out", "queue", "hold", kept, check=False)
+        assert unnamed.returncode == 2, "held without a reason"
+        stack.command("gateway-out", "queue", "hold", kept, "--reason", "the radiologist asked")
+        [held] = rows("held")
+        stack.start("relay")
+        wait_for_arrivals(destination, few[1:], 60, stack.logs)
+        assert kept not in destination.attempts and [held["delivery"]] == [row["delivery"] for row in rows("held")]
+        told = json.dumps(stack.why(kept))
+        assert "held" in told and "the radiologist asked" in told
+        stack.command("gateway-out", "queue", "release", kept, "--reason", "it was the right patient")
+        wait_for_arrivals(destination, few, 30, stack.logs)
+        stack.wait_settled()
+        gone = stack.command("gateway-out", "queue", "hold", kept, "--reason", "too late", check=False)
+        assert gone.returncode == 1 and "nothing that has not ended" in gone.stderr
+
+
 def test_discarding_a_parked_instance_is_a_named_act(make_stack, few):
     refused = few[0]
     with PynetdicomScp(behave=lambda name, _seen: 0xC001 if name == refused.sop_instance else 0) as destination:

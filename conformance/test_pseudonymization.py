@@ -173,6 +173,49 @@ def test_what_is_burned_in_becomes_black_by_a_rule(make_stack, tmp_path):
         assert one.PixelData == expected != before
 
 
+# How DCMTK and GDCM compress a clip in colour, and by how much a sample may differ from what DCMTK decodes.
+COMPRESSORS = [
+    (["dcmcrle"], 0),
+    (["dcmcjpeg", "+e1"], 0),
+    (["dcmcjpeg", "+eb", "+q", "95", "+s4"], 4),
+    (["gdcmconv", "--raw", "--j2k"], 0),
+]
+
+
+@pytest.mark.parametrize(("compressor", "off"), COMPRESSORS, ids=[" ".join(words) for words, _ in COMPRESSORS])
+def test_compressed_pixels_become_black_by_the_same_rule(make_stack, tmp_path, compressor, off):
+    """They are decoded on their way and arrive as native ones: all else in them is as it was."""
+    clip, _ = patients.clips(tmp_path / "sent")
+    run([*compressor, clip.path, tmp_path / "compressed.dcm"], 60)
+    sent = part10.read(tmp_path / "compressed.dcm")
+    assert sent.transfer_syntax != clip.transfer_syntax
+    rectangle = {"x": 0, "y": 0, "width": 64, "height": 8}
+    rule = {"manufacturer": "Maker", "model": "Echo 9", "rows": 48, "columns": 64, "pixels": "mask", "rectangles": [rectangle]}
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address)
+        patients.pseudonymize(stack, pixels=[rule])
+        with stack:
+            assert senders.pynetdicom_send(stack.listen, stack.ae, [sent]) == {sent.sop_instance: 0}
+            [one] = wait_for(destination, 1, stack.logs)
+            stack.wait_settled()
+    assert one.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1" and one.PhotometricInterpretation == "RGB"
+    assert one.BurnedInAnnotation == "NO" and one.NumberOfFrames == 3 and one.PlanarConfiguration == 0
+    assert ("LossyImageCompression" in one and one.LossyImageCompression == "01") == (off > 0)
+    assert [item.CodeValue for item in one.DeidentificationMethodCodeSequence] == ["113100", "113101"]
+    decoded = clip.path
+    if off:
+        decoded = tmp_path / "decoded.dcm"
+        run(["dcmdjpeg", tmp_path / "compressed.dcm", decoded], 60)
+    before, row = pydicom.dcmread(decoded).PixelData, 64 * 3
+    for at in range(0, len(before), row):
+        now = one.PixelData[at : at + row]
+        if at // row % 48 < 8:
+            assert now == bytes(row), "black"
+        else:
+            assert max(abs(a - b) for a, b in zip(now, before[at : at + row], strict=True)) <= off
+    assert len(one.PixelData) == len(before)
+
+
 def test_one_patient_is_one_on_two_days_and_at_two_modalities(make_stack, tmp_path):
     first = patients.slices(tmp_path / "sent", 1, IssuerOfPatientID="NORTH")
     later = patients.slices(tmp_path / "sent", 1, patients.MR, "MR", StudyDate="20260501")
@@ -346,7 +389,17 @@ def test_a_crosswalk_is_worked_out_from_the_originals(make_stack, tmp_path):
             arrived = wait_for(destination, 3, stack.logs)
     (tmp_path / "crosswalk").mkdir()
     words = ("pseudonyms", "crosswalk", "--called", stack.ae, "--out", str(tmp_path / "crosswalk"), str(tmp_path / "sent"))
+    unencrypted = stack.command("gateway-out", *words, check=False)
+    assert unencrypted.returncode == 2 and "--for CERT" in unencrypted.stderr
+    key, certificate = patients.key_pair(tmp_path)
+    stack.command("gateway-out", *words, "--for", str(certificate))
+    words = (*words, "--plain")
     stack.command("gateway-out", *words)
+    for name in ("patients.csv", "uids.csv"):
+        sealed = tmp_path / "crosswalk" / f"{name}.cms"
+        assert b"7719035" not in sealed.read_bytes()
+        opened = run(["openssl", "cms", "-decrypt", "-inform", "DER", "-binary", "-inkey", key, "-in", sealed], 60).stdout
+        assert opened == (tmp_path / "crosswalk" / name).read_text()
     for name in ("patients.csv", "uids.csv"):
         assert (tmp_path / "crosswalk" / name).stat().st_mode & 0o777 == 0o600
     with (tmp_path / "crosswalk" / "patients.csv").open() as file:
@@ -362,6 +415,57 @@ def test_a_crosswalk_is_worked_out_from_the_originals(make_stack, tmp_path):
         assert person["id_new"] == after.PatientID
         assert int(person["days"]) == patients.days(before.StudyDate, after.StudyDate)
     assert stack.command("gateway-out", *words, check=False).returncode == 1, "it does not write over one that is there"
+
+
+def test_who_has_the_private_key_finds_the_patient_again(make_stack, tmp_path):
+    """Original values go with each instance, encrypted for a certificate; openssl and `reidentify` open them, the path does not."""
+    key, certificate = patients.key_pair(tmp_path)
+    sent = patients.slices(tmp_path / "sent", 2) + patients.rt_set(tmp_path / "sent")
+    uids = [one.sop_instance.encode() for one in sent]
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address, log="trace")
+        patients.pseudonymize(stack, reidentify=[str(certificate)])
+        assert "encrypted for CN=Data access committee" in stack.command("gateway-out", "check").stdout
+        with stack:
+            assert set(senders.storescu(stack.listen, stack.ae, [one.path for one in sent]).values()) == {0}
+            arrived = wait_for(destination, len(sent), stack.logs)
+            stack.wait_settled()
+            assert not left_behind(stack, destination, [*patients.NEEDLES, *uids])
+    originals = {one.sop_instance: pydicom.dcmread(one.path) for one in sent}
+    for one in arrived:
+        [item] = one.EncryptedAttributesSequence
+        assert item.EncryptedContentTransferSyntaxUID == "1.2.840.10008.1.2.1"
+        (tmp_path / "content.cms").write_bytes(item.EncryptedContent)
+        run(["openssl", "cms", "-decrypt", "-inform", "DER", "-binary", "-inkey", key, "-in", tmp_path / "content.cms", "-out", tmp_path / "opened"], 60)
+        [opened] = dcmread_explicit(tmp_path / "opened").ModifiedAttributesSequence
+        before = originals[opened.SOPInstanceUID]
+        for element in opened:
+            assert before[element.tag].value == element.value, element
+        assert {"PatientName", "PatientID", "StudyInstanceUID", "StudyDate", "InstitutionName"} <= set(opened.dir())
+        shown = run([binary("gateway-out"), "reidentify", "--key", key, "--json", one.filename], 60).stdout
+        assert json.loads(shown)["(0010,0020)"]["value"] == patients.PATIENT_ID
+        back = tmp_path / "back" / f"{opened.SOPInstanceUID}.dcm"
+        back.parent.mkdir(exist_ok=True)
+        run([binary("gateway-out"), "reidentify", "--key", key, "--out", back, one.filename], 60)
+        assert back.stat().st_mode & 0o777 == 0o600
+        whole = pydicom.dcmread(back)
+        assert whole.file_meta.MediaStorageSOPInstanceUID == whole.SOPInstanceUID == before.SOPInstanceUID
+        assert (whole.PatientName, whole.PatientIdentityRemoved) == (before.PatientName, "NO")
+        assert "EncryptedAttributesSequence" not in whole and "DeidentificationMethodCodeSequence" not in whole
+    other, _ = patients.key_pair(tmp_path / "other")
+    refused = run([binary("gateway-out"), "reidentify", "--key", other, arrived[0].filename], 60, check=False)
+    assert refused.returncode == 1 and "encrypted for another certificate" in refused.stderr
+    refused = run([binary("gateway-out"), "reidentify", "--key", key, sent[0].path], 60, check=False)
+    assert refused.returncode == 1 and "no Encrypted Attributes Sequence" in refused.stderr
+    new = canaries.errors_of([Path(one.filename) for one in arrived])
+    old = set().union(*canaries.errors_of(list(one.path for one in sent)).values())
+    assert not set().union(*new.values()) - old - BY_THE_TABLE
+
+
+def dcmread_explicit(path: Path) -> pydicom.Dataset:
+    """A data set without file meta information."""
+    with path.open("rb") as file:
+        return pydicom.filereader.read_dataset(file, is_implicit_VR=False, is_little_endian=True)
 
 
 def test_rules_for_another_tool_are_taken_over(make_stack, tmp_path):
@@ -491,12 +595,20 @@ def test_no_marker_is_left_and_no_error_is_new(make_stack, tmp_path):
                 assert len(answers) == len(instances) and set(answers.values()) == {0}, (codes, answers)
             wait_for(destination, sum(map(len, sent.values())), stack.logs)
             stack.wait_settled()
+        assert "destination is down" not in stack.log_text("gateway-in"), "it serves one association at a time"
         arrived = defaultdict(list)
         for one in part10.find(destination.out):
             read = pydicom.dcmread(one.path)
             arrived[frozenset(item.CodeValue for item in read.DeidentificationMethodCodeSequence)].append(read)
     assert {codes: len(instances) for codes, instances in arrived.items()} == {codes: len(instances) for codes, instances in sent.items()}
     originals = {one.path: pydicom.dcmread(one.path) for one in {one.path: one for group in sent.values() for one in group}.values()}
+    # The crate dicom-anonymization is the oracle: whatever it removes or changes, so do we.
+    basic = {canaries.place(Path(one.filename)): one for one in arrived[frozenset({"113100"})]}
+    for one, _ in corpus:
+        original, ours = originals[one.path], basic[canaries.place(one.path)]
+        theirs = canaries.acted_on(original, canaries.of_the_oracle(one.path))
+        assert len(theirs) >= 4, "UIDs and the patient's identifier"
+        assert not theirs - canaries.acted_on(original, ours), one.path
     before = defaultdict(set)
     for path, errors in canaries.errors_of(list(originals)).items():
         before[canaries.place(path)] |= errors

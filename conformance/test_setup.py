@@ -230,3 +230,27 @@ def test_the_packages_hold_what_they_are_for():
         assert order == sorted(order), "the user is made before the unit starts"
         # What is owed outlives the package.
         assert "rm -rf" not in run(["dpkg-deb", "--info", packages[name], "postrm"], 60).stdout
+
+
+def test_check_tries_out_what_a_file_cannot_say(make_stack, tmp_path):
+    """Relays, AE titles, disk and cards; beside a running daemon and without one; exit code 1 names what does not work."""
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address)
+        with stack:
+            for role in ("gateway-out", "gateway-in"):
+                said = stack.command(role, "check", "--connect").stdout
+                assert "FAILED" not in said and "the running daemon is connected to it" in said, said
+                assert "own card: expires in" in said and "GiB free" in said
+            said = stack.command("gateway-out", "check", "--connect").stdout
+            assert f"C-ECHO of {stack.ae} at 127.0.0.1:{stack.listen}: answered" in said
+            assert f"enter at the PACS: AE title {stack.ae} at 127.0.0.1, port {stack.listen}" in said
+            stack["gateway-out"].stop()
+            stack["gateway-in"].stop()
+            said = stack.command("gateway-out", "check", "--connect").stdout
+            assert "its key is the pinned one" in said and "free for the daemon" in said, said
+            said = stack.command("gateway-in", "check", "--connect").stdout
+            assert "C-ECHO of" in said and "answered" in said and f"it calls {destination.ae}" in said, said
+            stack["relay"].stop()
+    for role, what in (("gateway-out", "FAILED   relay"), ("gateway-in", "FAILED   destination")):
+        said = stack.command(role, "check", "--connect", check=False)
+        assert said.returncode == 1 and what in said.stdout and "did not work" in said.stderr, said

@@ -198,6 +198,15 @@ def site_key(stack: Stack, name: str = "site.key") -> Path:
     return path
 
 
+def key_pair(directory: Path) -> tuple[Path, Path]:
+    """A private key and a certificate that encrypts for it."""
+    directory.mkdir(exist_ok=True)
+    key, certificate = directory / "committee.key.pem", directory / "committee.cert.pem"
+    subject = ["-subj", "/CN=Data access committee", "-days", "30"]
+    run(["openssl", "req", "-x509", "-newkey", "rsa:3072", "-nodes", "-keyout", key, "-out", certificate, *subject], 60)
+    return key, certificate
+
+
 def pseudonymize(stack: Stack, key: Path | None = None, **table: object) -> Path:
     """Lets the first route pseudonymize; gives the file of site keys."""
     key = key or site_key(stack)

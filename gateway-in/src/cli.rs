@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app, commands, commitment,
     config::{Config, Settings, Target},
-    conformance, init, receipts,
+    conformance, init, receipts, trial,
 };
 
 /// Collects sealed instances, opens them, hands them to a destination, signs receipts.
@@ -50,8 +50,9 @@ struct Cli {
 enum Command {
     /// Make an identity and a commented configuration.
     Init(InitArgs),
-    /// Check the configuration and every file that it names.
-    Check(ConfigArg),
+    /// Check the configuration and every file that it names, show every value with its source, and what has to be entered at the
+    /// destinations.
+    Check(CheckArgs),
     /// Show the card of a sending gateway or relay, and pin it when its words were compared.
     Trust {
         #[command(flatten)]
@@ -66,6 +67,14 @@ enum Command {
     Generate(GenerateArgs),
     /// Show relays, destinations and the ledger's counts.
     Status(StatusArgs),
+    /// Show the status again and again, until interrupted.
+    Watch {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How often.
+        #[arg(long, value_name = "SPAN", default_value = "2s")]
+        every: Span,
+    },
     /// Show what others pin, or make other keys.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -147,6 +156,15 @@ struct ConfigArg {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/sluis/gateway-in.toml")]
     config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Try it out, too: relays, destinations by C-ECHO, disk, clock, ends of cards. Exit code 1 when something does not work.
+    #[arg(long)]
+    connect: bool,
 }
 
 #[derive(Debug, Args)]
@@ -240,11 +258,12 @@ fn run(command: Command) -> Result<()> {
     runtime.block_on(async {
         match command {
             Command::Init(args) => initialise(&args),
-            Command::Check(arg) => check(&arg),
+            Command::Check(args) => check(&args).await,
             Command::Trust { config, args } => trust_card(&config, &args).await,
             Command::Run(args) => daemon(&args),
             Command::Generate(args) => manual::generate(Cli::command(), &args),
             Command::Status(args) => status(&args).await,
+            Command::Watch { config, every } => service::watch::watch(&config.config, every.0).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
             Command::Key(KeyCommand::Rotate { config, overlap, switch, finish }) => {
@@ -392,7 +411,8 @@ fn initialise(args: &InitArgs) -> Result<()> {
     Ok(())
 }
 
-fn check(arg: &ConfigArg) -> Result<()> {
+async fn check(args: &CheckArgs) -> Result<()> {
+    let arg = &args.config;
     let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
     let settings = Config::check(&loaded)?;
     for value in loaded.effective()? {
@@ -444,6 +464,10 @@ fn check(arg: &ConfigArg) -> Result<()> {
         if let Some(warning) = route.warning() {
             println!("warning: {warning}");
         }
+    }
+    trial::far_lines(&settings).iter().for_each(|line| println!("{line}"));
+    if args.connect {
+        trial::run(&loaded, &settings).await?;
     }
     Ok(())
 }

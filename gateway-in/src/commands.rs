@@ -92,6 +92,29 @@ fn destination<'a>(
     }
 }
 
+/// Whether a destination answers, as the running daemon says or as is seen from here; and in words what it did.
+pub(crate) async fn answers(
+    loaded: &Loaded<Config>,
+    settings: &DestinationSettings,
+    is_running: bool,
+) -> Result<String, String> {
+    let name = &settings.name;
+    let shown = match is_running {
+        true => ask(loaded, "/echo", name, 2 * ECHO_WITHIN).await.map_err(|error| error.to_string())?,
+        false => None,
+    };
+    let shown = match shown {
+        Some(shown) => shown,
+        None => asked::echo_json(name, &echo_alone(settings).await),
+    };
+    let outcome = shown.get("outcome").and_then(Value::as_str).unwrap_or_default().to_owned();
+    match shown.get("answered") == Some(&Value::Bool(true)) {
+        true => Ok(outcome),
+        false => Err(outcome),
+    }
+}
+
+/// Only while no daemon is running: one that is has files in its folders that are not finished yet, and this removes those.
 async fn echo_alone(settings: &DestinationSettings) -> EchoAnswer {
     let began = Instant::now();
     let outcome = match &settings.target {

@@ -32,5 +32,6 @@ pub mod reload;
 pub mod room;
 pub mod signer;
 pub mod tables;
+mod trial;
 
 pub use cli::cli_main;

@@ -31,7 +31,7 @@ use crate::{
     dispatch::{self, Dispatch},
     echo,
     flights::{self, Flights},
-    intake,
+    folders, intake,
     lanes::Lanes,
     mirror, pseudonymize, rejections, relays, reload, rotate,
     sessions::Sessions,
@@ -69,6 +69,8 @@ pub struct Shared {
     pub countersign: Countersign,
     /// Requests for storage commitment.
     pub commitment: Commitments,
+    /// Watched folders.
+    pub folders: Vec<folders::Folder>,
     /// PACS that wait for a destination's answer (`respond = "delivered"`).
     pub waiting: Waiting,
     /// Answers for deliveries that the outbox does not know.
@@ -210,6 +212,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let (countersign, to_sign) = Countersign::new();
     let tables =
         mirror::Tables::open(&settings.outbox.dir, settings.own.id(), &mirror::legs(&settings.routes));
+    let watched = settings.watched.iter().cloned().map(folders::Folder::new).collect();
     let shared = Arc::new(Shared {
         own,
         settings,
@@ -222,6 +225,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         sessions,
         countersign,
         commitment: Commitments::default(),
+        folders: watched,
         waiting: Waiting::default(),
         strays: Strays::default(),
         relays,
@@ -239,6 +243,10 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     // Groups, stopped one after the other: who accepts, who sends, who hears answers, who signs for them.
     let (mut accepting, mut sending, mut answering) = (Tasks::new(), Tasks::new(), Tasks::new());
     accepting.spawn("intake", intake::run(Arc::clone(&shared), listeners.dicom, accepting.token()));
+    for (number, folder) in shared.settings.watched.iter().enumerate() {
+        let running = folders::run(Arc::clone(&shared), number, accepting.token());
+        accepting.spawn(format!("watched folder {}", folder.dir.display()), running);
+    }
     sending.spawn("dispatch", dispatch::run(Arc::clone(&shared), orders, sending.token()));
     sending.spawn("commitment", commitment::run(Arc::clone(&shared), sending.token()));
     let mut signing = Tasks::new();

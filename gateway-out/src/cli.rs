@@ -2,6 +2,8 @@
 
 mod args;
 mod pseudonyms;
+mod queue_acts;
+mod reidentify;
 mod route;
 
 use std::{
@@ -47,11 +49,11 @@ use crate::{
     queue, receipts, rotate,
     send::{self, Target},
     settings::Settings,
-    status, windows,
+    status, trial, windows,
 };
 pub(crate) use args::JsonArgs;
 use args::{
-    Cli, Command, CommitmentsCommand, ConfigArg, InitArgs, KeyCommand, PeerCommand, QueueCommand,
+    CheckArgs, Cli, Command, CommitmentsCommand, ConfigArg, InitArgs, KeyCommand, PeerCommand,
     ReceiptCommand, RelayCommand, RunArgs, SendArgs, WhyArgs,
 };
 
@@ -76,15 +78,17 @@ fn run(command: Command) -> Result<()> {
     runtime.block_on(async {
         match command {
             Command::Init(args) => initialise(&args),
-            Command::Check(arg) => check(&arg),
+            Command::Check(args) => check(&args).await,
             Command::Trust { config, args } => trust_card(&config, &args).await,
             Command::Run(args) => daemon(&args),
             Command::Generate(args) => manual::generate(Cli::command(), &args),
             Command::Status(args) => show_status(&args).await,
+            Command::Watch { config, every } => service::watch::watch(&config.config, every.0).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
             Command::Key(KeyCommand::Gen { file, next }) => pseudonyms::generate(&file, next),
             Command::Pseudonyms(command) => pseudonyms::command(command).await,
+            Command::Reidentify(args) => reidentify::command(&args),
             Command::Key(KeyCommand::Rotate { config, outbox: true, .. }) => rotate_outbox_key(&config).await,
             Command::Key(KeyCommand::Rotate { config, overlap, switch, finish, .. }) => {
                 let ask = match finish {
@@ -97,7 +101,7 @@ fn run(command: Command) -> Result<()> {
                 update_peer(&config, &card, replace).await
             }
             Command::Send(args) => send_files(&args).await,
-            Command::Queue(command) => queue_command(command).await,
+            Command::Queue(command) => queue_acts::command(command).await,
             Command::Why(args) => why(&args).await,
             Command::Receipt(command) => receipt_command(command).await,
             Command::Route(command) => route::command(command),
@@ -106,7 +110,7 @@ fn run(command: Command) -> Result<()> {
             Command::Commitments(command) => commitments_command(command).await,
             Command::Echo(args) => commands::echo_command(&args).await,
             Command::Mirror(args) => commands::mirror_command(&args).await,
-            Command::Rejections(args) => commands::rejections_command(&args).await,
+            Command::Associations { args, rejected: _ } => commands::rejections_command(&args).await,
         }
     })
 }
@@ -165,8 +169,10 @@ fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
     let tls = tls.chain(config.dicom.tls.iter().flat_map(|tls| tls.files())).chain(&config.dicom.users);
     let files: Vec<_> =
         cards.chain(keys).chain(tls).chain(pseudonyms).map(|file| loaded.resolve(file)).collect();
+    let watched = settings.watched.iter().map(|folder| folder.dir.clone());
+    let writable = std::iter::once(outbox).chain(watched).collect();
     let plan =
-        Plan::stateful(vec![outbox]).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path));
+        Plan::stateful(writable).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path));
     // Time zones of windows that a reload brings. The host's own is known from now on.
     windows::host_zone();
     let zones = Path::new(windows::ZONES_DIR);
@@ -208,7 +214,8 @@ fn initialise(args: &InitArgs) -> Result<()> {
     Ok(())
 }
 
-fn check(arg: &ConfigArg) -> Result<()> {
+async fn check(args: &CheckArgs) -> Result<()> {
+    let arg = &args.config;
     let mut loaded = load(arg)?;
     let settings = Config::check(&loaded)?;
     app::outbox_keys(&settings.outbox)?;
@@ -245,7 +252,10 @@ fn check(arg: &ConfigArg) -> Result<()> {
     for route in settings.routes.iter() {
         let Some(how) = &route.pseudonymize else { continue };
         println!("AE {}: {}", route.ae, how.line());
-        for warning in how.warnings() {
+        for line in how.recipients() {
+            println!("AE {}: {line}", route.ae);
+        }
+        for warning in how.warnings(Timestamp::now()) {
             println!("warning: AE {}: {warning}", route.ae);
         }
         if settings.commitment.iter().next().is_some() {
@@ -260,6 +270,10 @@ fn check(arg: &ConfigArg) -> Result<()> {
         if let Some(warning) = peer.warning() {
             println!("warning: {warning}");
         }
+    }
+    trial::far_lines(&settings).iter().for_each(|line| println!("{line}"));
+    if args.connect {
+        trial::run(&loaded, &settings).await?;
     }
     Ok(())
 }
@@ -407,52 +421,6 @@ async fn send_files(args: &SendArgs) -> Result<()> {
     println!("{accepted} of {} accepted", sent.len());
     if accepted < sent.len() {
         bail!("{} were not accepted", sent.len() - accepted);
-    }
-    Ok(())
-}
-
-async fn queue_command(command: QueueCommand) -> Result<()> {
-    let now = Timestamp::now();
-    match command {
-        QueueCommand::Ls { args, all, state, limit } => {
-            let queue::Listed { rows, more } =
-                queue::list(&open_queue(&args.config)?, state, all, limit).await?;
-            if args.json {
-                let rows = rows.iter().map(|row| queue::delivery_json(row, now)).collect::<Vec<_>>();
-                println!("{}", serde_json::to_string_pretty(&rows)?);
-            } else {
-                for row in &rows {
-                    println!("{}", queue::delivery_line(row, now));
-                }
-                println!("{} deliveries", rows.len());
-            }
-            if more {
-                eprintln!("{}", queue::more_text(rows.len()));
-            }
-        }
-        QueueCommand::Show { args, id } => {
-            let queue = open_queue(&args.config)?;
-            let row = queue::one(&queue, &id).await?;
-            let (events, value) = queue::life(&queue, &row).await?;
-            if args.json {
-                println!("{}", serde_json::to_string_pretty(&value)?);
-            } else {
-                print!("{}", queue::life_text(&row, &events));
-                print_hindrances(&args.config, [&row]).await?;
-            }
-        }
-        QueueCommand::Retry { config, id, reason } => {
-            let queue = open_queue(&config)?;
-            let row = queue::one(&queue, &id).await?;
-            let state = queue.retry(row.delivery, queue::operator(&reason)?, now).await?;
-            println!("{}  {state}", row.delivery);
-        }
-        QueueCommand::Discard { config, id, reason } => {
-            let queue = open_queue(&config)?;
-            let row = queue::one(&queue, &id).await?;
-            let state = queue.discard(row.delivery, queue::operator(&reason)?, now).await?;
-            println!("{}  {state}", row.delivery);
-        }
     }
     Ok(())
 }

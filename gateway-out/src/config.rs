@@ -20,7 +20,10 @@ use service::{
 };
 use wire::Urgency;
 
-use crate::{commitment::CommitmentTable, pseudonymize::PseudonymizeTable, user_identity::OnIdentity};
+use crate::{
+    commitment::CommitmentTable, folders::WatchTable, pseudonymize::PseudonymizeTable,
+    user_identity::OnIdentity,
+};
 
 /// `gateway-out.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,6 +57,9 @@ pub struct Config {
     /// Who may ask for storage commitment.
     #[serde(rename = "commitment", default)]
     pub commitments: Vec<CommitmentTable>,
+    /// Folders into which somebody drops DICOM files.
+    #[serde(default)]
+    pub watch: Vec<WatchTable>,
     /// What is expected of the relays' logs.
     #[serde(default)]
     pub transparency: TransparencyTable,

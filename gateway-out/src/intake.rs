@@ -240,7 +240,9 @@ impl Door<'_> {
     ) -> Verdict {
         self.turned_away.store(true, Ordering::Relaxed);
         let titles = Some((proposal.calling.clone(), proposal.called.clone()));
-        let rejected = Rejected { at: Timestamp::now(), peer: proposal.peer, titles, did_you_mean, why };
+        let remedy = cause.remedy(&proposal.calling, &proposal.called, proposal.peer.ip());
+        let rejected =
+            Rejected { at: Timestamp::now(), peer: proposal.peer, titles, did_you_mean, why, remedy };
         self.shared.rejections.add(rejected);
         Verdict::Reject(cause.reason())
     }
@@ -315,7 +317,7 @@ fn not_associated(door: &Door<'_>, peer: SocketAddr, error: &AcceptError) {
         debug!(%peer, %error, "no association");
     }
     let (at, why) = (Timestamp::now(), error.to_string());
-    door.shared.rejections.add(Rejected { at, peer, titles: None, did_you_mean: None, why });
+    door.shared.rejections.add(Rejected { at, peer, titles: None, did_you_mean: None, why, remedy: None });
 }
 
 /// A running association.

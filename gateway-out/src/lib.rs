@@ -21,6 +21,7 @@ mod delivered;
 pub mod dispatch;
 pub mod echo;
 pub mod flights;
+pub mod folders;
 mod hindered;
 pub mod init;
 pub mod intake;
@@ -50,6 +51,7 @@ pub mod strays;
 pub mod tail;
 #[cfg(test)]
 mod testing;
+mod trial;
 pub mod user_identity;
 pub mod waiting;
 pub mod windows;

@@ -115,6 +115,23 @@ pub async fn one(queue: &Queue, id: &str) -> Result<Delivery> {
     }
 }
 
+/// What an operator means: one delivery, or all open ones that a UID, accession number or patient id leads to.
+pub async fn meant(queue: &Queue, text: &str) -> Result<Vec<Delivery>> {
+    if DeliveryId::from_hex(text).is_ok() {
+        return Ok(vec![one(queue, text).await?]);
+    }
+    let found = queue.find(text, u32::MAX).await?;
+    let mut rows: Vec<Delivery> = found.into_iter().map(|found| found.delivery).collect();
+    if rows.len() > 1 && rows.iter().all(|row| row.delivery.to_string().starts_with(text)) {
+        return Err(anyhow!("several deliveries begin with {text}; give more digits"));
+    }
+    rows.retain(|row| !row.state.is_ended());
+    match rows.is_empty() {
+        true => Err(anyhow!("nothing that has not ended goes by {text}; `queue ls --all` lists all")),
+        false => Ok(rows),
+    }
+}
+
 /// Who does it: the login name, which goes into the audit table.
 pub fn operator(reason: &str) -> Result<Operator> {
     if reason.trim().is_empty() {

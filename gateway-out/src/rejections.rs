@@ -3,12 +3,13 @@
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Mutex, PoisonError},
 };
 
 use base::{AeTitle, Timestamp};
 use dimse::RejectReason;
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::routes::Refusal;
@@ -33,6 +34,8 @@ pub struct Rejected {
     pub did_you_mean: Option<AeTitle>,
     /// In words; no patient data.
     pub why: String,
+    /// What would let it in, as lines of the configuration.
+    pub remedy: Option<String>,
 }
 
 impl Lately {
@@ -58,7 +61,7 @@ impl Rejected {
             self.titles.as_ref().map(|(calling, called)| (calling.as_str(), called.as_str())).unzip();
         json!({
             "at": service::text::utc(self.at), "peer": self.peer, "calling": calling, "called": called, "why": self.why,
-            "did_you_mean": self.did_you_mean.as_ref().map(AeTitle::as_str),
+            "did_you_mean": self.did_you_mean.as_ref().map(AeTitle::as_str), "remedy": self.remedy,
         })
     }
 }
@@ -71,8 +74,12 @@ pub fn text(all: &Value) -> String {
             Some(title) => format!(" (did you mean {title}?)"),
             None => String::new(),
         };
+        let remedy = match one.get("remedy").and_then(Value::as_str) {
+            Some(remedy) => format!("    would let it in: {remedy}\n"),
+            None => String::new(),
+        };
         format!(
-            "{}  {:<22} {:<16} → {:<16}  {}{hint}\n",
+            "{}  {:<22} {:<16} → {:<16}  {}{hint}\n{remedy}",
             of("at"),
             of("peer"),
             of("calling"),
@@ -118,6 +125,26 @@ impl TurnedAway {
         }
     }
 
+    /// What would let such a one in, where that is for a configuration to say.
+    pub fn remedy(self, calling: &AeTitle, called: &AeTitle, source: IpAddr) -> Option<String> {
+        // Both come from strangers: quoted, as JSON quotes and TOML reads text.
+        let quoted = |text: &str| json!(text).to_string();
+        let route = format!("in the [[route]] with ae = {}", quoted(called.as_str()));
+        let network = IpNet::from(source);
+        match self {
+            Self::Called => Some(format!("a [[route]] with ae = {}", quoted(called.as_str()))),
+            Self::Calling => Some(format!("{} in `calling` {route}", quoted(calling.as_str()))),
+            Self::Source => Some(format!("{} in `sources` {route}", quoted(&network.to_string()))),
+            Self::Crowded => {
+                Some("larger associations_max or associations_per_peer_max in [dicom]".to_owned())
+            }
+            Self::Identity => {
+                Some("user_identity = \"accepted\" with `users`, or \"ignored\", in [dicom]".to_owned())
+            }
+            Self::OutboxFull => None,
+        }
+    }
+
     /// What leads to it.
     pub fn when(self) -> &'static str {
         match self {
@@ -158,6 +185,7 @@ mod tests {
                 titles: (number > 0).then(|| (title("CT1"), title("GW_MUNCIH"))),
                 did_you_mean: (number == KEPT_MAX).then(|| title("GW_MUNICH")),
                 why: format!("reason {number}"),
+                remedy: None,
             });
         }
         let text = text(&lately.json());
@@ -169,5 +197,20 @@ mod tests {
         );
         assert!(lines[KEPT_MAX - 1].ends_with("reason 1"), "{}", lines[KEPT_MAX - 1]);
         assert_eq!(lines[KEPT_MAX], "200 of late");
+    }
+
+    #[test]
+    fn what_would_let_it_in_is_quoted_whatever_the_title() {
+        let (calling, called) = (AeTitle::parse("CT\"1").unwrap(), AeTitle::parse("GW").unwrap());
+        let remedy = |cause: TurnedAway| cause.remedy(&calling, &called, "192.0.2.7".parse().unwrap());
+        assert_eq!(
+            remedy(TurnedAway::Source).unwrap(),
+            "\"192.0.2.7/32\" in `sources` in the [[route]] with ae = \"GW\""
+        );
+        let text = remedy(TurnedAway::Calling).unwrap();
+        assert!(text.starts_with(r#""CT\"1" in `calling`"#), "{text}");
+        assert!(
+            TurnedAway::ALL.into_iter().filter(|cause| remedy(*cause).is_none()).eq([TurnedAway::OutboxFull])
+        );
     }
 }

@@ -88,7 +88,8 @@ fn gather_dir(dir: &Path, target: &Target, instances: &mut Vec<Instance>) -> Res
     Ok(())
 }
 
-fn instance(path: &Path, target: &Target) -> Result<Instance> {
+/// A Part 10 file.
+pub(crate) fn instance(path: &Path, target: &Target) -> Result<Instance> {
     let file = part10::read_file_meta(File::open(path)?)?;
     if file.is_directory() {
         bail!("a DICOMDIR is no instance");

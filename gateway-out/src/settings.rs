@@ -15,6 +15,7 @@ use service::{
 use crate::{
     commitment,
     config::{Config, DicomTable, RetryTable},
+    folders::{self, Watched},
     routes::Routes,
     user_identity::{IdentityRule, OnIdentity},
 };
@@ -45,6 +46,8 @@ pub struct Settings {
     pub routes: Routes,
     /// Who may ask for storage commitment.
     pub commitment: commitment::Peers,
+    /// Folders into which files are dropped.
+    pub watched: Vec<Watched>,
     /// Admin listener.
     pub admin: SocketAddr,
     /// Its certificate and key, if it speaks TLS.
@@ -97,6 +100,7 @@ impl Config {
             transparency: config.transparency,
             routes: Routes::new(routes::check(loaded, &peers)?),
             commitment: commitment::Peers::check(loaded)?,
+            watched: folders::check(loaded)?,
             admin: config.admin.listen,
             admin_tls: config.admin.check(loaded)?,
             log: config.log.clone(),

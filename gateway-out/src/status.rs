@@ -152,6 +152,7 @@ pub async fn status(shared: &Shared) -> Value {
         "mirror": shared.tables.json(&crate::mirror::legs(&shared.settings.routes)),
         "queue": queue(&shared.outbox, Timestamp::now()).await,
         "commitment": crate::commitment::show::counts(&shared.outbox, Timestamp::now()).await,
+        "watched": shared.folders.iter().map(crate::folders::Folder::json).collect::<Vec<_>>(),
         "since_start": {
             "associations": counters.associations.load(Ordering::Relaxed),
             "associations_rejected": counters.rejected.load(Ordering::Relaxed),

@@ -44,8 +44,8 @@ pub use element::{Content, DictionaryVr, ElementHeader, Length, Raw, Tag, Vr};
 pub use inflate::InflateError;
 pub use reencode::{PrivateVr, ReencodeError, Reencoded, Reencoder};
 pub use rewrite::{
-    Change, Decision, Edit, EditError, NewElement, Outcome, Place, RewriteError, Rewriter, Rewritten, Step,
-    WholeElement,
+    Change, Decision, Edit, EditError, Fragment, NewElement, Outcome, Place, RewriteError, Rewriter,
+    Rewritten, Step, WholeElement,
 };
 pub use rules::{Action, NewValue, OriginalAttributes, Rule, RuleError, Rules};
 pub use select::{Selecting, Selection, Selector};

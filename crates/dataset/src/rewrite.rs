@@ -15,7 +15,7 @@ use crate::syntax::{Encoding, Syntax};
 use crate::token::{Event, Tokenizer};
 use crate::write;
 
-pub use edit::{Decision, Edit, EditError, NewElement, Outcome, Place, Step, WholeElement};
+pub use edit::{Decision, Edit, EditError, Fragment, NewElement, Outcome, Place, Step, WholeElement};
 pub use error::RewriteError;
 
 /// Rewrites a data set as an [`Edit`] decides. Memory does not grow with the data set: an element is held only while
@@ -112,6 +112,8 @@ enum Mode {
     Copying,
     /// They are copied, and the edit may change the value's.
     Altering,
+    /// The edit writes others in their place.
+    Converting,
     /// They are left out.
     Skipping,
     /// They are held for the edit.
@@ -261,6 +263,16 @@ impl<E: Edit> Editor<E> {
                     self.edit.alter(piece);
                 }
             }
+            Mode::Converting => {
+                let piece = match event {
+                    Event::FragmentStart(..) => Some(Fragment::Begins),
+                    Event::Value(bytes) => Some(Fragment::Bytes(bytes)),
+                    Event::FragmentEnd => Some(Fragment::Ends),
+                    Event::SequenceEnd(_) => Some(Fragment::Over),
+                    _ => None,
+                };
+                piece.map_or(Ok(()), |piece| self.edit.convert(piece, out))?;
+            }
             Mode::Reading { header, bytes_max } => {
                 copy(event, &mut self.held);
                 if self.held.len() > *bytes_max {
@@ -295,7 +307,13 @@ impl<E: Edit> Editor<E> {
                 self.note(header.tag, Done::Replaced);
                 self.mode = Mode::Altering;
             }
-            Decision::Keep | Decision::Alter | Decision::Descend => {
+            Decision::Convert { vr, bytes } if header.content == Content::Fragments => {
+                write::element(out, header.tag, vr, Length::Defined(bytes), header.encoding)
+                    .ok_or(EditError::TooLong { tag: header.tag, max: write::SHORT_VALUE_BYTES_MAX })?;
+                self.note(header.tag, Done::Replaced);
+                self.mode = Mode::Converting;
+            }
+            Decision::Keep | Decision::Alter | Decision::Convert { .. } | Decision::Descend => {
                 out.extend_from_slice(header.raw.as_slice());
                 self.character_set = (header.tag == Tag::CHARACTER_SET).then(Vec::new);
                 self.mode = Mode::Copying;

@@ -4,9 +4,9 @@ use base::Uid;
 use dataset::{RewriteError, Rewriter};
 
 use crate::key::{PatientKey, Pseudonyms};
-use crate::mask::Mask;
-use crate::pass::{self, Pass};
+use crate::pass::{self, Pass, PixelWork};
 use crate::plan::Plan;
+use crate::recode::{NATIVE, Recode};
 use crate::refusal::Refusal;
 use crate::report::Pseudonymized;
 use crate::scan::{Facts, Scan};
@@ -39,7 +39,7 @@ enum Stage {
     Looked {
         facts: Box<Facts>,
         patient: PatientKey,
-        mask: Option<Mask>,
+        pixels: Box<PixelWork>,
         about: About,
         held: Vec<u8>,
     },
@@ -111,6 +111,21 @@ impl Pseudonymizer {
             Stage::Acting { sop_instance, .. } => Some(sop_instance),
             _ => None,
         }
+    }
+
+    /// The transfer syntax that the data set goes on in, once its header has been looked at: Explicit VR Little Endian where
+    /// compressed pixels are masked, otherwise the one that it came in.
+    pub fn transfer_syntax(&self) -> Option<Uid> {
+        match &self.stage {
+            Stage::Acting { pass, .. } if pass.edit().recode.is_some() => Uid::parse(NATIVE).ok(),
+            Stage::Acting { .. } => Some(self.transfer_syntax.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether its pixels are decoded on their way, which takes time.
+    pub fn decodes(&self) -> bool {
+        matches!(&self.stage, Stage::Acting { pass, .. } if pass.edit().recode.is_some())
     }
 
     /// Whether everything before the pixels has passed: nothing of the patient is left in it.
@@ -196,7 +211,12 @@ impl Pseudonymizer {
             // The pixels are its last thing to see: there is no end yet.
             false => scan.into_edit(),
         };
-        let facts = scan.facts();
+        let mut facts = scan.facts();
+        // What is compressed is masked as it will be.
+        let recode = Recode::new(&self.transfer_syntax, &facts.kind.layout);
+        if let Some(recode) = &recode {
+            facts.kind.layout = recode.goes.clone();
+        }
         let about = About {
             sop_class: facts.kind.sop_class.clone(),
             sop_instance: facts.sop_instance.reveal().clone(),
@@ -205,10 +225,15 @@ impl Pseudonymizer {
         if Uid::parse(&about.sop_class).is_err() || about.sop_instance.is_empty() {
             return Err(Refusal::NoInstance);
         }
-        let native = is_native(&self.transfer_syntax);
+        let native = is_native(&self.transfer_syntax) || recode.is_some();
         let mask = scope::admit(&facts.kind, &self.plan, native)?;
         let patient = self.plan.profile.patient.patient(facts.issuer.reveal(), facts.patient_id.reveal())?;
-        self.stage = Stage::Looked { facts: Box::new(facts), patient, mask, about, held };
+        if recode.is_some() && mask.is_some() && recode.as_ref().and_then(Recode::bytes).is_none() {
+            return Err(Refusal::Pixels("they cannot be masked: they are too large to be decoded"));
+        }
+        let recode = recode.filter(|_| mask.is_some());
+        let pixels = Box::new(PixelWork { mask, recode });
+        self.stage = Stage::Looked { facts: Box::new(facts), patient, pixels, about, held };
         Ok(())
     }
 
@@ -216,7 +241,8 @@ impl Pseudonymizer {
     fn act(&mut self) -> Result<(), Refusal> {
         let Some(pseudonyms) = self.pseudonyms.clone() else { return Err(Refusal::NoKey) };
         let waiting = Stage::Refused(Refusal::NoInstance);
-        let Stage::Looked { facts, patient, mask, about, held } = std::mem::replace(&mut self.stage, waiting)
+        let Stage::Looked { facts, patient, pixels, about, held } =
+            std::mem::replace(&mut self.stage, waiting)
         else {
             return Err(Refusal::NoKey);
         };
@@ -224,7 +250,7 @@ impl Pseudonymizer {
             true => Uid::parse(&about.sop_instance).map_err(|_| Refusal::NoInstance)?,
             false => pseudonyms.uid(&about.sop_instance),
         };
-        let pass = pass::after(&self.plan, &pseudonyms, *facts, (patient, mask)).ok_or(Refusal::NoPatient)?;
+        let pass = pass::after(&self.plan, &pseudonyms, *facts, patient, *pixels)?;
         let mut pass =
             Box::new(Rewriter::unmeasured(&self.transfer_syntax, pass).ok_or(Refusal::TransferSyntax)?);
         let mut waiting = Vec::new();
@@ -250,8 +276,9 @@ fn is_native(syntax: &Uid) -> bool {
 
 /// The reason, where the rewriter knows only that there was one.
 fn refused(pass: &Rewriter<Pass>, error: RewriteError) -> Refusal {
-    match pass.edit().found() {
-        Some((tag, trace)) => Refusal::Residual { tag, what: trace.what() },
-        None => error.into(),
+    match (pass.edit().found(), pass.edit().recode.as_ref().and_then(|recode| recode.fault)) {
+        (Some((tag, trace)), _) => Refusal::Residual { tag, what: trace.what() },
+        (None, Some(why)) => Refusal::Pixels(why),
+        (None, None) => error.into(),
     }
 }

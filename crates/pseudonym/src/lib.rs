@@ -8,24 +8,31 @@
 //!
 //! The result is pseudonymized, not anonymous: whoever has the key can link it (GDPR recital 26), and pixels may show a face.
 //!
-//! What it does not do: it decodes no pixels, so images that may show text are refused unless a rule says that they do not, or what is
-//! to become black of native ones; it cleans
-//! no graphics, and structured reports only by their option; it keeps no key, no file and no crosswalk.
+//! Where a route says for whom, what was taken away goes with the instance, encrypted ([`enveloped`]), and comes back by
+//! [`Reidentifier`] and [`Restorer`].
+//!
+//! What it does not do: it looks at no pixels, so images that may show text are refused unless a rule says that they do not, or what is
+//! to become black of them; it cleans graphics and structured reports only by their options; it keeps no key, no file and no
+//! crosswalk.
 //!
 //! Read first: [`Pseudonymizer`], [`Plan`], [`table`].
 
 mod content;
 mod date;
+mod decode;
 mod engine;
+pub mod enveloped;
 mod key;
 mod mark;
 mod mask;
 mod objects;
 mod option;
+mod originals;
 mod pass;
 mod patient;
 mod plan;
 mod profile;
+mod recode;
 mod refusal;
 mod report;
 pub mod safe_private;
@@ -41,6 +48,7 @@ pub use key::{PatientKey, Pseudonyms, SITE_KEY_BYTES};
 pub use mask::Rectangle;
 pub use objects::{ObjectAction, ObjectRule};
 pub use option::{MethodCode, OptionSet, ProfileOption};
+pub use originals::{Reidentified, Reidentifier, ReidentifyError, Restorer};
 pub use patient::{Case, PatientRules, Zeros};
 pub use plan::Plan;
 pub use profile::{DateShift, Override, OverrideAction, Preset, Profile, ProfileError};

@@ -3,7 +3,9 @@
 use dataset::{NewElement, Tag, Vr};
 
 use crate::option::{MethodCode, ProfileOption};
+use crate::originals::ENCRYPTED_ATTRIBUTES;
 use crate::plan::Plan;
+use crate::recode::Recode;
 use crate::table::EDITION;
 
 const IDENTITY_REMOVED: Tag = Tag(0x0012, 0x0062);
@@ -22,11 +24,27 @@ pub(crate) const TAGS: [Tag; 4] = [IDENTITY_REMOVED, METHOD, METHOD_CODES, LONGI
 /// Written where pixels were masked.
 pub(crate) const BURNED_IN: Tag = Tag(0x0028, 0x0301);
 
+const PHOTOMETRIC: Tag = Tag(0x0028, 0x0004);
+const PLANAR: Tag = Tag(0x0028, 0x0006);
+const LOSSY: Tag = Tag(0x0028, 0x2110);
+
+/// Whether it is written anew where pixels were decoded.
+pub(crate) fn is_recoded(tag: Tag, recode: &Recode) -> bool {
+    tag == PHOTOMETRIC || tag == PLANAR || tag == LOSSY && recode.is_lossy()
+}
+
 /// What replaces text.
 const REDACTED: &[u8] = b"REDACTED";
 
-/// The attributes of [`TAGS`], in their order, with the codes of what was done.
-pub(crate) fn elements(plan: &Plan, codes: &[MethodCode], masked: bool) -> Vec<(Tag, NewElement)> {
+/// The attributes of [`TAGS`], in their order, with the codes of what was done, and what is true of pixels that were decoded:
+/// what they lost when they were compressed stays lost. `originals` is the Encrypted Attributes Sequence.
+pub(crate) fn elements(
+    plan: &Plan,
+    codes: &[MethodCode],
+    masked: bool,
+    recode: Option<&Recode>,
+    originals: Option<NewElement>,
+) -> Vec<(Tag, NewElement)> {
     let value = |tag, vr, text: &str| NewElement::Value { tag, vr, bytes: text.as_bytes().to_vec() };
     let item = |code: &MethodCode| {
         vec![
@@ -51,8 +69,24 @@ pub(crate) fn elements(plan: &Plan, codes: &[MethodCode], masked: bool) -> Vec<(
         value(LONGITUDINAL, CS, longitudinal),
     ];
     let mut marks: Vec<_> = TAGS.into_iter().zip(elements).chain(burned_in).collect();
+    if let Some(recode) = recode {
+        let goes = &recode.goes;
+        marks.push((PHOTOMETRIC, value(PHOTOMETRIC, CS, &goes.photometric)));
+        if goes.samples > 1 {
+            marks.push((PLANAR, NewElement::Value { tag: PLANAR, vr: Vr(*b"US"), bytes: vec![0; 2] }));
+        }
+        if recode.is_lossy() {
+            marks.push((LOSSY, value(LOSSY, CS, "01")));
+        }
+    }
+    marks.extend(originals.map(|element| (ENCRYPTED_ATTRIBUTES, element)));
     marks.sort_by_key(|(tag, _)| *tag);
     marks
+}
+
+/// What an instance says whose original values are back.
+pub(crate) fn identity_is_there() -> (Tag, NewElement) {
+    (IDENTITY_REMOVED, NewElement::Value { tag: IDENTITY_REMOVED, vr: CS, bytes: b"NO".to_vec() })
 }
 
 /// A value that says nothing, of the form that the representation asks for (PS3.15 Table E.1-1a, D).

@@ -6,7 +6,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use dataset::{
-    Content, Decision, Edit, EditError, ElementHeader, NewElement, Outcome, Place, Tag, Vr, WholeElement,
+    Content, Decision, Edit, EditError, ElementHeader, Fragment, NewElement, Outcome, Place, Tag, Vr,
+    WholeElement,
 };
 
 use crate::content::{self, Part, Tree};
@@ -15,7 +16,10 @@ use crate::mark;
 use crate::mask::Mask;
 use crate::objects::{self, ObjectAction};
 use crate::option::ProfileOption;
+use crate::originals::ENCRYPTED_ATTRIBUTES;
 use crate::plan::{Action, Basic, Plan};
+use crate::recode::Recode;
+use crate::refusal::Refusal;
 use crate::report::{Done, Report};
 use crate::safe_private::SafePrivate;
 use crate::scan::{Facts, PIXEL_GROUP, VALUE_BYTES_MAX, text, vr};
@@ -29,6 +33,10 @@ const OVERLAYS: std::ops::RangeInclusive<u16> = 0x6000..=0x60FF;
 const OVERLAY_DATA: u16 = 0x3000;
 /// What a text object says.
 const UNFORMATTED_TEXT: Tag = Tag(0x0070, 0x0006);
+
+/// Extended Offset Table and its lengths (PS3.3 C.7.6.3.1.8).
+const EXTENDED_OFFSETS: Tag = Tag(0x7FE0, 0x0001);
+const EXTENDED_LENGTHS: Tag = Tag(0x7FE0, 0x0002);
 
 pub(crate) struct Pass {
     plan: Arc<Plan>,
@@ -53,8 +61,28 @@ pub(crate) struct Pass {
     mask: Option<Mask>,
     /// A rule lets its content pass as it is.
     content_passes: bool,
+    /// Where what becomes black is compressed.
+    pub(crate) recode: Option<Recode>,
     found: Option<(Tag, Trace)>,
     pub(crate) report: Report,
+}
+
+/// What the first look found out.
+struct Looked {
+    patient: PatientKey,
+    issuer: String,
+    searcher: Searcher,
+    content_passes: bool,
+    originals: Option<NewElement>,
+}
+
+/// What is done with pixels.
+#[derive(Default)]
+pub(crate) struct PixelWork {
+    /// What becomes black of them.
+    pub(crate) mask: Option<Mask>,
+    /// How they are decoded before.
+    pub(crate) recode: Option<Recode>,
 }
 
 /// What is to be done with the element that is read.
@@ -72,6 +100,8 @@ enum Reading {
     Patient,
     Accession,
     Hash,
+    /// Where frames begin.
+    Offsets,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,21 +115,16 @@ enum Pixels {
 }
 
 impl Pass {
-    pub(crate) fn new(
-        plan: Arc<Plan>,
-        pseudonyms: Arc<Pseudonyms>,
-        patient: PatientKey,
-        issuer: String,
-        searcher: Searcher,
-        mask: Option<Mask>,
-        content_passes: bool,
-    ) -> Self {
+    fn new(plan: Arc<Plan>, pseudonyms: Arc<Pseudonyms>, looked: Looked, pixels: PixelWork) -> Self {
+        let Looked { patient, issuer, searcher, content_passes, originals } = looked;
+        let PixelWork { mask, recode } = pixels;
         let days = pseudonyms.days(&patient, plan.profile.date_shift.0);
         let mut report = Report::new(&plan, pseudonyms.key_id(), mask.is_some());
         report.codes.retain(|code| !content_passes || objects::may_claim(*code));
         Self {
-            marks: mark::elements(&plan, &report.codes, mask.is_some()).into(),
+            marks: mark::elements(&plan, &report.codes, mask.is_some(), recode.as_ref(), originals).into(),
             mask,
+            recode,
             plan,
             pseudonyms,
             patient,
@@ -137,6 +162,9 @@ impl Pass {
         if let Some(mask) = &self.mask
             && header.tag.0 == PIXEL_GROUP
         {
+            if self.recode.is_some() {
+                return self.compressed(header);
+            }
             let fits = header.length.bytes().is_some_and(|bytes| mask.fits(bytes.into()));
             return match header.tag {
                 Tag::PIXEL_DATA
@@ -158,6 +186,27 @@ impl Pass {
             return Ok(Decision::Keep);
         }
         Ok(self.removed(header.tag))
+    }
+
+    /// Pixels that are decoded on their way, and where their frames begin.
+    fn compressed(&mut self, header: &ElementHeader) -> Result<Decision, EditError> {
+        let (tag, recode) = (header.tag, self.recode.as_ref());
+        match (tag, recode.and_then(Recode::bytes)) {
+            (Tag::PIXEL_DATA, Some(bytes))
+                if header.content == Content::Fragments && self.pixels == Pixels::Passing =>
+            {
+                self.pixels = Pixels::Masking;
+                self.report.note(tag, Done::Masked);
+                let is_wide = recode.is_some_and(|recode| recode.goes.bits_allocated > 8);
+                Ok(Decision::Convert { vr: Vr(if is_wide { *b"OW" } else { *b"OB" }), bytes })
+            }
+            (EXTENDED_OFFSETS, _) if header.content == Content::Value => Ok(self.read(Reading::Offsets)),
+            (EXTENDED_LENGTHS, _) => Ok(Decision::Remove),
+            _ if tag <= Tag::PIXEL_DATA && !tag.is_group_length() => {
+                Err(EditError::Refused { tag, why: "has pixels that cannot be masked as they are" })
+            }
+            _ => Ok(self.removed(tag)),
+        }
     }
 
     fn private(&mut self, place: &Place<'_>, header: &ElementHeader) -> Decision {
@@ -404,7 +453,10 @@ impl Edit for Pass {
             return Ok(Decision::Remove);
         }
         // Written anew.
-        if depth == 0 && (mark::TAGS.contains(&tag) || self.mask.is_some() && tag == mark::BURNED_IN) {
+        let is_recoded = || self.recode.as_ref().is_some_and(|recode| mark::is_recoded(tag, recode));
+        let is_ours = || tag == ENCRYPTED_ATTRIBUTES && !self.plan.recipients.is_empty();
+        let is_marked = || self.mask.is_some() && tag == mark::BURNED_IN || is_recoded() || is_ours();
+        if depth == 0 && (mark::TAGS.contains(&tag) || is_marked()) {
             return Ok(Decision::Remove);
         }
         if tag.is_private() {
@@ -453,6 +505,15 @@ impl Edit for Pass {
         }
     }
 
+    fn convert(&mut self, piece: Fragment<'_>, out: &mut Vec<u8>) -> Result<(), EditError> {
+        match (&mut self.recode, &mut self.mask) {
+            (Some(recode), Some(mask)) => {
+                recode.take(piece, mask, out).map_err(|why| EditError::Refused { tag: Tag::PIXEL_DATA, why })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn read(&mut self, place: &Place<'_>, element: WholeElement<'_>) -> Result<Outcome, EditError> {
         let tag = element.header.tag;
         let reading = self.reading.clone();
@@ -481,11 +542,17 @@ pub(crate) fn after(
     plan: &Arc<Plan>,
     pseudonyms: &Arc<Pseudonyms>,
     facts: Facts,
-    (patient, mask): (PatientKey, Option<Mask>),
-) -> Option<Pass> {
+    patient: PatientKey,
+    pixels: PixelWork,
+) -> Result<Pass, Refusal> {
     let issuer = facts.issuer.into_revealed();
-    let searcher = facts.traces.searcher()?;
+    let searcher = facts.traces.searcher().ok_or(Refusal::NoPatient)?;
+    let originals = match plan.recipients.as_slice() {
+        [] => None,
+        recipients => Some(facts.originals.sealed(recipients).map_err(|_| Refusal::NotEncrypted)?),
+    };
     let rules = &plan.profile.object_rules;
-    let passes = objects::action(rules, &facts.kind.sop_class) == Some(ObjectAction::Pass);
-    Some(Pass::new(Arc::clone(plan), Arc::clone(pseudonyms), patient, issuer, searcher, mask, passes))
+    let content_passes = objects::action(rules, &facts.kind.sop_class) == Some(ObjectAction::Pass);
+    let looked = Looked { patient, issuer, searcher, content_passes, originals };
+    Ok(Pass::new(Arc::clone(plan), Arc::clone(pseudonyms), looked, pixels))
 }

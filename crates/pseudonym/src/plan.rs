@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use base::{Digest, Hasher};
 use dataset::{DictionaryVr, Tag, Vr};
 
+use crate::enveloped::Recipient;
 use crate::key::{PatientKey, Pseudonyms};
 use crate::option::{MethodCode, OptionSet, ProfileOption};
 use crate::profile::{Override, OverrideAction, Profile, ProfileError};
@@ -54,6 +55,8 @@ pub struct Plan {
     pub(crate) words: WordList,
     pub(crate) clinical: WordList,
     actions: HashMap<Tags, Action>,
+    /// For whom original values are encrypted.
+    pub(crate) recipients: Vec<Recipient>,
     digest: Digest,
 }
 
@@ -101,7 +104,32 @@ impl Plan {
         }
         let clinical = WordList::parse(&format!("{CLINICAL_BUILT_IN}\n{clinical}"));
         let digest = digest(&profile, options, &words, &clinical);
-        Ok(Self { profile, options, words, clinical, actions, digest })
+        Ok(Self { profile, options, words, clinical, actions, recipients: Vec::new(), digest })
+    }
+
+    /// Original values of the first level are encrypted for these certificates and go with the instance: Encrypted Attributes
+    /// Sequence (0400,0500).
+    pub fn with_recipients(mut self, recipients: Vec<Recipient>) -> Self {
+        if recipients.is_empty() {
+            return self;
+        }
+        let mut hasher = Hasher::new(b"sluis/pseudonym/plan+recipients/1");
+        hasher.field(self.digest.as_bytes());
+        recipients.iter().for_each(|one| hasher.field(&one.der()));
+        self.digest = hasher.finish();
+        self.recipients = recipients;
+        self
+    }
+
+    /// For whom original values are encrypted.
+    pub fn recipients(&self) -> &[Recipient] {
+        &self.recipients
+    }
+
+    /// Whether the value of a first-level attribute is among what is encrypted: something becomes of it.
+    pub(crate) fn is_encrypted(&self, tag: Tag) -> bool {
+        let acts = || self.action(tag).is_some_and(|action| *action != Action::Keep);
+        !self.recipients.is_empty() && (tag == Tag::CHARACTER_SET || acts())
     }
 
     /// The options that are in force.

@@ -33,6 +33,9 @@ pub enum Refusal {
     /// Which key it has to be under is not known, or that key is gone.
     #[error("its study was pseudonymized under a site key that is not there any more")]
     NoKey,
+    /// What was taken away has to go with it, and cannot.
+    #[error("its original attributes could not be encrypted")]
+    NotEncrypted,
     /// It is not what the header of the message says.
     #[error("SOP Class UID (0008,0016) or SOP Instance UID (0008,0018) is missing or no UID")]
     NoInstance,

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use base::Phi;
 use dataset::{
-    Content, Decision, DictionaryVr, Edit, EditError, ElementHeader, Outcome, Place, Tag, Vr, WholeElement,
+    Content, Decision, DictionaryVr, Edit, EditError, ElementHeader, Encoding, Outcome, Place, Tag, Vr,
+    WholeElement,
 };
 
 use crate::mask::{Layout, Rectangle};
+use crate::originals::Originals;
 use crate::plan::{Action, Plan};
 use crate::scope::Kind;
 use crate::traces::{TRACE_BYTES_MAX, TRACES_MAX, Traces};
@@ -80,6 +82,7 @@ pub(crate) struct Facts {
     pub(crate) study: Phi<String>,
     pub(crate) sop_instance: Phi<String>,
     pub(crate) traces: Traces,
+    pub(crate) originals: Originals,
 }
 
 pub(crate) struct Scan {
@@ -89,12 +92,21 @@ pub(crate) struct Scan {
     traces: Traces,
     /// Corners of ultrasound regions, as far as they have come.
     regions: Vec<[Option<u32>; 4]>,
+    /// What will be encrypted.
+    originals: Originals,
     ended: bool,
 }
 
 impl Scan {
     pub(crate) fn new(plan: Arc<Plan>) -> Self {
-        Self { plan, facts: BTreeMap::new(), traces: Traces::default(), regions: Vec::new(), ended: false }
+        Self {
+            plan,
+            facts: BTreeMap::new(),
+            traces: Traces::default(),
+            regions: Vec::new(),
+            originals: Originals::default(),
+            ended: false,
+        }
     }
 
     /// The header is over: what comes now is pixels.
@@ -146,6 +158,7 @@ impl Scan {
             study: take(Tag::STUDY),
             sop_instance: take(Tag::SOP_INSTANCE),
             traces: self.traces,
+            originals: self.originals,
         }
     }
 
@@ -192,8 +205,8 @@ impl Edit for Scan {
         }
         let is_corner = is_region(place) && CORNERS.contains(&tag);
         let is_fact = is_corner || first_level && FACTS.contains(&tag);
-        let is_trace = vr(header) == PERSON_NAME || IDENTIFIERS.contains(&tag) || tag == BIRTH_DATE;
-        Ok(if is_fact || is_trace { Decision::Read { bytes_max: VALUE_BYTES_MAX } } else { Decision::Keep })
+        let is_read = is_fact || is_trace(header) || first_level && self.plan.is_encrypted(tag);
+        Ok(if is_read { Decision::Read { bytes_max: VALUE_BYTES_MAX } } else { Decision::Keep })
     }
 
     fn read(&mut self, place: &Place<'_>, element: WholeElement<'_>) -> Result<Outcome, EditError> {
@@ -209,7 +222,19 @@ impl Edit for Scan {
             self.corner(place, tag, value);
             return Ok(Outcome::Keep);
         }
-        if self.is_kept(tag) {
+        if place.path.is_empty() && self.plan.is_encrypted(tag) {
+            let is_binary = !vr(element.header).is_text() && vr(element.header) != Vr::UI;
+            if is_binary && place.encoding == Encoding::ExplicitBig {
+                return Err(EditError::Refused {
+                    tag,
+                    why: "is big endian and cannot be encrypted as it is",
+                });
+            }
+            if !self.originals.keep(tag, vr(element.header), value) {
+                return Err(EditError::Refused { tag, why: "comes after more bytes than can be encrypted" });
+            }
+        }
+        if self.is_kept(tag) || !is_trace(element.header) {
             return Ok(Outcome::Keep);
         }
         if value.len() > TRACE_BYTES_MAX {
@@ -233,6 +258,11 @@ impl Edit for Scan {
         }
         Ok(Outcome::Keep)
     }
+}
+
+/// Names, numbers and the birth date.
+fn is_trace(header: &ElementHeader) -> bool {
+    vr(header) == PERSON_NAME || IDENTIFIERS.contains(&header.tag) || header.tag == BIRTH_DATE
 }
 
 fn is_region(place: &Place<'_>) -> bool {

@@ -28,7 +28,9 @@ mod tasks;
 pub mod telemetry;
 pub mod text;
 mod tls;
+pub mod trial;
 pub mod trust;
+pub mod watch;
 pub mod witness;
 
 pub use backoff::Backoff;

@@ -11,6 +11,7 @@ use service::{config::Span, manual::GenerateArgs, trust::TrustArgs};
 use spool::State;
 use statement::command::ConformanceArgs;
 
+use super::reidentify::ReidentifyArgs;
 use crate::{
     commands::{EchoArgs, MirrorArgs},
     commitment::show,
@@ -29,8 +30,9 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Make an identity, the outbox's keys and a commented configuration.
     Init(InitArgs),
-    /// Check the configuration and every file that it names.
-    Check(ConfigArg),
+    /// Check the configuration and every file that it names, show every value with its source, and what has to be entered at the
+    /// PACS.
+    Check(CheckArgs),
     /// Show the card of a receiving gateway or relay, and pin it when its words were compared.
     Trust {
         #[command(flatten)]
@@ -45,6 +47,14 @@ pub(super) enum Command {
     Generate(GenerateArgs),
     /// Show relays and the queue.
     Status(JsonArgs),
+    /// Show the status again and again, until interrupted.
+    Watch {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How often.
+        #[arg(long, value_name = "SPAN", default_value = "2s")]
+        every: Span,
+    },
     /// Show what others pin, or make other keys.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -64,13 +74,22 @@ pub(super) enum Command {
     /// Look into what was pseudonymized, and what was refused.
     #[command(subcommand)]
     Pseudonyms(PseudonymsCommand),
+    /// Show who a pseudonymized instance is of, with the private key of a certificate that its route encrypted for.
+    Reidentify(ReidentifyArgs),
     /// Ask the destination behind a route by C-ECHO, through the whole path, and show how long each leg took. Exit code 0
     /// says that it answers.
     Echo(EchoArgs),
     /// Ask the receiving gateways now what their destinations accept, and show what is offered to the PACS.
     Mirror(MirrorArgs),
-    /// Show whom the running daemon turned away at its DICOM ports lately, and why.
-    Rejections(JsonArgs),
+    /// Show whom the running daemon turned away at its DICOM ports lately (the last 200), why, and what would let it in.
+    #[command(alias = "rejections")]
+    Associations {
+        #[command(flatten)]
+        args: JsonArgs,
+        /// Those that were rejected; there is no other list.
+        #[arg(long, default_value_t = true)]
+        rejected: bool,
+    },
     /// Take a newer card of a peer or relay.
     #[command(subcommand)]
     Peer(PeerCommand),
@@ -89,6 +108,15 @@ pub(crate) struct ConfigArg {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/sluis/gateway-out.toml")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    pub(super) config: ConfigArg,
+    /// Try it out, too: relays, our AE titles by C-ECHO, disk, clock, ends of cards. Exit code 1 when something does not work.
+    #[arg(long)]
+    pub(super) connect: bool,
 }
 
 #[derive(Debug, Args)]
@@ -215,11 +243,16 @@ pub(super) enum QueueCommand {
         /// Delivery id, or its first digits.
         id: String,
     },
-    /// Try a parked, deferred or held delivery again now.
+    /// Keep deliveries that wait from being sent, until they are released.
+    Hold(QueueActArgs),
+    /// Let deliveries go that are held.
+    Release(QueueActArgs),
+    /// Try parked or deferred deliveries again now.
     Retry {
         #[command(flatten)]
         config: ConfigArg,
-        /// Delivery id, or its first digits.
+        /// Delivery id or its first digits; or, for all deliveries of it, a SOP instance, series or study UID, an accession number
+        /// or a patient id.
         id: String,
         /// Why; goes into the audit table.
         #[arg(long, default_value = "retry")]
@@ -235,6 +268,18 @@ pub(super) enum QueueCommand {
         #[arg(long)]
         reason: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct QueueActArgs {
+    #[command(flatten)]
+    pub(super) config: ConfigArg,
+    /// Delivery id or its first digits; or, for all deliveries of it, a SOP instance, series or study UID, an accession number
+    /// or a patient id.
+    pub(super) id: String,
+    /// Why; goes into the audit table.
+    #[arg(long)]
+    pub(super) reason: String,
 }
 
 #[derive(Debug, Args)]
@@ -297,7 +342,8 @@ pub(super) enum PseudonymsCommand {
         instance: Option<Digest>,
     },
     /// Work out again which pseudonym stands for which patient and UID, from the original files: patients.csv and uids.csv,
-    /// for their owner only. They lead to patients: keep them at the sending site.
+    /// encrypted as CMS (`openssl cms -decrypt -inform DER -inkey KEY -in patients.csv.cms`). They lead to patients: keep them at
+    /// the sending site.
     Crosswalk {
         #[command(flatten)]
         config: ConfigArg,
@@ -307,6 +353,12 @@ pub(super) enum PseudonymsCommand {
         /// The folder that both are written to.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Encrypt for this certificate (X.509 in PEM, RSA). Default: for those of `reidentify` of the route.
+        #[arg(long = "for", value_name = "CERT")]
+        recipients: Vec<PathBuf>,
+        /// Do not encrypt.
+        #[arg(long, conflicts_with = "recipients")]
+        plain: bool,
         /// The originals: DICOM files, or folders with them.
         #[arg(required = true)]
         paths: Vec<PathBuf>,

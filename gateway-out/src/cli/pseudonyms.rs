@@ -3,7 +3,9 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
+use pseudonym::enveloped::Recipient;
 use serde_json::{Value, json};
+use service::exit::UsageError;
 use spool::{DeedCount, Refused};
 
 use super::{args::PseudonymsCommand, load, open_queue};
@@ -60,12 +62,21 @@ pub(super) async fn command(command: PseudonymsCommand) -> Result<()> {
                 bail!("no study with this UID was pseudonymized here; give the UID that it came with");
             }
         }
-        PseudonymsCommand::Crosswalk { config, called, out, paths } => {
+        PseudonymsCommand::Crosswalk { config, called, out, recipients, plain, paths } => {
             let settings = Config::check(&load(&config)?)?;
             let route = crosswalk::of_route(&settings.routes, &called)?;
             let Some(how) = &route.pseudonymize else { bail!("the route does not pseudonymize") };
+            let recipients = match (plain, recipients.as_slice()) {
+                (true, _) => Vec::new(),
+                (false, []) if how.plan.recipients().is_empty() => {
+                    let why = "name a certificate to encrypt it for (--for CERT), or say --plain";
+                    return Err(UsageError(why.to_owned()).into());
+                }
+                (false, []) => how.plan.recipients().to_vec(),
+                (false, paths) => paths.iter().map(|path| recipient(path)).collect::<Result<_>>()?,
+            };
             let crosswalk = crosswalk::make(how, &open_queue(&config)?, &called, &paths).await?;
-            crosswalk.write(&out)?;
+            crosswalk.write(&out, &recipients)?;
             let (patients, uids) = crosswalk.counts();
             println!(
                 "{patients} patients and {uids} UIDs in {}; it leads to patients: keep it here",
@@ -84,6 +95,11 @@ pub(super) async fn command(command: PseudonymsCommand) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn recipient(path: &Path) -> Result<Recipient> {
+    let pem = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Recipient::from_pem(&pem).map_err(|why| anyhow::anyhow!("{} {why}", path.display()))
 }
 
 /// One line of `why` and `pseudonyms refused`.

@@ -18,7 +18,9 @@ pub(super) fn rows() -> Vec<DeidentificationRow> {
     let options = ProfileOption::ALL.into_iter().map(|option| {
         let note = match option.is_offered() {
             _ if option == ProfileOption::CleanPixelData => {
-                "where a rule of `pixels` masks native pixels; compressed ones are refused".to_owned()
+                "where a rule of `pixels` masks: native pixels, and RLE, JPEG, JPEG-LS (one sample) and JPEG 2000, which go on as \
+                 Explicit VR Little Endian"
+                    .to_owned()
             }
             true => format!("`options = [\"{}\"]`, or a preset that has it", option.name()),
             false => "never claimed: what needs it is refused, or removed".to_owned(),
@@ -44,8 +46,12 @@ pub(super) fn prose() -> Vec<String> {
              anything leaves, the finished header, at most {} MiB of it, is searched for names, identifiers and birth date \
              of its own patient; a hit refuses the instance. Structured reports are refused without the option that cleans \
              them; encapsulated documents, video, waveforms, secondary capture and private SOP classes unless a rule of the \
-             route lets them pass, or makes parts of their native pixels black. Storage Commitment is never given for what was pseudonymized.",
+             route lets them pass, or makes parts of their pixels black. Storage Commitment is never given for what was pseudonymized.",
             HEADER_BYTES_MAX >> 20
         ),
+        "Where a route names certificates (`reidentify`), the original values of first-level attributes go with each instance in \
+         Encrypted Attributes Sequence (0400,0500): CMS EnvelopedData with AES-256 in CBC mode, key transport by RSAES-OAEP with \
+         SHA-256 (PS3.15 E.1.1). `gateway-out reidentify` is the way back (E.1.2)."
+            .to_owned(),
     ]
 }

@@ -47,7 +47,10 @@ fn glance() -> Vec<(String, String)> {
             "Every storage SOP class",
             "those of the standard, retired ones, private ones, and those that are not invented yet.",
         ),
-        pair("Every transfer syntax", "as it comes: nothing is decompressed, compressed or re-encoded."),
+        pair(
+            "Every transfer syntax",
+            "as it comes: nothing is compressed or re-encoded, and decoded only what a pseudonymizing route has to mask.",
+        ),
         pair(
             "Not a byte changed",
             "the data set is passed on as it was sent, private elements and signatures included.",

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use pseudonym::{Plan, Profile, ProfileError, WordList};
+use pseudonym::{Plan, Profile, ProfileError, WordList, enveloped::Recipient};
 use service::config::{self, ConfigError, Loaded};
 
 use super::{KeyRing, ProfileName, Pseudonymization, PseudonymizeTable, Rules};
@@ -28,7 +28,7 @@ pub(crate) fn check(
     };
     let ring =
         KeyRing::load(&loaded.resolve(key)).map_err(|error| checking.error("key", error.to_string()))?;
-    let plan = checking.plan()?;
+    let plan = checking.plan()?.with_recipients(checking.recipients()?);
     Ok(Some(Pseudonymization { plan: Arc::new(plan), ring: Arc::new(ring) }))
 }
 
@@ -55,6 +55,20 @@ impl Checking<'_> {
             self.table.profile(rules.as_ref().map(|rules| rules.config.clone()).unwrap_or_default());
         let make = |profile| Plan::new(profile, words.clone(), clinical);
         make(profile.clone()).map_err(|error| self.explain(&error, &profile, &make, rules.as_ref()))
+    }
+
+    /// For whom original values are encrypted.
+    fn recipients(&self) -> Result<Vec<Recipient>, ConfigError> {
+        let paths = self.table.reidentify.iter().enumerate();
+        paths
+            .map(|(place, path)| {
+                let path = self.loaded.resolve(path);
+                let error = |why: String| self.error(&format!("reidentify[{place}]"), why);
+                let pem =
+                    fs::read(&path).map_err(|why| error(format!("cannot read {}: {why}", path.display())))?;
+                Recipient::from_pem(&pem).map_err(|why| error(format!("{} {why}", path.display())))
+            })
+            .collect()
     }
 
     fn text(&self, key: &str, path: Option<&Path>) -> Result<String, ConfigError> {
@@ -84,7 +98,13 @@ impl Checking<'_> {
                     _ => self.error(&format!("pixels[{place}]"), *fault),
                 };
             }
-            ProfileError::ObjectRule(place, fault) => return self.error(&format!("object[{place}]"), *fault),
+            ProfileError::ObjectRule(place, fault) => {
+                let own = self.table.object.len();
+                return match rules {
+                    Some(rules) if *place >= own => rules.error(&format!("object[{}]", place - own), *fault),
+                    _ => self.error(&format!("object[{place}]"), *fault),
+                };
+            }
             _ => return self.explain_override(error, profile, make, rules),
         };
         self.error(key, error.to_string())

@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use base::{AeTitle, Phi, Secret};
 use dataset::{Selecting, Selection, Selector, Tag};
-use pseudonym::ProfileOption;
+use pseudonym::{
+    ProfileOption,
+    enveloped::{self, Recipient},
+};
 use service::files::{self, Readable};
 use spool::Queue;
 
@@ -116,8 +119,9 @@ impl Crosswalk {
         Ok(())
     }
 
-    /// Writes `patients.csv` and `uids.csv` into a folder, for their owner only; files that are there stay.
-    pub fn write(&self, folder: &Path) -> Result<()> {
+    /// Writes `patients.csv` and `uids.csv` into a folder, for their owner only; files that are there stay. With recipients they are
+    /// encrypted for them, and called `.csv.cms`.
+    pub fn write(&self, folder: &Path, recipients: &[Recipient]) -> Result<()> {
         let table = |head: &str, lines: &BTreeSet<String>| {
             let lines = std::iter::once(head).chain(lines.iter().map(String::as_str));
             Secret::new(lines.flat_map(|line| [line, "\n"]).collect::<String>())
@@ -125,9 +129,15 @@ impl Crosswalk {
         let patients = table("id_old,id_new,days", &self.patients);
         let uids = table("id_old,id_new", &self.uids);
         for (name, text) in [("patients.csv", patients), ("uids.csv", uids)] {
-            let path = folder.join(name);
-            files::write_new(&path, text.expose().as_bytes(), Readable::Owner)
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            let text = text.expose().as_bytes();
+            let written = |path: PathBuf, bytes: &[u8]| {
+                files::write_new(&path, bytes, Readable::Owner)
+                    .with_context(|| format!("cannot write {}", path.display()))
+            };
+            match recipients {
+                [] => written(folder.join(name), text)?,
+                _ => written(folder.join(format!("{name}.cms")), &enveloped::seal(recipients, text)?)?,
+            }
         }
         Ok(())
     }

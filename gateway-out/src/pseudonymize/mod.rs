@@ -15,7 +15,8 @@ mod table;
 
 use std::sync::Arc;
 
-use pseudonym::{Plan, ProfileOption};
+use base::Timestamp;
+use pseudonym::{Plan, ProfileOption, enveloped::Recipient};
 
 pub(crate) use check::check;
 pub use refusal::{NotPseudonymized, cause};
@@ -46,8 +47,14 @@ impl Pseudonymization {
         )
     }
 
+    /// For `check`: who can read the original values that go with each instance.
+    pub fn recipients(&self) -> impl Iterator<Item = String> {
+        let line = |one: &Recipient| format!("original values go with it, encrypted for {}", one.subject());
+        self.plan.recipients().iter().map(line)
+    }
+
     /// What an operator should think about twice.
-    pub fn warnings(&self) -> Vec<&'static str> {
+    pub fn warnings(&self, now: Timestamp) -> Vec<&'static str> {
         let has = |option| self.plan.options().has(option);
         let mut warnings = Vec::new();
         if has(ProfileOption::RetainUids) {
@@ -55,6 +62,11 @@ impl Pseudonymization {
         }
         if has(ProfileOption::RetainFullDates) {
             warnings.push("dates are kept as they are: with a few of them a patient can be found again");
+        }
+        if self.plan.recipients().iter().any(|one| one.ends_at() < now.0 / 1000) {
+            warnings.push(
+                "a certificate of `reidentify` has ended; its key still opens what is encrypted for it",
+            );
         }
         warnings
     }

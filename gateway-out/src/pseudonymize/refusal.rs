@@ -35,9 +35,10 @@ pub fn cause(why: &NotPseudonymized) -> Cause {
                 | RewriteError::Deflate(InflateError::Truncated { .. }),
             ) => Cause::Truncated,
             Refusal::Rewrite(RewriteError::Structure(_) | RewriteError::Deflate(_)) => Cause::Unreadable,
-            Refusal::HeaderTooLong { .. } | Refusal::NoInstance | Refusal::Rewrite(RewriteError::Edit(_)) => {
-                Cause::NotRewritable
-            }
+            Refusal::HeaderTooLong { .. }
+            | Refusal::NoInstance
+            | Refusal::NotEncrypted
+            | Refusal::Rewrite(RewriteError::Edit(_)) => Cause::NotRewritable,
         },
     }
 }

@@ -10,7 +10,10 @@ use dataset::{Findings, Walker};
 use dimse::AssociationError;
 use pseudonym::{HEADER_BYTES_MAX, Pseudonymized, Pseudonymizer, Refusal, Report};
 use spool::{Deed, NewRefusal, RefusedIds, StudyDeeds};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::block_in_place,
+};
 use tracing::warn;
 
 use super::{NotPseudonymized, Pseudonymization, SiteKey, cause};
@@ -171,6 +174,8 @@ fn leaving(route: &Route, meta: &InstanceMeta, changing: &Changing) -> Option<In
     let sop_instance = changing.pseudonymizer.sop_instance()?.clone();
     Some(InstanceMeta {
         sop_instance: Phi::new(sop_instance),
+        // Compressed pixels that are masked become native ones.
+        transfer_syntax: changing.pseudonymizer.transfer_syntax()?,
         calling: route.ae.clone(),
         move_originator: None,
         ..meta.clone()
@@ -180,7 +185,10 @@ fn leaving(route: &Route, meta: &InstanceMeta, changing: &Changing) -> Option<In
 impl Changing {
     /// Takes the next fragment and gives what goes on.
     pub(crate) fn fragment(&mut self, fragment: &[u8], seal: impl FnOnce(&[u8])) -> Result<(), Refusal> {
-        self.pseudonymizer.feed(fragment, &mut self.out)?;
+        match self.pseudonymizer.decodes() {
+            true => block_in_place(|| self.pseudonymizer.feed(fragment, &mut self.out))?,
+            false => self.pseudonymizer.feed(fragment, &mut self.out)?,
+        }
         seal(&self.out);
         if self.place.take().is_some() {
             self.out = Vec::new();

@@ -25,8 +25,11 @@ pub struct PseudonymizeTable {
     pub words: Option<PathBuf>,
     /// A file with words that are no trace of a patient although they may be somebody's name, one a line.
     pub clinical: Option<PathBuf>,
-    /// A file with further `[[override]]` and `[[pixels]]` tables, for rules that several routes share.
+    /// A file with further `[[override]]`, `[[pixels]]` and `[[object]]` tables, for rules that several routes share.
     pub rules: Option<PathBuf>,
+    /// Certificates (X.509 in PEM, with RSA keys). Original values of the first level are encrypted for them and go with each instance,
+    /// in Encrypted Attributes Sequence (0400,0500): who has a private key can re-identify it (`gateway-out reidentify`).
+    pub reidentify: Vec<PathBuf>,
     /// What a patient's identity is.
     pub patient: PatientRules,
     /// The most days that dates are moved by with `retain-modified-dates`. Default 3650.
@@ -63,6 +66,8 @@ pub struct Rules {
     pub overrides: Vec<Override>,
     /// As in the route.
     pub pixels: Vec<PixelRule>,
+    /// As in the route.
+    pub object: Vec<ObjectRule>,
 }
 
 impl PseudonymizeTable {
@@ -80,11 +85,12 @@ impl PseudonymizeTable {
         };
         profile.overrides.extend(rules.overrides);
         profile.pixel_rules.extend(rules.pixels);
+        profile.object_rules.extend(rules.object);
         profile
     }
 
     /// The files that it names.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        [&self.key, &self.words, &self.clinical, &self.rules].into_iter().flatten()
+        [&self.key, &self.words, &self.clinical, &self.rules].into_iter().flatten().chain(&self.reidentify)
     }
 }

@@ -61,8 +61,29 @@ pub enum Decision {
     /// It stays, but [`Edit::alter`] sees its value as it passes, piece by piece, and may change bytes, not their number. Only
     /// for a value: what has items or fragments is kept.
     Alter,
+    /// [`Edit::convert`] sees its fragments as they pass, and writes the value of defined length that takes their place. Only
+    /// for fragments: what else there is is kept.
+    Convert {
+        /// Not written in implicit VR.
+        vr: Vr,
+        /// Of the value that will be written; even.
+        bytes: u32,
+    },
     /// Its items are asked about, element by element. It gets undefined length. What is no sequence is kept.
     Descend,
+}
+
+/// A piece of encapsulated pixel data (PS3.5 A.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment<'a> {
+    /// A fragment begins; the first is the offset table.
+    Begins,
+    /// Bytes of it.
+    Bytes(&'a [u8]),
+    /// It is complete.
+    Ends,
+    /// There are no more.
+    Over,
 }
 
 /// What becomes of an element that was read.
@@ -190,6 +211,7 @@ impl fmt::Debug for Decision {
             Self::Replace(element) => write!(f, "Replace({element:?})"),
             Self::Read { bytes_max } => write!(f, "Read({bytes_max})"),
             Self::Alter => f.write_str("Alter"),
+            Self::Convert { vr, bytes } => write!(f, "Convert({vr}, {bytes})"),
             Self::Descend => f.write_str("Descend"),
         }
     }
@@ -236,6 +258,11 @@ pub trait Edit {
 
     /// The next bytes of a value that is to be [altered](Decision::Alter), in their order.
     fn alter(&mut self, _bytes: &mut [u8]) {}
+
+    /// The next piece of what is to be [converted](Decision::Convert); what takes its place is appended to `out`.
+    fn convert(&mut self, _piece: Fragment<'_>, _out: &mut Vec<u8>) -> Result<(), EditError> {
+        Ok(())
+    }
 
     /// Items to be appended to a sequence that was descended into. The place is inside it.
     fn append(&mut self, _place: &Place<'_>, _sequence: Tag) -> Result<Vec<Vec<NewElement>>, EditError> {

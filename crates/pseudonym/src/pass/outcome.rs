@@ -18,6 +18,13 @@ impl Pass {
         let replaced = |bytes: Vec<u8>| Outcome::Replace(NewElement::Value { tag, vr, bytes });
         match std::mem::replace(&mut self.reading, Reading::Creator) {
             Reading::Check(_) | Reading::Note(_) => Outcome::Keep,
+            Reading::Offsets => {
+                // Native pixels have no table.
+                if let Some(recode) = &mut self.recode {
+                    recode.extended_offsets(value);
+                }
+                Outcome::Remove
+            }
             Reading::Creator => self.creator(place, tag, value),
             Reading::Uid => {
                 let written = self.uids(tag, value);

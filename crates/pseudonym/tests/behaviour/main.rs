@@ -8,8 +8,10 @@
 )]
 
 mod common;
+mod decoding;
 mod leaks;
 mod masking;
 mod passing;
+mod reidentifying;
 mod reports;
 mod unseen;

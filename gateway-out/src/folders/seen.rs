@@ -1,0 +1,131 @@
+//! Which files are there, and which of them nobody writes to any more.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs::{self, Metadata},
+    io,
+    path::{Path, PathBuf},
+    time::{Instant, SystemTime},
+};
+
+use super::{Watched, place};
+
+/// Folders within folders.
+const DEPTH_MAX: usize = 32;
+/// Names of files that are still being written.
+const UNFINISHED: [&str; 3] = ["tmp", "part", "filepart"];
+
+/// What a file was like when it was last looked at, and since when it has been so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Look {
+    bytes: u64,
+    modified: Option<SystemTime>,
+    since: Instant,
+}
+
+/// Files of one folder.
+#[derive(Debug, Default)]
+pub(super) struct Seen(BTreeMap<PathBuf, Look>);
+
+impl Seen {
+    /// How many there are.
+    pub(super) fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// Looks through the folder; gives the files that have settled, in the order of their names.
+    pub(super) fn look(&mut self, watched: &Watched) -> io::Result<Vec<PathBuf>> {
+        let mut found = BTreeMap::new();
+        self.gather(watched, &watched.dir, 0, &mut found)?;
+        self.0 = found;
+        let is_settled = |look: &Look| look.since.elapsed() >= watched.settle;
+        Ok(self.0.iter().filter(|(_, look)| is_settled(look)).map(|(path, _)| path.clone()).collect())
+    }
+
+    fn gather(
+        &self,
+        watched: &Watched,
+        folder: &Path,
+        depth: usize,
+        found: &mut BTreeMap<PathBuf, Look>,
+    ) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            if is_unfinished(&entry.file_name()) || place::is_ours(watched, &path) {
+                continue;
+            }
+            // A link may lead anywhere, also to what this gateway can read and its senders cannot. What has gone meanwhile is gone.
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            if metadata.is_dir() && depth < DEPTH_MAX {
+                // One that has gone, or that is not ours to read, is no reason to leave the others.
+                let _ = self.gather(watched, &path, depth + 1, found);
+            } else if metadata.is_file() {
+                found.insert(path.clone(), self.look_at(&path, &metadata));
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at(&self, path: &Path, metadata: &Metadata) -> Look {
+        let now = Look { bytes: metadata.len(), modified: metadata.modified().ok(), since: Instant::now() };
+        match self.0.get(path) {
+            Some(before) if (before.bytes, before.modified) == (now.bytes, now.modified) => *before,
+            _ => now,
+        }
+    }
+}
+
+fn is_unfinished(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with('.') || name.rsplit_once('.').is_some_and(|(_, end)| UNFINISHED.contains(&end))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::folders::AfterDelivery;
+
+    fn watched(dir: &Path, settle: Duration) -> Watched {
+        let ae = base::AeTitle::parse("RESEARCH").unwrap();
+        Watched {
+            dir: dir.to_owned(),
+            calling: ae.clone(),
+            ae,
+            settle,
+            every: Duration::ZERO,
+            delivered: AfterDelivery::Keep,
+        }
+    }
+
+    fn names(found: &[PathBuf]) -> Vec<String> {
+        found.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn what_grows_or_has_no_final_name_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("a/b");
+        fs::create_dir_all(&below).unwrap();
+        fs::create_dir_all(dir.path().join("done")).unwrap();
+        for name in ["a/b/deep.dcm", "one.dcm", ".hidden.dcm", "two.dcm.part", "three.tmp", "done/old.dcm"] {
+            fs::write(dir.path().join(name), b"1").unwrap();
+        }
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link.dcm")).unwrap();
+        let (mut seen, watched) = (Seen::default(), watched(dir.path(), Duration::from_millis(50)));
+        assert!(seen.look(&watched).unwrap().is_empty(), "nothing has settled yet");
+        std::thread::sleep(Duration::from_millis(60));
+        fs::write(dir.path().join("one.dcm"), b"12").unwrap();
+        assert_eq!(names(&seen.look(&watched).unwrap()), ["deep.dcm"]);
+        std::thread::sleep(Duration::from_millis(60));
+        fs::rename(dir.path().join("two.dcm.part"), dir.path().join("two.dcm")).unwrap();
+        assert_eq!(names(&seen.look(&watched).unwrap()), ["deep.dcm", "one.dcm"]);
+        assert_eq!(seen.len(), 3);
+        fs::remove_dir_all(dir.path().join("a")).unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+        assert_eq!(names(&seen.look(&watched).unwrap()), ["one.dcm", "two.dcm"]);
+    }
+}
