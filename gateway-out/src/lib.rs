@@ -29,6 +29,7 @@ mod logbook;
 mod metrics;
 pub mod mirror;
 pub mod pace;
+mod page;
 pub mod pipeline;
 pub mod pseudonymize;
 pub mod queue;
