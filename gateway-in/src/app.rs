@@ -11,10 +11,12 @@ use base::Timestamp;
 use ledger::Party;
 use serde_json::{Value, json};
 use service::{
-    Ended, LastReload, Reloads, Supervisor, Tasks,
+    Contacts, Ended, LastReload, Reloads, Supervisor, Tasks,
     admin::{Admin, Readiness},
+    config::FilesRead,
     expiry,
     own::LiveOwn,
+    pages::{Answer, Ask},
     peers::{self, Relay},
     rotation,
     witness::LogWitness,
@@ -101,6 +103,7 @@ pub async fn run(settings: Settings, listeners: impl Into<Listeners>, stop: Canc
     }
     let (acks, acknowledged) = acks::queue();
     collecting.spawn("acknowledgements", acks::run(Arc::clone(&inbox), witnesses.clone(), acknowledged));
+    let heard = Arc::new(Contacts::default());
     let mut links = Vec::new();
     let mut downlinks = Vec::new();
     for (relay, witness) in settings.relays.iter().zip(&witnesses) {
@@ -119,6 +122,7 @@ pub async fn run(settings: Settings, listeners: impl Into<Listeners>, stop: Canc
             witness,
             resubmit_after: settings.transparency.resubmit_after.duration(),
             desk: Arc::clone(&desk),
+            heard: Arc::clone(&heard),
         };
         collecting.spawn(format!("relay {}", relay.name), link.run(events, collecting.token()));
         links.push(task);
@@ -130,6 +134,7 @@ pub async fn run(settings: Settings, listeners: impl Into<Listeners>, stop: Canc
     let mut answering = Tasks::new();
     let (reloads, requests) = Reloads::new()?;
     let (source, last) = (settings.source.clone(), Last::default());
+    let files = service::Live::new(Arc::new(settings.files.clone()));
     let relays = service::Live::new(Arc::new(settings.relays.clone()));
     let live = Live {
         inbox: Arc::clone(&inbox),
@@ -141,14 +146,26 @@ pub async fn run(settings: Settings, listeners: impl Into<Listeners>, stop: Canc
         own: own.clone(),
         witnesses: witnesses.clone(),
         last: Arc::clone(&last),
+        files: files.clone(),
     };
     let settings = Arc::new(settings);
     let (watched, pinned) = (own.clone(), relays.clone());
     let moments = move || [watched.now().moments(), peers::moments(&pinned.now())].concat();
     let moments = rotation::watch(moments, reloads.clone(), answering.token());
     answering.spawn("rotation", moments);
-    let status =
-        Status { inbox: Arc::clone(&inbox), downlinks, settings, own, relays, last, witnesses, desk };
+    let status = Status {
+        inbox: Arc::clone(&inbox),
+        downlinks,
+        settings,
+        own,
+        relays,
+        last,
+        witnesses,
+        desk,
+        heard,
+        files,
+        started_at: Timestamp::now(),
+    };
     let watched = status.clone();
     answering.spawn("expiry", expiry::watch(move |now| watched.alarms(now), answering.token()));
     answering.spawn("admin", serve_admin(status, admin, reloads, answering.token()));
@@ -200,20 +217,24 @@ fn report(drained: &service::Drained) {
 
 /// What the admin port tells. No patient data.
 #[derive(Clone)]
-struct Status {
-    inbox: Arc<Inbox>,
-    downlinks: Vec<(base::Name, Downlink)>,
-    settings: Arc<Settings>,
-    own: LiveOwn,
-    relays: service::Live<Vec<Relay>>,
-    last: Last,
-    witnesses: Vec<Arc<LogWitness>>,
+pub(crate) struct Status {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) downlinks: Vec<(base::Name, Downlink)>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) own: LiveOwn,
+    pub(crate) relays: service::Live<Vec<Relay>>,
+    pub(crate) last: Last,
+    pub(crate) witnesses: Vec<Arc<LogWitness>>,
     desk: Arc<Desk>,
+    /// Relays, by whatever came from them.
+    pub(crate) heard: Arc<Contacts>,
+    pub(crate) files: service::Live<FilesRead>,
+    pub(crate) started_at: Timestamp,
 }
 
 impl Status {
     /// Ready is: the ledger can be written, and no relay's log broke its promise. A relay or destination that is away makes instances wait.
-    fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Readiness {
         let broken = self.settings.relays.iter().zip(&self.witnesses);
         if let Some((relay, distrust)) =
             broken.filter_map(|(relay, log)| Some((relay, log.distrust()?))).next()
@@ -227,7 +248,7 @@ impl Status {
     }
 
     /// Cards that end soon: ours, and those that we have pinned.
-    fn alarms(&self, now: Timestamp) -> Vec<String> {
+    pub(crate) fn alarms(&self, now: Timestamp) -> Vec<String> {
         let routes: Vec<_> = self.inbox.all_routes().collect();
         let peers = routes.iter().map(|route| &route.sender);
         let relays = self.relays.now();
@@ -330,14 +351,18 @@ async fn serve_admin(
         let desk = Arc::clone(&echoing);
         async move { desk.echo_command(&ask).await }
     };
-    let metrics = move |_| {
+    let pages = move |ask: Ask| {
         let status = shown.clone();
         async move {
+            if ask.path == "/" {
+                return Answer::html(crate::page::overview(&status, Timestamp::now()).await.render());
+            }
             let ready = status.readiness() == Readiness::Ready;
             let (ledger, ends) = (status.settings.ledger_dir.clone(), status.card_ends());
-            service::pages::Answer::text(crate::metrics::render(&status.json().await, ready, &ledger, &ends))
+            Answer::text(crate::metrics::render(&status.json().await, ready, &ledger, &ends))
         }
     };
-    let admin = Admin::new(ready, json).with_tls(tls).with_reload(reloads).with_pages(&["/metrics"], metrics);
+    let admin =
+        Admin::new(ready, json).with_tls(tls).with_reload(reloads).with_pages(&["/", "/metrics"], pages);
     admin.with_action("/probe", probe).with_action("/echo", echo).serve(listener, stop).await
 }

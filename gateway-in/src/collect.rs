@@ -261,6 +261,7 @@ impl At<'_> {
             offered_at: self.offered_at,
         };
         let ending = outcome::ending(outcome, &facts, now, random_bytes());
+        self.inbox.answers.count(&self.route.destination, &ending, status, now);
         let noted = match &ending {
             Ending::Final(_) => Ok(()),
             _ if unknown => self.inbox.inbound.outcome_unknown(delivery, attempt, now).await,

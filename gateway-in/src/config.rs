@@ -11,7 +11,7 @@ use identity::PeerCard;
 use serde::{Deserialize, Serialize};
 use service::{
     AdminTls, TransparencyTable,
-    config::{ByteSize, ConfigError, Loaded, Span},
+    config::{ByteSize, ConfigError, FilesRead, Loaded, Span},
     own::{IdentityTable, Own},
     peers::{AdminTable, PeerTable, Relay, RelayTable, load_peers, load_relays},
     telemetry::LogConfig,
@@ -314,6 +314,8 @@ pub struct Settings {
     pub log: LogConfig,
     /// The file that all of this comes from, to be read again.
     pub source: PathBuf,
+    /// What was read.
+    pub files: FilesRead,
 }
 
 /// One sender's way to one destination.
@@ -463,6 +465,7 @@ impl Config {
             admin_tls: config.admin.check(loaded)?,
             log: config.log.clone(),
             source: loaded.path().to_owned(),
+            files: loaded.files_read(),
         })
     }
 }

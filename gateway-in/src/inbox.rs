@@ -4,6 +4,8 @@
 //! taken in their order and nobody waits for somebody behind him. Their bodies then arrive side by
 //! side; a [`Turn`] hands them to the destination in the order of the offers.
 
+mod turns;
+
 use std::{
     collections::HashMap,
     convert::Infallible,
@@ -16,13 +18,15 @@ use std::{
 use base::{Attempt, DeliveryId, Fingerprint, Name, RouteId, Timestamp};
 use envelope::{HeaderError, OpenedHeader, OpenedQuestion, Pinned, ReceiverSessions};
 use ledger::{NackReason, Party, Receipt};
+use service::Contacts;
 use spool::{Answer, Inbound, InboundRow, InboundState, LedgerKey, Outcome};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span, warn};
 use transport::{Downlink, IncomingOffer, Lease};
 
 use crate::{
+    answered::Answers,
     collect::{self, Collecting},
     config::{CollectTable, Route, Settings},
     destination::{Changes, Destination},
@@ -30,6 +34,8 @@ use crate::{
     room::Room,
     signer::{Signer, UnderWay},
 };
+pub use turns::Turn;
+use turns::Turns;
 
 /// Offers of one route that wait for admission; the windows that we grant keep it far below.
 pub const OFFERS_MAX: usize = 4096;
@@ -46,6 +52,10 @@ pub struct Inbox {
     /// Where destinations are asked for storage commitment.
     pub(crate) ledger_key: Option<Arc<LedgerKey>>,
     pub(crate) room: Room,
+    /// What destinations answered, in this run.
+    pub(crate) answers: Answers,
+    /// Senders, by headers that verified.
+    pub(crate) heard: Contacts,
     changes: Changes,
     closed_routes: watch::Sender<Vec<RouteId>>,
     // Owned by `with_sessions`; never held across an await.
@@ -62,6 +72,7 @@ struct InFlight {
     /// Of its [`Entry`]: the same delivery, entered again, has another.
     number: u64,
     cancel: CancellationToken,
+    since: Timestamp,
     /// Repeats that came meanwhile, perhaps through another relay. They are never opened.
     joined: Vec<Asker>,
 }
@@ -88,6 +99,8 @@ impl Inbox {
             signer,
             ledger_key: settings.commitment.as_ref().map(|commitment| Arc::clone(&commitment.key)),
             room,
+            answers: Answers::default(),
+            heard: Contacts::default(),
             changes,
             sessions: Mutex::new(sessions),
             in_flight: Mutex::default(),
@@ -178,6 +191,14 @@ impl Inbox {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// How many of a route are being worked on, and since when the oldest of them is.
+    pub fn in_flight_on(&self, route: RouteId) -> (u64, Option<Timestamp>) {
+        let table = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        table.values().filter(|running| running.route == route).fold((0, None), |(count, oldest), running| {
+            (count + 1, Some(oldest.map_or(running.since, |oldest: Timestamp| oldest.min(running.since))))
+        })
+    }
+
     /// Enters a delivery into the in-flight table, or joins the attempt that runs already.
     fn join(
         self: &Arc<Self>,
@@ -193,7 +214,13 @@ impl Inbox {
         let number = self.entered.fetch_add(1, Ordering::Relaxed);
         table.insert(
             delivery,
-            InFlight { route: offer.route, number, cancel: cancel.clone(), joined: Vec::new() },
+            InFlight {
+                route: offer.route,
+                number,
+                cancel: cancel.clone(),
+                since: Timestamp::now(),
+                joined: Vec::new(),
+            },
         );
         let entry = Entry { inbox: Arc::clone(self), delivery, number, _under_way: self.signer.begin() };
         Some((offer, entry, cancel))
@@ -223,6 +250,7 @@ impl Inbox {
         if opened.delivery != offer.delivery || opened.attempt != offer.attempt {
             return Err(NackReason::BadHeader);
         }
+        self.heard.heard(&route.from, now);
         Ok((Arc::clone(route), opened))
     }
 }
@@ -294,41 +322,6 @@ impl Asker {
     pub async fn settle(self, settlement: Vec<u8>, record: Vec<u8>) {
         // Without a connection the lease has ended; the ledger answers the next offer.
         let _ = self.downlink.settle(self.sender, self.delivery, self.attempt, settlement, record).await;
-    }
-}
-
-/// One route's place in the order of hand-overs: passed on when dropped.
-#[derive(Debug)]
-pub struct Turn {
-    before: oneshot::Receiver<()>,
-    mine: Option<oneshot::Sender<()>>,
-}
-
-impl Turn {
-    /// Waits until everything offered earlier has been handed over or has failed.
-    pub async fn come(&mut self) {
-        // The sender is only ever dropped.
-        let _ = (&mut self.before).await;
-    }
-
-    /// Lets the next one come.
-    pub fn pass(&mut self) {
-        self.mine = None;
-    }
-}
-
-/// Hands out turns.
-#[derive(Debug)]
-struct Turns(oneshot::Receiver<()>);
-
-impl Turns {
-    fn new() -> Self {
-        Self(oneshot::channel().1)
-    }
-
-    fn next(&mut self) -> Turn {
-        let (mine, after) = oneshot::channel();
-        Turn { before: std::mem::replace(&mut self.0, after), mine: Some(mine) }
     }
 }
 

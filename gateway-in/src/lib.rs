@@ -8,6 +8,7 @@
 //! Read first: [`inbox::Inbox`], [`collect`], [`forward::verdict`].
 
 pub mod acks;
+pub mod answered;
 pub mod app;
 pub mod asked;
 pub mod body;
@@ -27,10 +28,12 @@ pub mod links;
 mod logbook;
 mod metrics;
 pub mod outcome;
+mod page;
 pub mod receipts;
 pub mod reload;
 pub mod room;
 pub mod signer;
+
 pub mod tables;
 mod trial;
 

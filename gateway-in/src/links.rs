@@ -11,7 +11,7 @@ use std::{
 use base::{RouteId, Secret, Timestamp, limits::SESSION_LIFE_MAX};
 use envelope::{PrekeyKind, PrekeySecret, Suite};
 use identity::IdentityKey;
-use service::{own::LiveOwn, witness::LogWitness};
+use service::{Contacts, own::LiveOwn, witness::LogWitness};
 use spool::InboundRow;
 use tokio::{
     sync::mpsc,
@@ -85,6 +85,8 @@ pub struct Link {
     pub resubmit_after: Duration,
     /// Who answers what senders ask.
     pub desk: Arc<Desk>,
+    /// Told of whatever comes from the relay.
+    pub heard: Arc<Contacts>,
 }
 
 impl Link {
@@ -135,6 +137,7 @@ impl Link {
                     None => return Ok(()),
                 },
             };
+            self.heard.heard(&self.name, Timestamp::now());
             match event {
                 DownlinkEvent::LogHead(head) => logbook.head(head).await,
                 DownlinkEvent::Logged(logged) => logbook.logged(logged),

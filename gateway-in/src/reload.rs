@@ -10,7 +10,7 @@ use base::{Name, RouteId, Timestamp};
 use serde_json::{Value, json};
 use service::{
     LastReload, ReloadRequests, Reloaded,
-    config::{self, Loaded},
+    config::{self, FilesRead, Loaded},
     own::LiveOwn,
     peers::{LinkChange, Relay, RelaysReloaded},
     witness::LogWitness,
@@ -107,6 +107,8 @@ pub struct Live {
     pub witnesses: Vec<Arc<LogWitness>>,
     /// Told to `status`.
     pub last: Last,
+    /// The configuration as it was read last and could be used.
+    pub files: service::Live<FilesRead>,
 }
 
 impl Live {
@@ -153,6 +155,7 @@ impl Live {
             info!(fingerprint, card = own.card.serial, "our new keys are used from now on");
             self.witnesses.iter().for_each(|witness| witness.cosign_with(Arc::clone(&own.log_key)));
         }
+        self.files.exchange(Arc::new(settings.files));
         let relays_changed = self.retarget(settings.relays, rotated);
         Ok(json!({
             "routes": routes, "routes_ended": over.len(), "routes_opened": new.len(), "relays_changed": relays_changed,

@@ -10,10 +10,12 @@ use base::{Digest, Name, Timestamp};
 use identity::IdentityKey;
 use serde_json::Value;
 use service::{
-    LastReload, Live, Reloads, Supervisor, Tasks,
+    Contacts, LastReload, Live, Reloads, Supervisor, Tasks,
     admin::Admin,
+    config::FilesRead,
     expiry,
     own::LiveOwn,
+    pages::{Answer, Ask},
     peers::{self, Relay},
     rotation,
     witness::LogWitness,
@@ -93,8 +95,23 @@ pub struct Shared {
     pub rejections: rejections::Lately,
     /// Counts of this run.
     pub counters: crate::status::Counters,
+    /// Who was heard of, and when.
+    pub heard: Heard,
     /// How the last reload ended, if there was one.
     pub last_reload: Mutex<Option<LastReload>>,
+    /// The configuration as it was read last and could be used.
+    pub files: Live<FilesRead>,
+    /// When this run began.
+    pub started_at: Timestamp,
+}
+
+/// When somebody was heard of last.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// Receiving gateways, by settlements that verified.
+    pub receivers: Contacts,
+    /// Relays.
+    pub relays: Contacts,
 }
 
 impl Shared {
@@ -207,6 +224,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let own = LiveOwn::new(settings.own.clone());
     let sessions = Sessions::new(own.signs(), settings.routes.legs().iter().map(|leg| leg.id));
     let pinned_relays = Live::new(Arc::new(settings.relays.clone()));
+    let files = Live::new(Arc::new(settings.files.clone()));
     let lanes = Lanes::new(settings.retry.deposits_per_route);
     let relays = relays::Watch::new(uplinks.len(), settings.retry.fail_over.0, Timestamp::now());
     let (countersign, to_sign) = Countersign::new();
@@ -237,7 +255,10 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         echoes: echo::Echoes::default(),
         rejections: rejections::Lately::default(),
         counters: crate::status::Counters::default(),
+        heard: Heard::default(),
         last_reload: Mutex::default(),
+        files,
+        started_at: Timestamp::now(),
     });
 
     // Groups, stopped one after the other: who accepts, who sends, who hears answers, who signs for them.
@@ -364,11 +385,16 @@ async fn serve_admin(
         let shared = Arc::clone(&turning_away);
         async move { Ok(shared.rejections.json()) }
     };
-    let metrics = move |_| {
+    let pages = move |ask: Ask| {
         let shared = Arc::clone(&shown);
-        async move { service::pages::Answer::text(crate::metrics::render(&shared).await) }
+        async move {
+            match ask.path.as_str() {
+                "/metrics" => Answer::text(crate::metrics::render(&shared).await),
+                _ => Answer::html(crate::page::overview(&shared, Timestamp::now()).await.render()),
+            }
+        }
     };
-    let admin = Admin::new(ready, status).with_tls(tls).with_pages(&["/metrics"], metrics);
+    let admin = Admin::new(ready, status).with_tls(tls).with_pages(&["/", "/metrics"], pages);
     let admin = asks.into_iter().fold(admin, |admin, (path, ask)| admin.with_request(path, ask));
     let admin = admin.with_action("/echo", echo).with_action("/mirror", mirror);
     admin.with_action("/rejections", rejections).serve(listener, stop).await

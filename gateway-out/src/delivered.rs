@@ -183,7 +183,7 @@ impl Way {
     /// What the PACS is told at the end.
     async fn answer(&self, answered: Option<base::Status>, arrived: Arrived) -> Answer {
         if let Some(status) = answered {
-            self.shared.counters.accepted(arrived.body.data_len);
+            self.shared.counters.accepted(arrived.body.data_len, Timestamp::now());
             arrived.note(&self.shared);
             return Answer { status, comment: None };
         }

@@ -30,6 +30,7 @@ mod logbook;
 mod metrics;
 pub mod mirror;
 pub mod pace;
+mod page;
 pub mod pipeline;
 pub mod pseudonymize;
 pub mod queue;

@@ -209,7 +209,7 @@ impl<'a> Spooling<'a> {
         };
         match shared.outbox.commit(file, new, Timestamp::now()).await {
             Ok(committed) => {
-                shared.counters.accepted(facts.data_len);
+                shared.counters.accepted(facts.data_len, Timestamp::now());
                 arrived.note(shared);
                 let decisions = committed.placed.iter().map(|placed| Some(placed.decision));
                 for (one, decision) in going.into_iter().zip(decisions.chain(std::iter::repeat(None))) {

@@ -41,7 +41,7 @@ pub fn delivery_json(row: &Delivery, now: Timestamp) -> Value {
 
 /// What a destination says with a status of a C-STORE; gateway-in says 0122, too, of what its destination accepted no presentation
 /// context for.
-fn meaning(status: base::Status) -> Option<&'static str> {
+pub(crate) fn meaning(status: base::Status) -> Option<&'static str> {
     match status.0 {
         0x0122 => Some("refused: SOP class not supported, or not in this transfer syntax"),
         0xC010 => {

@@ -38,6 +38,19 @@ pub struct Rejected {
     pub remedy: Option<String>,
 }
 
+/// Several with the same titles and the same reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alike {
+    /// Calling and called AE title, where it came so far.
+    pub titles: Option<(AeTitle, AeTitle)>,
+    /// In words.
+    pub why: String,
+    /// How many of those that are kept.
+    pub count: u64,
+    /// When the last of them came.
+    pub last: Timestamp,
+}
+
 impl Lately {
     /// Keeps one, and forgets the eldest.
     pub fn add(&self, rejected: Rejected) {
@@ -46,6 +59,24 @@ impl Lately {
             all.pop_front();
         }
         all.push_back(rejected);
+    }
+
+    /// Those that are alike in titles and reason together, the latest first: no addresses.
+    pub fn alike(&self) -> Vec<Alike> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups: Vec<Alike> = Vec::new();
+        for one in all.iter().rev() {
+            match groups.iter_mut().find(|it| it.titles == one.titles && it.why == one.why) {
+                Some(known) => known.count += 1,
+                None => groups.push(Alike {
+                    titles: one.titles.clone(),
+                    why: one.why.clone(),
+                    count: 1,
+                    last: one.at,
+                }),
+            }
+        }
+        groups
     }
 
     /// All of them, the latest first.

@@ -53,6 +53,7 @@ fn reload(shared: &Shared, looked: &mut Timestamp, fixed: Option<&Value>) -> Rel
         shared.sessions.forget_all();
         shared.witnesses.iter().for_each(|witness| witness.cosign_with(Arc::clone(&own.log_key)));
     }
+    shared.files.exchange(Arc::new(settings.files));
     let changed = retarget(shared, looked, settings.relays, rotated);
     shared.dispatch.wake();
     Ok(

@@ -6,7 +6,7 @@ use dimse::Doorkeeper;
 use envelope::Padding;
 use service::{
     AdminTls, TransparencyTable,
-    config::{ConfigError, Loaded},
+    config::{ConfigError, FilesRead, Loaded},
     own::Own,
     peers::{Relay, load_peers, load_relays},
     telemetry::LogConfig,
@@ -56,6 +56,8 @@ pub struct Settings {
     pub log: LogConfig,
     /// The file that all of this comes from, to be read again.
     pub source: PathBuf,
+    /// What was read.
+    pub files: FilesRead,
 }
 
 /// The outbox's folder, keys and limits.
@@ -105,6 +107,7 @@ impl Config {
             admin_tls: config.admin.check(loaded)?,
             log: config.log.clone(),
             source: loaded.path().to_owned(),
+            files: loaded.files_read(),
         })
     }
 }

@@ -66,6 +66,7 @@ pub async fn run(
             }
         };
         let Some(event) = event else { break };
+        shared.heard.relays.heard(&relay, Timestamp::now());
         while handling.len() >= AT_ONCE_MAX {
             handling.join_next().await;
         }
@@ -236,6 +237,7 @@ impl Answer<'_> {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             settlement.verify_any(self.leg.receiver.identities(Timestamp::now()), &mut cache)?;
         }
+        self.shared.heard.receivers.heard(&self.leg.receiver.name, Timestamp::now());
         // Where the receiver was shown another log than we, the settlement is good all the same: the relay is not.
         for witness in &self.shared.witnesses {
             if let Err(error) = witness.compare(&settlement.proof.heads) {
@@ -342,7 +344,8 @@ impl Answer<'_> {
                 if settled.released {
                     self.may_be_due();
                 }
-                self.shared.counters.receipted(now.since(self.row.received_at));
+                let took = now.since(self.row.received_at);
+                self.shared.counters.receipted(self.row.sealed.data_len, took, now);
                 debug!(delivery = %self.row.delivery.short(), status = %said.status, "receipted");
             }
             Outcome::Refused => {

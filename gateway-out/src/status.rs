@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use service::{
     admin::Readiness,
     metrics::{Histogram, Kind, Text},
+    throughput::{Day, Throughput},
 };
 
 use crate::{answers::Cause, app::Shared};
@@ -29,6 +30,10 @@ pub struct Counters {
     answers: Mutex<BTreeMap<(AeTitle, u16), u64>>,
     answering: Histogram,
     delivering: Histogram,
+    /// What came into our custody, or was delivered, in the last day.
+    taken: Throughput,
+    /// What its destination was proven to have stored.
+    stored: Throughput,
 }
 
 impl Counters {
@@ -43,7 +48,8 @@ impl Counters {
     }
 
     /// An instance of this many bytes is in our custody, or was delivered.
-    pub fn accepted(&self, bytes: u64) {
+    pub fn accepted(&self, bytes: u64, now: Timestamp) {
+        self.taken.count(bytes, now);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.accepted_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -67,9 +73,27 @@ impl Counters {
         *answers.entry((called.clone(), status.0)).or_default() += 1;
     }
 
-    /// The receipt for an instance came, after this time in our custody.
-    pub fn receipted(&self, took: Duration) {
+    /// The receipt for an instance of this many bytes came, after this time in our custody.
+    pub fn receipted(&self, bytes: u64, took: Duration, now: Timestamp) {
+        self.stored.count(bytes, now);
         self.delivering.observe(took);
+    }
+
+    /// The last day: what was taken, and what was proven to be stored.
+    pub(crate) fn days(&self, now: Timestamp) -> [Day; 2] {
+        [self.taken.day(now), self.stored.day(now)]
+    }
+
+    /// How many associations were rejected, or did not come about.
+    pub(crate) fn associations_rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
+    /// How many C-STOREs were not answered with success, by called AE title and status.
+    pub(crate) fn refusals(&self) -> Vec<(AeTitle, Status, u64)> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = answers.iter().filter(|((_, status), _)| Status(*status) != Status::SUCCESS);
+        refused.map(|((ae, status), count)| (ae.clone(), Status(*status), *count)).collect()
     }
 
     /// For Prometheus.

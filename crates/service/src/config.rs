@@ -11,6 +11,7 @@ mod units;
 
 use std::path::{Path, PathBuf};
 
+use base::{Digest, Timestamp};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
@@ -33,6 +34,15 @@ pub struct Loaded<T> {
     pub config: T,
     source: Source,
     set_outside: Dict,
+}
+
+/// The files of a configuration as they were read, so that it can be said which one a daemon runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesRead {
+    /// The named one first, each with the SHA-256 of its text.
+    pub files: Vec<(PathBuf, Digest)>,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// Reads a file, then the process's environment variables `SLUIS_…` over it: `SLUIS_DICOM__LISTEN` sets `listen` in
@@ -84,6 +94,11 @@ impl<T> Loaded<T> {
     /// The folder of the file; absolute.
     pub fn dir(&self) -> &Path {
         self.source.absolute.parent().unwrap_or_else(|| Path::new("/"))
+    }
+
+    /// The files that all of it was read from. What the environment sets is in none of them.
+    pub fn files_read(&self) -> FilesRead {
+        self.source.files_read()
     }
 
     /// A path as the file means it: relative ones start at the file's folder.

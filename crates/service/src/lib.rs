@@ -3,17 +3,20 @@
 //! What it does not do: it knows nothing of DICOM, envelopes or the relay, and starts nothing by itself. Each part works
 //! alone; a daemon's `main` puts them together.
 //!
-//! Read first: [`config::load`], [`Tasks`], [`admin::Admin`].
+//! Read first: [`config::load`], [`Tasks`], [`admin::Admin`]; for what people see, [`overview::Overview`].
 
 pub mod admin;
 mod backoff;
 pub mod config;
+mod contacts;
 pub mod exit;
 pub mod expiry;
 pub mod files;
+pub mod html;
 mod live;
 pub mod manual;
 pub mod metrics;
+pub mod overview;
 pub mod own;
 pub mod pages;
 pub mod peers;
@@ -27,6 +30,7 @@ mod supervisor;
 mod tasks;
 pub mod telemetry;
 pub mod text;
+pub mod throughput;
 mod tls;
 pub mod trial;
 pub mod trust;
@@ -34,6 +38,7 @@ pub mod watch;
 pub mod witness;
 
 pub use backoff::Backoff;
+pub use contacts::Contacts;
 pub use live::Live;
 pub use reload::{LastReload, ReloadRequest, ReloadRequests, Reloaded, Reloads};
 pub use silence::TransparencyTable;

@@ -42,6 +42,11 @@ impl LastReload {
         Self { at: Timestamp::now(), refused: reloaded.as_ref().err().cloned() }
     }
 
+    /// Why everything stayed as it was, if it did.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
     /// When, and why everything stayed as it was, if it did.
     pub fn json(&self) -> Value {
         json!({ "at": crate::text::utc(self.at), "refused": self.refused })

@@ -34,6 +34,21 @@ pub struct LogWitness {
     // Never held across an await.
     kept: Mutex<Kept>,
     silence: Mutex<Silence>,
+    /// When a head was shown and believed last, in this run.
+    seen_at: Mutex<Option<Timestamp>>,
+}
+
+/// How a relay's log stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The latest head that is believed.
+    pub head: Option<Head>,
+    /// When a head was shown and believed last, in this run.
+    pub seen_at: Option<Timestamp>,
+    /// Why the relay is not used, if it is not.
+    pub distrust: Option<String>,
+    /// Since when its log is silent although it had something to say.
+    pub silent_since: Option<Timestamp>,
 }
 
 /// The content of the file.
@@ -123,9 +138,10 @@ impl LogWitness {
         let kept = Mutex::new(read(&path)?.unwrap_or_else(new));
         let silence = Mutex::new(Silence::new(TransparencyTable::default().silent_after.duration()));
         let log = RwLock::new(log.into_iter().map(|key| (key, None)).collect());
-        let witness = Self { relay: relay.clone(), log, own: Live::new(own), path, kept, silence };
+        let (relay, own, seen_at) = (relay.clone(), Live::new(own), Mutex::default());
+        let witness = Self { relay, log, own, path, kept, silence, seen_at };
         if let Some(distrust) = witness.distrust() {
-            error!(%relay, %distrust, "this relay is not used; `relay trust NAME --reason TEXT` says otherwise");
+            error!(relay = %witness.relay, %distrust, "this relay is not used; `relay trust NAME --reason TEXT` says otherwise");
         }
         Ok(witness)
     }
@@ -237,6 +253,7 @@ impl LogWitness {
         let seen = kept.witness.observe(head, shown.from, &shown.consistency);
         self.breach(&kept, seen.as_ref().err())?;
         let seen = seen?;
+        *self.seen_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         match seen {
             Seen::Same => return Ok(checkpoint),
             Seen::First | Seen::NewEpoch { .. } | Seen::Grown if self.silence().head() => {
@@ -280,6 +297,18 @@ impl LogWitness {
     }
 
     /// For a status page.
+    pub fn shown(&self) -> Shown {
+        let (distrust, head) = (self.distrust(), self.head());
+        let seen_at = *self.seen_at.lock().unwrap_or_else(PoisonError::into_inner);
+        Shown {
+            head,
+            seen_at,
+            distrust: distrust.map(|distrust| distrust.to_string()),
+            silent_since: self.silent_since(),
+        }
+    }
+
+    /// For `status`.
     pub fn json(&self) -> Value {
         let distrust = self.distrust().map(|distrust| distrust.to_string());
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -54,6 +54,6 @@ pub use pseudonyms::{Deed, DeedCount, NewRefusal, Refused, RefusedIds, StudyDeed
 pub use record::InstanceRecord;
 pub use retry::RetryPolicy;
 pub use row::{
-    Act, Count, Delivery, Event, EventKind, Filter, Found, FoundBy, Oldest, Operator, Outcome, Receipt,
-    ReceiptId, State,
+    Act, Alarmed, Count, Delivery, Event, EventKind, Filter, Found, FoundBy, Oldest, Operator, Outcome,
+    Receipt, ReceiptId, State,
 };

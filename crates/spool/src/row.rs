@@ -299,6 +299,19 @@ pub struct Oldest {
     pub received_at: Timestamp,
 }
 
+/// Deliveries of a route that need an operator: how many, and what their destination said last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alarmed {
+    /// The route.
+    pub route: RouteId,
+    /// The state.
+    pub state: State,
+    /// The destination's last status, where it gave one.
+    pub status: Option<Status>,
+    /// How many.
+    pub deliveries: u64,
+}
+
 /// A delivery that `why` found, and by which of its identifiers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {

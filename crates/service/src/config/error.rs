@@ -2,10 +2,12 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use base::{Digest, Timestamp};
 use figment::error::{Actual, Kind};
 use thiserror::Error;
 use toml_edit::Item;
 
+use super::FilesRead;
 use super::files::{self, TomlFile, Values};
 
 /// How figment names the values from the environment.
@@ -93,6 +95,7 @@ pub(super) struct Source {
     /// The named one first.
     files: Vec<TomlFile>,
     environment_prefix: String,
+    read_at: Timestamp,
 }
 
 impl Source {
@@ -102,13 +105,24 @@ impl Source {
         environment_prefix: &str,
     ) -> Result<Self, ConfigError> {
         let files = files::read_all(path)?;
-        Ok(Self { path: path.to_owned(), absolute, files, environment_prefix: environment_prefix.to_owned() })
+        Ok(Self::of(path, absolute, files, environment_prefix))
     }
 
     /// Without the files of `conf.d` that are no TOML.
     pub(super) fn read_good(path: &Path, absolute: PathBuf, prefix: &str) -> Result<Self, ConfigError> {
         let files = files::read_good(path)?;
-        Ok(Self { path: path.to_owned(), absolute, files, environment_prefix: prefix.to_owned() })
+        Ok(Self::of(path, absolute, files, prefix))
+    }
+
+    fn of(path: &Path, absolute: PathBuf, files: Vec<TomlFile>, prefix: &str) -> Self {
+        let read_at = Timestamp::now();
+        Self { path: path.to_owned(), absolute, files, environment_prefix: prefix.to_owned(), read_at }
+    }
+
+    /// What was read, each file by its digest.
+    pub(super) fn files_read(&self) -> FilesRead {
+        let digest = |file: &TomlFile| (file.path.clone(), Digest::of(file.text.as_bytes()));
+        FilesRead { files: self.files.iter().map(digest).collect(), at: self.read_at }
     }
 
     pub(super) fn values(&self) -> Result<Values, ConfigError> {

@@ -6,8 +6,8 @@ use base::{Attempt, DeliveryId, Digest, ObjectId, RouteId, Status, Timestamp};
 use rusqlite::{Connection, ToSql, params};
 
 use crate::{
-    Act, Count, Delivery, Event, EventKind, Filter, Found, FoundBy, IndexKey, Oldest, Outcome, Receipt,
-    ReceiptId,
+    Act, Alarmed, Count, Delivery, Event, EventKind, Filter, Found, FoundBy, IndexKey, Oldest, Outcome,
+    Receipt, ReceiptId,
     db::column::{self, length, millis, name, number, time},
     outbox::load,
     record::{self, Identifier},
@@ -180,6 +180,21 @@ pub(crate) fn oldest(connection: &Connection) -> rusqlite::Result<Vec<Oldest>> {
             destination: name(row, 2)?,
             delivery: DeliveryId(row.get(3)?),
             received_at: Timestamp(number(row, 4)?),
+        })
+    };
+    connection.prepare_cached(sql)?.query_map((), read)?.collect()
+}
+
+pub(crate) fn alarmed(connection: &Connection) -> rusqlite::Result<Vec<Alarmed>> {
+    let sql = "SELECT w.route, d.state, d.status, count(*) FROM delivery d JOIN way w ON w.id = d.way_id
+        WHERE d.alarm = 1 AND d.ended_at IS NULL GROUP BY d.way_id, d.state, d.status
+        ORDER BY d.way_id, d.state, d.status";
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Alarmed {
+            route: RouteId(row.get(0)?),
+            state: load::state(row, 1)?,
+            status: row.get::<_, Option<u16>>(2)?.map(Status),
+            deliveries: number(row, 3)?,
         })
     };
     connection.prepare_cached(sql)?.query_map((), read)?.collect()

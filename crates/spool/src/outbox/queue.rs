@@ -7,7 +7,7 @@ use base::{DeliveryId, ObjectId, RouteId, Secret, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    Act, BodyError, BodyReader, Count, Delivery, DeliveryError, Event, EventKind, Filter, Found,
+    Act, Alarmed, BodyError, BodyReader, Count, Delivery, DeliveryError, Event, EventKind, Filter, Found,
     InstanceRecord, Oldest, Operator, Receipt, ReceiptId, State, StoreError,
     db::{
         JobError,
@@ -123,6 +123,11 @@ impl Queue {
     /// The oldest delivery of each route that has not ended.
     pub async fn oldest(&self) -> Result<Vec<Oldest>, StoreError> {
         self.read(look::oldest).await
+    }
+
+    /// What needs an operator, by route, state and last status.
+    pub async fn alarmed(&self) -> Result<Vec<Alarmed>, StoreError> {
+        self.read(look::alarmed).await
     }
 
     /// What happened to a delivery, in order.

@@ -222,6 +222,27 @@ async fn counts_and_the_oldest_follow_each_change() {
 }
 
 #[tokio::test]
+async fn what_needs_an_operator_is_counted_by_status_until_somebody_acts() {
+    let place = Place::new();
+    let outbox = place.open();
+    let samples: Vec<_> = (1..=4).map(|n| Sample::new(n, n, 1).cut_through()).collect();
+    for (sample, status) in samples.iter().zip([0xc000, 0xc000, 0xa900]) {
+        sample.commit(&outbox, T0).await;
+        outbox.refused(sample.receipt(1, status), at(1)).await.unwrap();
+    }
+    samples[3].commit(&outbox, T0).await;
+    let counts = async || {
+        let alarmed = outbox.alarmed().await.unwrap();
+        alarmed.iter().map(|one| (one.state, one.status.map(|s| s.0), one.deliveries)).collect::<Vec<_>>()
+    };
+    let (a900, c000) = (Some(0xa900), Some(0xc000));
+    assert_eq!(counts().await, [(State::Parked, a900, 1), (State::Parked, c000, 2)]);
+    outbox.discard(samples[0].delivery(), operator(), at(2)).await.unwrap();
+    outbox.retry(samples[2].delivery(), operator(), at(2)).await.unwrap();
+    assert_eq!(counts().await, [(State::Parked, c000, 1)]);
+}
+
+#[tokio::test]
 async fn revealing_is_audited_and_shows_whose_it_is() {
     let place = Place::new();
     let outbox = place.open();
