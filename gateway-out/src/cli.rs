@@ -574,3 +574,19 @@ async fn receipt_command(command: ReceiptCommand) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_in_the_documents_is_one() {
+        let commands = testkit::documented_commands("gateway-out").unwrap();
+        assert!(!commands.is_empty());
+        for (place, words) in commands {
+            if let Err(error) = Cli::try_parse_from(&words) {
+                panic!("{place}: {words:?}: {error}");
+            }
+        }
+    }
+}

@@ -5,11 +5,13 @@
 //!
 //! Read first: [`Logs`], [`Random`].
 
+mod documents;
 mod logs;
 mod network;
 mod random;
 mod wait;
 
+pub use documents::documented_commands;
 pub use logs::Logs;
 pub use network::{free_tcp_address, free_udp_address};
 pub use random::Random;

@@ -3,8 +3,9 @@
 //! What it does not do: it builds, formats and tests nothing; `./test` does.
 //!
 //! Read first: [`layers`] (which crate may use which), [`rules`] (how that is checked), [`source`] (what is read in
-//! the files themselves).
+//! the files themselves), [`documents`] (what documents say that programs print).
 
+mod documents;
 mod finding;
 mod graph;
 mod layers;
@@ -28,7 +29,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Check layers, forbidden reaches, sole owners, lints, sizes and words. Errors fail, warnings do not.
+    /// Check layers, forbidden reaches, sole owners, lints, sizes, words and documents. Errors fail, warnings do not.
     Tidy,
 }
 
@@ -46,7 +47,10 @@ fn main() -> ExitCode {
 fn tidy() -> anyhow::Result<Vec<Finding>> {
     let metadata = cargo_metadata::MetadataCommand::new().exec().context("cargo metadata")?;
     let mut findings = rules::check(&graph::Graph::read(&metadata)?);
-    findings.extend(source::check(metadata.workspace_root.as_std_path())?);
+    let root = metadata.workspace_root.as_std_path();
+    let files = source::files(root)?;
+    findings.extend(source::check(root, &files));
+    findings.extend(documents::check(root, &files)?);
     Ok(findings)
 }
 
