@@ -46,7 +46,7 @@ use crate::{
     pseudonymize::PseudonymizeTable,
     queue, receipts, rotate,
     send::{self, Target},
-    settings::Settings,
+    settings::{Settings, check_outbox_keys},
     status, windows,
 };
 pub(crate) use args::JsonArgs;
@@ -119,6 +119,7 @@ fn daemon(args: &RunArgs) -> Result<()> {
     let loaded = load(&args.config)?;
     telemetry::init(&loaded.config.log);
     let settings = Config::check(&loaded)?;
+    check_outbox_keys(&loaded)?;
     let (plain, admin) = (settings.dicom.listen, settings.admin);
     let tls = settings.dicom.tls.as_ref().map(|tls| tls.listen);
     let open = |address, key: &str| {
@@ -211,7 +212,7 @@ fn initialise(args: &InitArgs) -> Result<()> {
 fn check(arg: &ConfigArg) -> Result<()> {
     let mut loaded = load(arg)?;
     let settings = Config::check(&loaded)?;
-    app::outbox_keys(&settings.outbox)?;
+    check_outbox_keys(&loaded)?;
     loaded.config.complete();
     for value in loaded.effective()? {
         println!("{value}");
