@@ -572,3 +572,19 @@ fn print_fingerprint(fingerprint: &base::Fingerprint) {
     println!("fingerprint    {}", fingerprint_text(fingerprint));
     println!("in words       {}", fingerprint_words(fingerprint));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_in_the_documents_is_one() {
+        let commands = testkit::documented_commands("gateway-in").unwrap();
+        assert!(!commands.is_empty());
+        for (place, words) in commands {
+            if let Err(error) = Cli::try_parse_from(&words) {
+                panic!("{place}: {words:?}: {error}");
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@ use identity::PeerCard;
 use serde::{Deserialize, Serialize};
 use service::{
     AdminTls, TransparencyTable,
-    config::{ByteSize, ConfigError, FilesRead, Loaded, Span},
+    config::{ByteSize, ConfigError, FilesRead, Loaded, Span, unknown_name},
     own::{IdentityTable, Own},
     peers::{AdminTable, PeerTable, Relay, RelayTable, load_peers, load_relays},
     telemetry::LogConfig,
@@ -444,7 +444,7 @@ impl Config {
         for (i, table) in config.destinations.iter().enumerate() {
             let checked = Arc::new(check_destination(loaded, i, table)?);
             if destinations.insert(table.name.clone(), checked).is_some() {
-                let message = format!("two [[destination]] tables are called {}", table.name);
+                let message = format!("two [[destination]] tables are called {}; rename one", table.name);
                 return Err(loaded.error(&format!("destination[{i}].name"), message));
             }
         }
@@ -503,10 +503,12 @@ fn check_routes(
     for (i, table) in loaded.config.routes.iter().enumerate() {
         let refuse = |key: &str, message: String| Err(loaded.error(&format!("route[{i}].{key}"), message));
         let Some(sender) = peers.iter().find(|card| card.name == table.from) else {
-            return refuse("from", format!("no [[peer]] is called {}", table.from));
+            let known: Vec<_> = peers.iter().map(|card| card.name.as_str()).collect();
+            return refuse("from", unknown_name("peer", table.from.as_str(), &known));
         };
         if !destinations.contains_key(&table.destination) {
-            return refuse("destination", format!("no [[destination]] is called {}", table.destination));
+            let known: Vec<_> = destinations.keys().map(Name::as_str).collect();
+            return refuse("destination", unknown_name("destination", table.destination.as_str(), &known));
         }
         let route = Route {
             id: table.id,
@@ -518,7 +520,10 @@ fn check_routes(
             foreign_ids_accepted: table.foreign_ids == Some(ForeignIds::Accepted),
         };
         if routes.insert(table.id, Arc::new(route)).is_some() {
-            return refuse("id", format!("two [[route]] tables have the id {}", table.id));
+            return refuse(
+                "id",
+                format!("two [[route]] tables have the id {}; each has its own, the sender's", table.id),
+            );
         }
     }
     Ok(routes)

@@ -48,7 +48,7 @@ use crate::{
     pseudonymize::PseudonymizeTable,
     queue, receipts, rotate,
     send::{self, Target},
-    settings::Settings,
+    settings::{Settings, check_outbox_keys},
     status, trial, windows,
 };
 pub(crate) use args::JsonArgs;
@@ -123,6 +123,7 @@ fn daemon(args: &RunArgs) -> Result<()> {
     let loaded = load(&args.config)?;
     telemetry::init(&loaded.config.log);
     let settings = Config::check(&loaded)?;
+    check_outbox_keys(&loaded)?;
     let (plain, admin) = (settings.dicom.listen, settings.admin);
     let tls = settings.dicom.tls.as_ref().map(|tls| tls.listen);
     let open = |address, key: &str| {
@@ -218,7 +219,7 @@ async fn check(args: &CheckArgs) -> Result<()> {
     let arg = &args.config;
     let mut loaded = load(arg)?;
     let settings = Config::check(&loaded)?;
-    app::outbox_keys(&settings.outbox)?;
+    check_outbox_keys(&loaded)?;
     loaded.config.complete();
     for value in loaded.effective()? {
         println!("{value}");
@@ -541,4 +542,20 @@ async fn receipt_command(command: ReceiptCommand) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_in_the_documents_is_one() {
+        let commands = testkit::documented_commands("gateway-out").unwrap();
+        assert!(!commands.is_empty());
+        for (place, words) in commands {
+            if let Err(error) = Cli::try_parse_from(&words) {
+                panic!("{place}: {words:?}: {error}");
+            }
+        }
+    }
 }

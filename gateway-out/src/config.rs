@@ -247,7 +247,8 @@ pub struct RouteTable {
     pub echo: Option<Echo>,
     /// The longest wait for the destination's answer to a C-ECHO, 1 to 25 s. Default 5 s: less than a PACS waits.
     pub echo_timeout: Option<Span>,
-    /// Transfer syntax UIDs, most wanted first, when a context offers several. Default: the rule of DESIGN §6.
+    /// Transfer syntax UIDs, most wanted first, when a context offers several. Default: Explicit VR Little Endian, then lossless
+    /// compressed ones, Implicit VR Little Endian, Deflated, and lossy ones only where nothing else is offered.
     pub prefer: Option<Vec<base::Uid>>,
     /// `[route.pseudonymize]`: its instances are pseudonymized before anything of them leaves (PS3.15 Annex E). Default: they
     /// pass as they are. Storage commitment is never confirmed for them.
@@ -321,7 +322,7 @@ pub struct RouteDefaults {
     pub private_sop_classes: Option<bool>,
     /// Default `"accept"`.
     pub changed_content: Option<ChangedContent>,
-    /// Default: the rule of DESIGN §6.
+    /// Default: as in `[[route]]`.
     pub prefer: Option<Vec<base::Uid>>,
     /// Default `"all"`.
     pub negotiate: Option<Negotiate>,

@@ -1,6 +1,9 @@
 //! The checked configuration: files read, names resolved, contradictions refused.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use dimse::Doorkeeper;
 use envelope::Padding;
@@ -11,10 +14,11 @@ use service::{
     peers::{Relay, load_peers, load_relays},
     telemetry::LogConfig,
 };
+use spool::{IndexKey, KeyFileError, OutboxKey};
 
 use crate::{
     commitment,
-    config::{Config, DicomTable, RetryTable},
+    config::{Config, DicomTable, OutboxTable, RetryTable},
     folders::{self, Watched},
     routes::Routes,
     user_identity::{IdentityRule, OnIdentity},
@@ -112,6 +116,21 @@ impl Config {
     }
 }
 
+/// Reads both keys of the outbox, which only the outbox can say more of: whether they are its own.
+pub fn check_outbox_keys(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+    let OutboxTable { key, index_key, .. } = &loaded.config.outbox;
+    let refuse = |name: &str, error: &KeyFileError| {
+        let remedy = match error {
+            KeyFileError::Io { .. } => "; correct the path, or restore the recovery copy",
+            _ => "",
+        };
+        loaded.error(name, format!("{error}{remedy}"))
+    };
+    OutboxKey::load(&loaded.resolve(key)).map_err(|error| refuse("outbox.key", &error))?;
+    IndexKey::load(&loaded.resolve(index_key)).map_err(|error| refuse("outbox.index_key", &error))?;
+    Ok(())
+}
+
 fn check_identities(loaded: &Loaded<Config>) -> Result<IdentityRule, ConfigError> {
     let table = &loaded.config.dicom;
     if table.users.is_some() && table.user_identity != OnIdentity::Accepted {
@@ -119,8 +138,10 @@ fn check_identities(loaded: &Loaded<Config>) -> Result<IdentityRule, ConfigError
         return Err(loaded.error("dicom.users", message));
     }
     let users = table.users.as_ref().map(|file| loaded.resolve(file));
-    IdentityRule::read(table.user_identity, users.as_deref())
-        .map_err(|error| loaded.error("dicom.users", error.to_string()))
+    IdentityRule::read(table.user_identity, users.as_deref()).map_err(|error| {
+        let file = users.as_deref().unwrap_or_else(|| Path::new("users")).display();
+        loaded.error("dicom.users", format!("{file}: {error}"))
+    })
 }
 
 fn check_dicom_tls(loaded: &Loaded<Config>) -> Result<Option<Doorkeeper>, ConfigError> {

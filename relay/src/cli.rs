@@ -400,3 +400,19 @@ fn status_command(path: &Path, json: bool) -> Result<()> {
 fn text_of<'a>(value: &'a serde_json::Value, key: &str) -> &'a str {
     value.get(key).and_then(|text| text.as_str()).unwrap_or("?")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_in_the_documents_is_one() {
+        let commands = testkit::documented_commands("relay").unwrap();
+        assert!(!commands.is_empty());
+        for (place, words) in commands {
+            if let Err(error) = Cli::try_parse_from(&words) {
+                panic!("{place}: {words:?}: {error}");
+            }
+        }
+    }
+}

@@ -193,7 +193,7 @@ fn log_dir(loaded: &Loaded<Config>) -> Result<Option<PathBuf>, ConfigError> {
     let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
     let Ok(place) = whole(&dir) else { return refuse(format!("{} is no path", dir.display())) };
     if dir.exists() && !dir.is_dir() {
-        return refuse(format!("{} is not a folder", dir.display()));
+        return refuse(format!("{} is not a folder; name one that may be made", dir.display()));
     }
     let cards = config.tenants.iter().map(|tenant| loaded.resolve(&tenant.card));
     let files = cards.chain(config.identity.files().map(|file| loaded.resolve(file)));
@@ -211,10 +211,13 @@ fn log_dir(loaded: &Loaded<Config>) -> Result<Option<PathBuf>, ConfigError> {
 fn limits(loaded: &Loaded<Config>, memory: &MemoryTable) -> Result<Limits, ConfigError> {
     let MemoryTable { budget, hold_max, ttl, lease } = memory;
     if budget.0 < BUDGET_MIN {
-        return Err(loaded.error("memory.budget", "at least 4 MiB is needed to pass bodies through"));
+        return Err(loaded.error("memory.budget", "at least \"4 MiB\" is needed to pass bodies through"));
     }
     if lease.duration() < LEASE_MIN {
-        return Err(loaded.error("memory.lease", "a lease of less than 2 s lapses with one late renewal"));
+        return Err(loaded.error(
+            "memory.lease",
+            "a lease of less than 2 s lapses with one late renewal; give at least \"2s\"",
+        ));
     }
     if ttl.duration() > base::limits::SESSION_LIFE_MAX {
         return Err(
@@ -230,7 +233,7 @@ fn by_name(loaded: &Loaded<Config>, cards: &[PeerCard]) -> Result<BTreeMap<Name,
         let twice = |what: &str| {
             Err(loaded.error(
                 &format!("tenant[{i}].card"),
-                format!("{what} of {} is in another [[tenant]] too", card.name),
+                format!("{what} of {} is in another [[tenant]] too; remove one of the two", card.name),
             ))
         };
         let any = Timestamp(0);
@@ -248,7 +251,7 @@ fn by_name(loaded: &Loaded<Config>, cards: &[PeerCard]) -> Result<BTreeMap<Name,
         if names.insert(card.name.clone(), card.id()).is_some() {
             return Err(loaded.error(
                 &format!("tenant[{i}].name"),
-                format!("two [[tenant]] tables are called {}", card.name),
+                format!("two [[tenant]] tables are called {}; remove one", card.name),
             ));
         }
     }

@@ -53,7 +53,7 @@ pub struct TlsFiles {
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file.
-    #[error("{path} cannot be read: {error}")]
+    #[error("{path} cannot be read: {error}; correct the path")]
     Read {
         /// Its name.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum TlsError {
         error: io::Error,
     },
     /// No certificate where one must be.
-    #[error("{path} holds no certificate in PEM")]
+    #[error("{path} holds no certificate in PEM; give one that begins with -----BEGIN CERTIFICATE-----")]
     NoCertificate {
         /// The file.
         path: PathBuf,

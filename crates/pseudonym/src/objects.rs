@@ -32,7 +32,9 @@ pub enum ObjectAction {
 impl ObjectRule {
     /// Why it cannot be used.
     pub(crate) fn fault(&self) -> Option<&'static str> {
-        Uid::parse(&self.sop_class).is_err().then_some("sop_class is no UID")
+        Uid::parse(&self.sop_class)
+            .is_err()
+            .then_some("sop_class is no UID; write one as in \"1.2.840.10008.5.1.4.1.1.104.1\"")
     }
 }
 

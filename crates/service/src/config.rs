@@ -16,7 +16,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
-pub use error::{ConfigError, Place};
+pub use error::{ConfigError, Place, unknown_name};
 pub use origin::{Effective, Origin};
 pub use units::{ByteSize, Span, UnitError};
 
@@ -292,17 +292,17 @@ mod tests {
                 "x.toml:7:1: unknown key `route[1].caling`; did you mean `calling`?",
             ),
             ("[dicm]\n", &[], "x.toml:1:2: unknown key `dicm`; did you mean `dicom`?"),
-            ("[dicom]\n", &[], "x.toml:1:1: key `dicom.listen` is missing"),
-            ("", &[], "x.toml:1:1: key `dicom` is missing"),
+            ("[dicom]\n", &[], "x.toml:1:1: key `dicom.listen` is missing; it has no default"),
+            ("", &[], "x.toml:1:1: key `dicom` is missing; it has no default"),
             (
                 "[dicom]\nlisten = \"nonsense\"\n",
                 &[],
-                "x.toml:2:10: `dicom.listen`: invalid socket address syntax",
+                "x.toml:2:10: `dicom.listen`: no address with a port; write numbers, as in \"192.0.2.7:104\" or \"[2001:db8::7]:104\"",
             ),
             (
                 "[dicom]\nlisten = \"127.0.0.1:104\"\nmax_pdu = \"big\"\n",
                 &[],
-                "x.toml:3:11: `dicom.max_pdu`: expected u32, found string \"big\"",
+                "x.toml:3:11: `dicom.max_pdu`: expected an integer from 0 to 4294967295, found string \"big\"",
             ),
             (
                 "[dicom]\nlisten = \"127.0.0.1:104\"\nbuffer = \"64 MB2\"\n",
@@ -328,7 +328,7 @@ mod tests {
             (
                 "[dicom]\nlisten = \"127.0.0.1:104\"\nlisten = \"127.0.0.1:105\"\n",
                 &[],
-                "x.toml:3:1: duplicate key `listen` in table `dicom`",
+                "x.toml:3:1: duplicate key `listen` in table `dicom`; remove one",
             ),
             ("[dicom\n", &[], "x.toml:1:7: invalid table header expected `.`, `]`"),
             (
@@ -339,7 +339,7 @@ mod tests {
             (
                 GOOD,
                 &[("SLUIS_DICOM__MAX_PDU", "-1")],
-                "environment variable SLUIS_DICOM__MAX_PDU: `dicom.max_pdu`: expected u32, found integer -1",
+                "environment variable SLUIS_DICOM__MAX_PDU: `dicom.max_pdu`: expected an integer from 0 to 4294967295, found integer -1",
             ),
             (
                 GOOD,

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use base::{Fingerprint, Name, Secret, Timestamp};
 use identity::{
-    CardFields, IdentityKey, IdentityPublic, KeyFileError, LogKey, LogPublic, PeerCard, Validity,
-    fingerprint_text,
+    CardFields, IdentityKey, IdentityPublic, KeyFileError, KeyFileFault, LogKey, LogPublic, PeerCard,
+    Validity, fingerprint_text,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -215,10 +215,13 @@ impl Own {
         let identity = load_identity(loaded, table)?;
         let log_key = LogKey::load(&loaded.resolve(&table.log_key))
             .map(Arc::new)
-            .map_err(|error| loaded.error("identity.log_key", error.to_string()))?;
+            .map_err(|error| loaded.error("identity.log_key", unusable(&error)))?;
         if log_key.name() != identity.name() {
-            let message =
-                format!("this is the log key of {}, the identity is {}", log_key.name(), identity.name());
+            let message = format!(
+                "this is the log key of {}, the identity is {}: give the one that was made with it",
+                log_key.name(),
+                identity.name()
+            );
             return Err(loaded.error("identity.log_key", message));
         }
         let files = KeyFiles::of(loaded, table);
@@ -280,7 +283,15 @@ impl Own {
 pub fn load_identity<T>(loaded: &Loaded<T>, table: &IdentityTable) -> Result<Arc<IdentityKey>, ConfigError> {
     IdentityKey::load(&loaded.resolve(&table.key))
         .map(Arc::new)
-        .map_err(|error| loaded.error("identity.key", error.to_string()))
+        .map_err(|error| loaded.error("identity.key", unusable(&error)))
+}
+
+/// A key file's error with what helps, where it does not say that itself.
+fn unusable(error: &KeyFileError) -> String {
+    match error.fault {
+        KeyFileFault::Io(_) => format!("{error}; correct the path, or restore the file from its copy"),
+        _ => error.to_string(),
+    }
 }
 
 /// How long a card is good for, in words that follow "card 3".

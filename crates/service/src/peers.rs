@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base::{Name, Timestamp};
-use identity::PeerCard;
+use identity::{CardError, PeerCard};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -191,10 +191,19 @@ pub fn load_card<T>(
     let path = loaded.resolve(path);
     let refuse =
         |reason: String| loaded.error(&format!("{key}.card"), format!("{}: {reason}", path.display()));
-    let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string()))?;
-    let card = PeerCard::parse(text.trim()).map_err(|error| refuse(error.to_string()))?;
+    let remedy = "correct the path, or put the card there";
+    let text = std::fs::read_to_string(&path).map_err(|error| refuse(format!("{error}; {remedy}")))?;
+    let card = PeerCard::parse(text.trim()).map_err(|error| match error {
+        CardError::Version(_) => {
+            refuse(format!("{error}; ask for a card of one of these, or install a newer version"))
+        }
+        _ => refuse(error.to_string()),
+    })?;
     if card.name != *name {
-        return Err(refuse(format!("this is the card of {}; the table is called {name}", card.name)));
+        return Err(refuse(format!(
+            "this is the card of {}; the table is called {name}: correct one of the two",
+            card.name
+        )));
     }
     Ok(card)
 }
@@ -206,8 +215,10 @@ pub fn load_peers<T>(loaded: &Loaded<T>, tables: &[PeerTable]) -> Result<Vec<Pee
         let key = format!("peer[{i}]");
         let card = load_card(loaded, &key, &table.name, &table.card)?;
         if cards.iter().any(|other| other.name == card.name) {
-            return Err(loaded
-                .error(&format!("{key}.name"), format!("two [[peer]] tables are called {}", table.name)));
+            return Err(loaded.error(
+                &format!("{key}.name"),
+                format!("two [[peer]] tables are called {}; remove one", table.name),
+            ));
         }
         cards.push(card);
     }
@@ -224,6 +235,10 @@ pub fn load_relays<T>(loaded: &Loaded<T>, tables: &[RelayTable]) -> Result<Vec<R
         .iter()
         .enumerate()
         .map(|(i, table)| {
+            if tables.iter().take(i).any(|other| other.name == table.name) {
+                let message = format!("two [[relay]] tables are called {}; remove one", table.name);
+                return Err(loaded.error(&format!("relay[{i}].name"), message));
+            }
             let card = load_card(loaded, &format!("relay[{i}]"), &table.name, &table.card)?;
             Ok(Relay { name: table.name.clone(), address: table.address, card })
         })

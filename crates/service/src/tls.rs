@@ -56,7 +56,7 @@ struct Now {
 #[derive(Debug, Error)]
 pub enum AdminTlsError {
     /// The certificate file.
-    #[error("{}: no certificate in PEM can be read: {reason}", path.display())]
+    #[error("{}: no certificate in PEM can be read: {reason}; correct the path, or the file", path.display())]
     Cert {
         /// Which file.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum AdminTlsError {
         reason: String,
     },
     /// The key file.
-    #[error("{}: no private key in PEM can be read: {reason}", path.display())]
+    #[error("{}: no private key in PEM can be read: {reason}; correct the path, or the file", path.display())]
     Key {
         /// Which file.
         path: PathBuf,

@@ -3,11 +3,13 @@
 //! What it does not do: it builds, formats and tests nothing; `./test` does.
 //!
 //! Read first: [`layers`] (which crate may use which), [`rules`] (how that is checked), [`source`] (what is read in
-//! the files themselves).
+//! the files themselves), [`documents`] (what documents say that programs print).
 
+mod documents;
 mod finding;
 mod graph;
 mod layers;
+mod reference;
 mod rules;
 mod source;
 
@@ -28,26 +30,42 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Check layers, forbidden reaches, sole owners, lints, sizes and words. Errors fail, warnings do not.
+    /// Check layers, forbidden reaches, sole owners, lints, sizes, words and documents. Errors fail, warnings do not.
     Tidy,
+    /// Render docs/configuration.md from the types that configurations are read into.
+    Reference,
 }
 
 fn main() -> ExitCode {
-    let Chore::Tidy = Arguments::parse().chore;
-    match tidy() {
-        Ok(findings) => report(&findings),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let outcome = match Arguments::parse().chore {
+        Chore::Tidy => tidy().map(|findings| report(&findings)),
+        Chore::Reference => reference().map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 fn tidy() -> anyhow::Result<Vec<Finding>> {
-    let metadata = cargo_metadata::MetadataCommand::new().exec().context("cargo metadata")?;
+    let metadata = metadata()?;
     let mut findings = rules::check(&graph::Graph::read(&metadata)?);
-    findings.extend(source::check(metadata.workspace_root.as_std_path())?);
+    let root = metadata.workspace_root.as_std_path();
+    let files = source::files(root)?;
+    findings.extend(source::check(root, &files));
+    findings.extend(documents::check(root, &files)?);
+    findings.extend(reference::check(root, &files)?);
     Ok(findings)
+}
+
+fn reference() -> anyhow::Result<()> {
+    let metadata = metadata()?;
+    let root = metadata.workspace_root.as_std_path();
+    reference::write(root, &source::files(root)?)
+}
+
+fn metadata() -> anyhow::Result<cargo_metadata::Metadata> {
+    cargo_metadata::MetadataCommand::new().exec().context("cargo metadata")
 }
 
 fn report(findings: &[Finding]) -> ExitCode {

@@ -37,25 +37,32 @@ const WORDS_OF_PROGRAMS: &[(&str, &str)] = &[
 /// Files whose content is not ours to word.
 const WORDS_NOT_READ: &[&str] = &["Cargo.lock", "LICENSE-MIT", "LICENSE-APACHE"];
 
-/// Reads every file that git tracks, or would.
-pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<Finding>> {
+/// Every file that git tracks, or would.
+pub(crate) fn files(root: &Path) -> anyhow::Result<Vec<String>> {
     let listed = Command::new("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
         .output()
         .context("git ls-files")?;
     ensure!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+    let paths = listed.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+    let paths = paths.map(|path| String::from_utf8_lossy(path).into_owned());
+    // A file that was removed and not yet committed is listed, too.
+    Ok(paths.filter(|path| root.join(path).is_file()).collect())
+}
+
+/// Reads them.
+pub(crate) fn check(root: &Path, files: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for path in listed.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
-        let path = String::from_utf8_lossy(path);
-        // A file that was removed and not yet committed, or is no text, has nothing to read.
-        let Some(text) = fs::read(root.join(&*path)).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+    for path in files {
+        // One that is no text has nothing to read.
+        let Some(text) = fs::read(root.join(path)).ok().and_then(|bytes| String::from_utf8(bytes).ok())
         else {
             continue;
         };
-        findings.extend(check_file(&path, &text));
+        findings.extend(check_file(path, &text));
     }
-    Ok(findings)
+    findings
 }
 
 fn check_file(path: &str, text: &str) -> Vec<Finding> {

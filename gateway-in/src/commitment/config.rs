@@ -137,11 +137,16 @@ pub(crate) fn check_destination(
         };
     }
     let (true, Some(address)) = (table.kind == Kind::Dicom, table.address) else {
-        return refuse("means", "only an application entity can commit itself, a folder cannot".to_owned());
+        return refuse(
+            "means",
+            "only an application entity can commit itself, a folder cannot; remove it".to_owned(),
+        );
     };
     if loaded.config.commitment.is_none() {
-        let message =
-            format!("there is no [commitment] table with the `key` that asking {} needs", table.name);
+        let message = format!(
+            "there is no [commitment] table with the `key` that asking {} needs; add one",
+            table.name
+        );
         return refuse("means", message);
     }
     let ask = table.commitment.clone().unwrap_or_default();

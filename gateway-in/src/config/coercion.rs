@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base::Name;
 use identity::PeerCard;
 use serde::{Deserialize, Serialize};
-use service::config::{ConfigError, Loaded};
+use service::config::{ConfigError, Loaded, unknown_name};
 
 use super::{Config, DestinationSettings};
 use crate::coercion::{Attribute, Coercion, Deed};
@@ -51,16 +51,21 @@ pub(super) fn check(
         let refuse = |key: &str, message: String| Err(loaded.error(&format!("coercion[{i}].{key}"), message));
         let CoercionTable { from, destination, .. } = table;
         if !peers.iter().any(|card| card.name == *from) {
-            return refuse("from", format!("no [[peer]] is called {from}"));
+            let known: Vec<_> = peers.iter().map(|card| card.name.as_str()).collect();
+            return refuse("from", unknown_name("peer", from.as_str(), &known));
         }
         if !destinations.contains_key(destination) {
-            return refuse("destination", format!("no [[destination]] is called {destination}"));
+            let known: Vec<_> = destinations.keys().map(Name::as_str).collect();
+            return refuse("destination", unknown_name("destination", destination.as_str(), &known));
         }
         let leads = |from: &Name, to: &Name| {
             loaded.config.routes.iter().any(|route| route.from == *from && route.destination == *to)
         };
         if !leads(from, destination) {
-            return refuse("destination", format!("no [[route]] leads from {from} to {destination}"));
+            return refuse(
+                "destination",
+                format!("no [[route]] leads from {from} to {destination}; add one, or remove this table"),
+            );
         }
         let deeds = deeds(loaded, i, table)?;
         if deeds.is_empty() {
@@ -99,7 +104,10 @@ fn deeds(
         let (attribute, deed) = made.map_err(|error| loaded.error(&place, error.to_string()))?;
         match deeds.insert(attribute.keyword, deed) {
             None => Ok(()),
-            Some(_) => Err(loaded.error(&place, format!("something else is done to {keyword} already"))),
+            Some(_) => Err(loaded.error(
+                &place,
+                format!("something else is done to {keyword} already; remove one of the two"),
+            )),
         }
     };
     for (keyword, value) in &table.set {

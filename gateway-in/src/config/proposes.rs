@@ -40,7 +40,10 @@ pub(super) fn check(
     let async_window = table.async_operations.map(|invoked| AsyncWindow { invoked, performed: 1 });
     let Some(user) = &table.user else { return Ok(Proposes { user_identity: None, async_window }) };
     if user.name.is_empty() {
-        return Err(refuse("user.name", "empty: nobody would be named".to_owned()));
+        return Err(refuse(
+            "user.name",
+            "empty: nobody would be named; give a name, or leave `user` out".to_owned(),
+        ));
     }
     let passcode = match &user.passcode {
         None => None,
@@ -58,7 +61,7 @@ pub(super) fn check(
 /// The first line of a file that nobody else may read.
 fn passcode(path: &PathBuf) -> Result<Secret<Vec<u8>>, String> {
     let shown = path.display();
-    let metadata = fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?;
+    let metadata = fs::metadata(path).map_err(|error| format!("{shown}: {error}; correct the path"))?;
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(format!("{shown}: others may read it (mode {mode:04o}); chmod 600"));

@@ -150,7 +150,10 @@ impl Peers {
             let refuse =
                 |key: &str, message: String| Err(loaded.error(&format!("commitment[{i}].{key}"), message));
             if !titles.insert(&table.ae) {
-                return refuse("ae", format!("two [[commitment]] tables have the AE title {}", table.ae));
+                return refuse(
+                    "ae",
+                    format!("two [[commitment]] tables have the AE title {}; put both into one", table.ae),
+                );
             }
             let Some(address) = table.address else {
                 let message = format!(
@@ -160,10 +163,16 @@ impl Peers {
                 return refuse("address", message);
             };
             if table.timeout.0.is_zero() {
-                return refuse("timeout", "0: every request would fail at once".to_owned());
+                return refuse(
+                    "timeout",
+                    "0: every request would fail at once; give hours, as in \"24h\"".to_owned(),
+                );
             }
             if table.arrival.0 > table.timeout.0 {
-                return refuse("arrival", "it is longer than `timeout`, which ends the request".to_owned());
+                return refuse(
+                    "arrival",
+                    "it is longer than `timeout`, which ends the request; give less".to_owned(),
+                );
             }
             let most = u32::try_from(dataset::commitment::INSTANCES_MAX).unwrap_or(u32::MAX);
             if !(1..=most).contains(&table.instances_max) {

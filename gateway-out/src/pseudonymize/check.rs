@@ -18,7 +18,7 @@ pub(crate) fn check(
     if table.profile == ProfileName::None {
         return match table.files().next() {
             Some(_) => Err(checking
-                .error("profile", "with \"none\" nothing is changed, and this table names files for it")),
+                .error("profile", "with \"none\" nothing is changed, and this table names files for it: remove them, or the profile")),
             None => Ok(None),
         };
     }
@@ -74,8 +74,9 @@ impl Checking<'_> {
     fn text(&self, key: &str, path: Option<&Path>) -> Result<String, ConfigError> {
         let Some(path) = path else { return Ok(String::new()) };
         let path = self.loaded.resolve(path);
-        fs::read_to_string(&path)
-            .map_err(|error| self.error(key, format!("cannot read {}: {error}", path.display())))
+        fs::read_to_string(&path).map_err(|error| {
+            self.error(key, format!("cannot read {}: {error}; correct the path", path.display()))
+        })
     }
 
     /// The error at the key that causes it.
@@ -86,9 +87,11 @@ impl Checking<'_> {
         make: &impl Fn(Profile) -> Result<Plan, ProfileError>,
         rules: Option<&Loaded<Rules>>,
     ) -> ConfigError {
+        if matches!(error, ProfileError::NoWords) {
+            return self.error("words", format!("{error}: name its file here"));
+        }
         let key = match error {
             ProfileError::Contradiction(..) | ProfileError::NotOffered(_) => "options",
-            ProfileError::NoWords => "words",
             ProfileError::NoShift => "date_shift",
             ProfileError::NoConcept(_) => "content.keep_text",
             ProfileError::PixelRule(place, fault) => {

@@ -28,7 +28,7 @@ const FILE_BYTES_MAX: u64 = 8192;
 #[derive(Debug, Error)]
 pub enum RingError {
     /// The file system.
-    #[error("cannot use {}: {error}", .path.display())]
+    #[error("cannot use {}: {error}; correct the path, or make keys by `gateway-out key gen FILE`", .path.display())]
     Io {
         /// The file.
         path: PathBuf,

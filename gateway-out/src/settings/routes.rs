@@ -5,7 +5,7 @@ use std::{collections::HashSet, ops::RangeInclusive, str::FromStr, sync::Arc, ti
 use base::RouteId;
 use identity::PeerCard;
 use ipnet::IpNet;
-use service::config::{ConfigError, Loaded};
+use service::config::{ConfigError, Loaded, unknown_name};
 use wildmatch::WildMatch;
 
 use super::groups::{self, Groups};
@@ -121,17 +121,17 @@ impl<'a> Checking<'a> {
         let refuse = |message: &str| Err(self.error("respond", message));
         if legs.len() > 1 {
             return refuse(
-                "\"delivered\" passes one destination's own answer on, and this route has several",
+                "\"delivered\" passes one destination's own answer on, and this route has several: leave one, or respond \"spooled\"",
             );
         }
         if legs.iter().any(|leg| leg.windows.is_some()) {
             return refuse(
-                "with \"delivered\" the PACS waits for the destination, and this route has a time window",
+                "with \"delivered\" the PACS waits for the destination, and this route has a time window: remove it, or respond \"spooled\"",
             );
         }
         if legs.iter().any(|leg| leg.pace.is_limited()) {
             return refuse(
-                "with \"delivered\" the PACS waits for the destination, and this route has a rate limit",
+                "with \"delivered\" the PACS waits for the destination, and this route has a rate limit: remove it, or respond \"spooled\"",
             );
         }
         Ok(())
@@ -180,10 +180,12 @@ impl<'a> Checking<'a> {
             return Err(self.error(&name_key, "there is no `to`: which [[peer]] has this destination?"));
         };
         let Some(receiver) = self.peers.iter().find(|card| card.name == *to.value) else {
-            return Err(self.loaded.error(&to.key, format!("no [[peer]] is called {}", to.value)));
+            let known: Vec<_> = self.peers.iter().map(|card| card.name.as_str()).collect();
+            return Err(self.loaded.error(&to.key, unknown_name("peer", to.value.as_str(), &known)));
         };
         if legs.iter().any(|leg| leg.receiver.name == receiver.name && leg.destination == one.name) {
-            let message = format!("this route sends to {} at {} already", one.name, receiver.name);
+            let message =
+                format!("this route sends to {} at {} already; remove one", one.name, receiver.name);
             return Err(self.error(&name_key, message));
         }
         if !ids.insert(one.id) {
@@ -382,7 +384,7 @@ mod tests {
             ),
             (
                 two(&pacs(A), &pacs(&A.replace("0a", "0c"))),
-                "10:8: `route[0].destination[1].name`: this route sends to pacs at site-a already",
+                "10:8: `route[0].destination[1].name`: this route sends to pacs at site-a already; remove one",
             ),
             (
                 two(&pacs(A), &pacs(&B.replace("0b", "0a"))),
@@ -391,7 +393,7 @@ mod tests {
             ),
             (
                 two(&pacs(A), &pacs(&B.replace("site-b", "site-c"))),
-                "9:6: `route[0].destination[1].to`: no [[peer]] is called site-c",
+                "9:6: `route[0].destination[1].to`: no [[peer]] is called site-c; did you mean site-a?",
             ),
             (
                 two(&pacs(A), &format!("{}suite = \"A\"\n", pacs(B))),
@@ -429,12 +431,12 @@ mod tests {
             (
                 simple(&format!("{A}rate = \"1 MB/s\"\nrespond = \"delivered\"\n")),
                 "7:11: `route[0].respond`: with \"delivered\" the PACS waits for the destination, and this route has a \
-                 rate limit",
+                 rate limit: remove it, or respond \"spooled\"",
             ),
             (
                 simple(&format!("{A}window = \"Sat\"\nrespond = \"delivered\"\n")),
                 "7:11: `route[0].respond`: with \"delivered\" the PACS waits for the destination, and this route has a \
-                 time window",
+                 time window: remove it, or respond \"spooled\"",
             ),
             (
                 simple(&format!("{A}calling = [\"@mr\"]\n[groups]\nct = [\"CT*\"]\n")),
@@ -455,7 +457,8 @@ mod tests {
             ),
             (
                 two(&pacs(A), &pacs(B)).replace("\"GW\"\n", "\"GW\"\nrespond = \"delivered\"\n"),
-                "3:11: `route[0].respond`: \"delivered\" passes one destination's own answer on, and this route has several",
+                "3:11: `route[0].respond`: \"delivered\" passes one destination's own answer on, and this route has several: \
+                 leave one, or respond \"spooled\"",
             ),
         ];
         for (text, want) in cases {

@@ -43,7 +43,7 @@ pub enum ConfigError {
         hint: String,
     },
     /// A key that has no default.
-    #[error("{place}: key `{key}` is missing")]
+    #[error("{place}: key `{key}` is missing; it has no default")]
     Missing {
         /// The table that it is missing in.
         place: Place,
@@ -161,9 +161,9 @@ impl Source {
                         None => format!("unknown value {value:?}; known here: {}", known.join(", ")),
                     },
                     Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
-                        format!("expected {wanted}, found {}", plain(found))
+                        format!("expected {}, found {}", plain_type(&wanted), plain(found))
                     }
-                    other => other.to_string(),
+                    other => with_remedy(other.to_string()),
                 };
                 ConfigError::Value { place: of(&path, At::Value), key: dotted(&path), message }
             }
@@ -290,8 +290,52 @@ fn plain(found: Actual) -> String {
     }
 }
 
+/// Without Rust's names of types.
+fn plain_type(wanted: &str) -> String {
+    let up_to = |most: u64| format!("an integer from 0 to {most}");
+    match wanted {
+        "u16" => up_to(u16::MAX.into()),
+        "u32" => up_to(u32::MAX.into()),
+        "u64" | "usize" => "an integer of 0 or more".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a sequence" => "an array".to_owned(),
+        "a map" => "a table".to_owned(),
+        "path string" => "a path, as text".to_owned(),
+        other if other.starts_with("struct ") => "a table".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// What a parser of the standard library leaves out.
+fn with_remedy(message: String) -> String {
+    match message.as_str() {
+        "invalid socket address syntax" => {
+            "no address with a port; write numbers, as in \"192.0.2.7:104\" or \"[2001:db8::7]:104\""
+                .to_owned()
+        }
+        "invalid IP address syntax" => {
+            "no address; write numbers, as in \"192.0.2.7\" or \"2001:db8::7\"".to_owned()
+        }
+        _ => message,
+    }
+}
+
+/// What is said of a name that no table has: the nearest one, or all.
+pub fn unknown_name(table: &str, name: &str, known: &[&str]) -> String {
+    let mut known = known.to_vec();
+    known.sort_unstable();
+    let hint = match nearest(name, &known) {
+        Some(near) => format!("did you mean {near}?"),
+        None if known.is_empty() => format!("there is no [[{table}]]"),
+        None => format!("there are: {}", known.join(", ")),
+    };
+    format!("no [[{table}]] is called {name}; {hint}")
+}
+
 /// The known word that is most like the given one, if it is like enough to be what was meant.
 fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let scored = known.iter().map(|k| (strsim::damerau_levenshtein(word, k), *k));
-    scored.min().filter(|(distance, k)| *distance <= word.len().max(k.len()).div_ceil(3)).map(|(_, k)| k)
+    // Of a word of one letter another letter is nothing that is like it.
+    let like = |distance: usize, longer: usize| distance <= longer.div_ceil(3) && distance < longer;
+    scored.min().filter(|(distance, k)| like(*distance, word.len().max(k.len()))).map(|(_, k)| k)
 }

@@ -93,7 +93,7 @@ impl TomlFile {
         let text = fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
         let document = ImDocument::parse(text.clone()).map_err(|e| ConfigError::Syntax {
             place: place_at(path, &text, e.span().map_or(0, |span| span.start)),
-            message: e.message().trim().replace('\n', " "),
+            message: with_remedy(e.message().trim().replace('\n', " ")),
         })?;
         Ok(Self { path: path.to_owned(), text, document })
     }
@@ -118,6 +118,17 @@ impl TomlFile {
             message: e.to_string(),
         })?;
         Ok(read.into_iter().next().map(|(_, dict)| dict).unwrap_or_default())
+    }
+}
+
+/// What the parser leaves out.
+fn with_remedy(message: String) -> String {
+    if message.starts_with("duplicate key") {
+        format!("{message}; remove one")
+    } else if message.contains("string") {
+        format!("{message}: a text stands between two quotation marks, in one line")
+    } else {
+        message
     }
 }
 
@@ -258,14 +269,17 @@ mod tests {
                 ("relay/10.toml", "[[tenant]]\nname = \"x\"\n[[tenant]]\nname = 5\n"),
                 "conf.d/relay/10.toml:4:8: `tenant[2].name`: expected a string, found integer 5",
             ),
-            (("relay/10.toml", "[[tenant]]\n"), "conf.d/relay/10.toml:1:1: key `tenant[1].name` is missing"),
+            (
+                ("relay/10.toml", "[[tenant]]\n"),
+                "conf.d/relay/10.toml:1:1: key `tenant[1].name` is missing; it has no default",
+            ),
             (
                 ("relay/10.toml", "[memroy]\n"),
                 "conf.d/relay/10.toml:1:2: unknown key `memroy`; did you mean `memory`?",
             ),
             (
                 ("relay/10.toml", "[memory]\nbudget = \"x\"\n"),
-                "conf.d/relay/10.toml:2:10: `memory.budget`: expected u32, found string \"x\"",
+                "conf.d/relay/10.toml:2:10: `memory.budget`: expected an integer from 0 to 4294967295, found string \"x\"",
             ),
             (
                 ("relay/10.toml", "[memory\n"),

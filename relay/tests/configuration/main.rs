@@ -1,0 +1,74 @@
+//! What an operator's mistakes in `relay.toml` are answered with, and that the reference has every key.
+
+#![expect(clippy::unwrap_used, reason = "all of it is tests")]
+
+mod mistakes;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use base::{Name, Secret};
+use identity::{CardFields, IdentityKey};
+use relay::{Config, Settings, init};
+use service::config::{Origin, load_with};
+use testkit::{compare_snapshot, errors_of_mistakes, keys_documented, keys_known};
+
+use mistakes::{GOOD, MISTAKES};
+
+const FILE: &str = "relay.toml";
+
+/// A folder with all files that the good configuration names, and some that cannot be used.
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let keys = init::create_keys(&path("keys"), &Name::parse("hub").unwrap()).unwrap();
+    init::write_card(&path("hub.card"), &keys).unwrap();
+    fs::create_dir(path("cards")).unwrap();
+    for (seed, name) in [(1, "clinic"), (2, "hospital")] {
+        let key = IdentityKey::generate(Name::parse(name).unwrap(), &Secret::new([seed; 96]));
+        let card = key.card(CardFields::new(1, &[1, 2]));
+        fs::write(path(&format!("cards/{name}.card")), format!("{}\n", card.to_line())).unwrap();
+    }
+    fs::write(path("cards/damaged.card"), "sluis-card-2:hospital:AAAA\n").unwrap();
+    fs::write(path("cards/old.card"), "sluis-card-1:clinic:AAAA\n").unwrap();
+    fs::write(path("notes.txt"), "not what you think\n").unwrap();
+    dir
+}
+
+fn error_of(dir: &Path, text: &str, check: bool) -> Option<String> {
+    let path = dir.join(FILE);
+    fs::write(&path, text).unwrap();
+    let loaded = load_with::<Config>(&path, "SLUIS_", Vec::new());
+    let outcome = loaded.and_then(|loaded| if check { Settings::check(&loaded).map(drop) } else { Ok(()) });
+    let error = outcome.err()?.to_string();
+    Some(error.replace(&format!("{}/", dir.display()), ""))
+}
+
+#[test]
+fn every_mistake_is_answered_with_place_and_remedy() {
+    let dir = folder();
+    let text = errors_of_mistakes(GOOD, MISTAKES, |text| error_of(dir.path(), text, true));
+    compare_snapshot(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configuration/errors.txt"), &text);
+}
+
+#[test]
+fn the_reference_has_exactly_the_keys_that_the_daemon_knows() {
+    let dir = folder();
+    let known = keys_known(&|text: &str| error_of(dir.path(), text, false));
+    let documented = keys_documented("relay");
+    let keys: BTreeMap<_, _> =
+        documented.into_iter().map(|(table, keys)| (table, keys.into_keys().collect())).collect();
+    assert_eq!(keys, known);
+}
+
+#[test]
+fn the_reference_has_the_defaults_that_hold() {
+    let dir = folder();
+    let path = dir.path().join(FILE);
+    fs::write(&path, format!("{GOOD}{}", mistakes::ALL_TABLES)).unwrap();
+    let loaded = load_with::<Config>(&path, "SLUIS_", Vec::new()).unwrap();
+    let documented = keys_documented("relay");
+    let shown = loaded.effective().unwrap().into_iter().filter(|one| one.origin == Origin::Default);
+    testkit::compare_defaults(&documented, shown.map(|one| (one.key, one.value.to_string())));
+}
