@@ -134,7 +134,7 @@ def test_check_names_what_is_wrong_with_a_watched_folder(make_stack, tmp_path):
     for key, value, words in [
         ("dir", str(tmp_path / "nowhere"), "is no folder"),
         ("dir", str(stack.directory / "outbox"), "it lies in the outbox"),
-        ("ae", "NOBODY", "no [[route]] has the AE title NOBODY"),
+        ("ae", "NOBODY", "no [[route]] is called NOBODY"),
     ]:
         with stack.edit("gateway-out") as sending:
             before = sending["watch"][0][key]

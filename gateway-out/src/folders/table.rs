@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use base::AeTitle;
 use serde::{Deserialize, Serialize};
-use service::config::{ConfigError, Loaded, Span};
+use service::config::{ConfigError, Loaded, Span, unknown_name};
 
 use crate::config::Config;
 
@@ -93,8 +93,9 @@ pub(crate) fn check(loaded: &Loaded<Config>) -> Result<Vec<Watched>, ConfigError
             let message = "what is found goes through the plain DICOM port of this gateway: give [dicom] a `listen`, on 127.0.0.1 if nobody else may use it";
             return Err(error("dir", message.to_owned()));
         }
-        if !config.routes.iter().any(|route| route.ae == table.ae) {
-            return Err(error("ae", format!("no [[route]] has the AE title {}", table.ae)));
+        let titles: Vec<&str> = config.routes.iter().map(|route| route.ae.as_str()).collect();
+        if !titles.contains(&table.ae.as_str()) {
+            return Err(error("ae", unknown_name("route", table.ae.as_str(), &titles)));
         }
         let calling = match &table.calling {
             Some(calling) => calling.clone(),

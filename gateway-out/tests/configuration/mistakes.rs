@@ -48,6 +48,9 @@ key = "keys/site.key"
 pixels = "pass"
 [[commitment]]
 ae = "CT1"
+[[watch]]
+dir = "cards"
+ae = "CLINIC"
 "#;
 
 const fn instead(title: &'static str, right: &'static str, wrong: &'static str) -> Mistake {
@@ -167,5 +170,11 @@ pub(crate) const MISTAKES: &[Mistake] = &[
     added("a concept that is none", "[route.pseudonymize]\nkey = \"site.key\"\noptions = [\"clean-structured-content\"]\ncontent = { keep_text = [\"121071\"] }"),
     added("a rule for pixels without a size", "[route.pseudonymize]\nkey = \"site.key\"\n[[route.pseudonymize.pixels]]\npixels = \"mask\"\nrectangles = [{ x = 0, y = 0, width = 9, height = 9 }]"),
     added("a rule for objects of no class", "[route.pseudonymize]\nkey = \"site.key\"\n[[route.pseudonymize.object]]\nsop_class = \"PDF\"\ncontent = \"pass\""),
+    added("a certificate that is not there", "[route.pseudonymize]\nkey = \"site.key\"\nreidentify = [\"committee.pem\"]"),
+    added("a certificate that is none", "[route.pseudonymize]\nkey = \"site.key\"\nreidentify = [\"notes.txt\"]"),
+    added("a watched folder that is not there", "[[watch]]\ndir = \"inbox\"\nae = \"CLINIC\""),
+    added("a watched folder for nobody", "[[watch]]\ndir = \"cards\"\nae = \"CLINIK\""),
+    added("watched folders in each other", "[[watch]]\ndir = \".\"\nae = \"CLINIC\"\n[[watch]]\ndir = \"cards\"\nae = \"CLINIC\""),
+    added("an unknown thing to do with a file", "[[watch]]\ndir = \"cards\"\nae = \"CLINIC\"\ndelivered = \"burn\""),
     added("words that are not there", "[route.pseudonymize]\nkey = \"site.key\"\nwords = \"words.txt\"\noptions = [\"clean-descriptors\"]"),
 ];
