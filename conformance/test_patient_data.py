@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 
@@ -60,6 +61,17 @@ def test_no_log_line_and_no_file_holds_patient_data(make_stack, planted):
             wait_until("the refused one to be parked", lambda: "parked" in str(stack.queue()), 20, stack.logs)
             while_held = needles_in_files(stack.directory, needles)
             stack.why(refused)
+            for role in ("gateway-out", "gateway-in"):
+                said = stack.command(role, "support").stdout
+                bundle = json.loads(said)
+                assert bundle["status"]["role"] == role and len(bundle["metrics"]) > 30 and len(bundle["configuration"]) > 20
+                assert not [needle for needle in needles if needle in said.encode()], "patient data in what is sent to strangers"
+            assert len(json.loads(stack.command("gateway-out", "support").stdout)["queue"]) >= 1
+            path = stack.directory / "support.json"
+            stack.command("gateway-in", "support", "--out", str(path))
+            assert path.stat().st_mode & 0o777 == 0o600
+            again = stack.command("gateway-in", "support", "--out", str(path), check=False)
+            assert again.returncode == 1 and "cannot write" in again.stderr
         logs = all_logs(stack)
         assert len(logs) > 10_000, "trace wrote nothing: RUST_LOG was not read"
         assert not [needle for needle in needles if needle in logs], "patient data in a log"

@@ -17,6 +17,7 @@ def receipt(make_stack, few):
     with PynetdicomScp() as destination, make_stack(to=destination.address) as stack:
         assert set(senders.pynetdicom_send(stack.listen, stack.ae, few).values()) == {0}
         stack.wait_settled()
+        stack.wait_logged("gateway-out", len(few))
         listed = stack.receipts()
         assert len(listed) == len(few)
         path = stack.receipt_file(delivery_id(listed[0]))
@@ -33,20 +34,20 @@ def test_a_receipt_verifies_offline(receipt):
 def test_any_change_is_refused_with_a_reason(receipt):
     stack, path = receipt
     original = path.read_bytes()
-    source = random.Random(41)
+    source, relay = random.Random(41), stack.card("relay")
     places = [at for at, byte in enumerate(original) if chr(byte).isalnum()]
     for at in source.sample(places, 60):
         changed = bytearray(original)
         changed[at] = ord("A") if changed[at] != ord("A") else ord("B")
         path.write_bytes(changed)
-        checked = stack.verify_receipt(path)
+        checked = stack.verify_receipt(path, relay=relay)
         assert checked.returncode == 1, f"byte {at} changed from {chr(original[at])!r}: exit code {checked.returncode}\n{changed.decode()[max(0, at - 60) : at + 60]}"
         assert (checked.stdout + checked.stderr).strip(), "refused without a reason"
     for length in (0, 10, len(original) // 2, len(original) - 20):
         path.write_bytes(original[:length])
-        assert stack.verify_receipt(path).returncode == 1, f"cut to {length} bytes"
+        assert stack.verify_receipt(path, relay=relay).returncode == 1, f"cut to {length} bytes"
     path.write_bytes(original)
-    assert stack.verify_receipt(path).returncode == 0
+    assert stack.verify_receipt(path, relay=relay).returncode == 0
 
 
 def test_another_peers_card_does_not_verify(receipt):

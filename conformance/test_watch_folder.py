@@ -133,7 +133,7 @@ def test_check_names_what_is_wrong_with_a_watched_folder(make_stack, tmp_path):
     watching(stack, tmp_path / "inbox")
     for key, value, words in [
         ("dir", str(tmp_path / "nowhere"), "is no folder"),
-        ("dir", str(stack.directory / "outbox"), "it lies in the outbox"),
+        ("dir", str(stack.directory / "outbox"), "outbox lies in it"),
         ("ae", "NOBODY", "no [[route]] is called NOBODY"),
     ]:
         with stack.edit("gateway-out") as sending:

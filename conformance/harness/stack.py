@@ -264,9 +264,10 @@ class Stack:
         path.write_text(text)
         return path
 
-    def verify_receipt(self, path: Path, card: Path | None = None, sender: Path | None = None):
-        """`receipt verify` offline: no configuration, no daemon."""
+    def verify_receipt(self, path: Path, card: Path | None = None, sender: Path | None = None, relay: Path | None = None):
+        """`receipt verify` offline: no configuration, no daemon. Without the relay's card the place in its log is not checked."""
         command = [binary("gateway-out"), "receipt", "verify", path, "--peer", card or self.card("gateway-in")]
+        command += ["--relay", relay] if relay else []
         return run([*command, "--sender", sender or self.card("gateway-out")], 60, check=False)
 
     def body_bytes(self) -> int:

@@ -12,6 +12,7 @@ use base::{Name, Timestamp};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use identity::{fingerprint_text, fingerprint_words};
 use sandbox::Plan;
+use serde_json::Map;
 use service::{
     Supervisor, admin,
     config::{self, Span},
@@ -24,6 +25,7 @@ use service::{
     ports,
     receipt::{self, CardFiles},
     rotation::{self, Ask, KeyFiles},
+    support::{self, SupportArgs},
     telemetry,
     trust::{self, TrustArgs},
     witness,
@@ -67,6 +69,13 @@ enum Command {
     Generate(GenerateArgs),
     /// Show relays, destinations and the ledger's counts.
     Status(StatusArgs),
+    /// Collect what somebody who helps needs to know, without patient data, as one JSON file.
+    Support {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        args: SupportArgs,
+    },
     /// Show the status again and again, until interrupted.
     Watch {
         #[command(flatten)]
@@ -239,6 +248,7 @@ enum KeyCommand {
 
 /// Runs one command; the exit codes are those of [`service::exit`].
 pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    exit::leave_with_the_reader();
     match Cli::try_parse_from(args) {
         Ok(cli) => exit::finish(run(cli.command)),
         Err(error) => {
@@ -263,6 +273,12 @@ fn run(command: Command) -> Result<()> {
             Command::Run(args) => daemon(&args),
             Command::Generate(args) => manual::generate(Cli::command(), &args),
             Command::Status(args) => status(&args).await,
+            Command::Support { config, args } => {
+                let loaded = config::load::<Config>(&config.config, config::ENVIRONMENT_PREFIX)?;
+                let bundle =
+                    support::bundle(&loaded, "gateway-in", env!("CARGO_PKG_VERSION"), Map::new()).await?;
+                support::write(&bundle, &args)
+            }
             Command::Watch { config, every } => service::watch::watch(&config.config, every.0).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),

@@ -47,18 +47,19 @@ use crate::{
     conformance, hindered, init,
     pseudonymize::PseudonymizeTable,
     queue, receipts, rotate,
-    send::{self, Target},
+    send::{self, Outcome, Target},
     settings::{Settings, check_outbox_keys},
     status, trial, windows,
 };
-pub(crate) use args::JsonArgs;
 use args::{
-    CheckArgs, Cli, Command, CommitmentsCommand, ConfigArg, InitArgs, KeyCommand, PeerCommand,
-    ReceiptCommand, RelayCommand, RunArgs, SendArgs, WhyArgs,
+    CheckArgs, Cli, Command, CommitmentsCommand, InitArgs, KeyCommand, PeerCommand, ReceiptCommand,
+    RelayCommand, RunArgs, SendArgs, WhyArgs,
 };
+pub(crate) use args::{ConfigArg, JsonArgs};
 
 /// Runs one command; the exit codes are those of [`service::exit`].
 pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    exit::leave_with_the_reader();
     match Cli::try_parse_from(args) {
         Ok(cli) => exit::finish(run(cli.command)),
         Err(error) => {
@@ -83,6 +84,7 @@ fn run(command: Command) -> Result<()> {
             Command::Run(args) => daemon(&args),
             Command::Generate(args) => manual::generate(Cli::command(), &args),
             Command::Status(args) => show_status(&args).await,
+            Command::Support { config, args } => commands::support_command(&config, &args).await,
             Command::Watch { config, every } => service::watch::watch(&config.config, every.0).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),
@@ -280,7 +282,7 @@ async fn check(args: &CheckArgs) -> Result<()> {
 }
 
 /// The outbox beside the running daemon.
-fn open_queue(arg: &ConfigArg) -> Result<Queue> {
+pub(crate) fn open_queue(arg: &ConfigArg) -> Result<Queue> {
     let loaded = load(arg)?;
     let settings = Config::check(&loaded)?;
     queue_of(&settings)
@@ -411,9 +413,11 @@ async fn send_files(args: &SendArgs) -> Result<()> {
     let sent = send::send(&target, &instances, |sent| {
         bar.inc(1);
         match &sent.outcome {
-            Ok(status) if sent.is_accepted() && status.0 == 0 => {}
-            Ok(status) => bar.println(format!("{}  {}", status, sent.path.display())),
-            Err(error) => bar.println(format!("{}: {error}", sent.path.display())),
+            Outcome::Answered(status) if status.0 == 0 => {}
+            Outcome::Answered(status) => bar.println(format!("{}  {}", status, sent.path.display())),
+            Outcome::NotAccepted(error) | Outcome::Failed(error) => {
+                bar.println(format!("{}: {error}", sent.path.display()));
+            }
         }
     })
     .await?;

@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use base::AeTitle;
+use base::{AeTitle, Timestamp};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use service::{
     admin::{self, RequestError},
     peers::admin_access,
+    support::{self, SupportArgs},
 };
 
 use crate::{
-    cli::{JsonArgs, load},
-    echo, rejections,
+    cli::{ConfigArg, JsonArgs, load, open_queue},
+    echo, queue, rejections,
 };
 
 /// The longest wait for a daemon that asks others: an echo that stands in line behind another, or many routes.
@@ -71,6 +72,28 @@ pub(crate) async fn rejections_command(args: &JsonArgs) -> Result<()> {
         print!("{}", rejections::text(&all));
     }
     Ok(())
+}
+
+/// Collects what somebody who helps needs to know.
+pub(crate) async fn support_command(config: &ConfigArg, args: &SupportArgs) -> Result<()> {
+    let loaded = load(config)?;
+    let access = admin_access(loaded.path())?;
+    let turned_away = admin::post_json_within(access, "/rejections", &json!({}), ASK_WITHIN).await;
+    let turned_away = turned_away.unwrap_or_else(|error| json!({ "error": error.to_string() }));
+    let mut more = Map::new();
+    more.insert("rejected_associations".to_owned(), turned_away);
+    more.insert(
+        "queue".to_owned(),
+        waiting(config).await.unwrap_or_else(|error| json!({ "error": format!("{error:#}") })),
+    );
+    support::write(&support::bundle(&loaded, "gateway-out", env!("CARGO_PKG_VERSION"), more).await?, args)
+}
+
+/// What has not ended, the oldest first.
+async fn waiting(config: &ConfigArg) -> Result<Value> {
+    let listed = queue::list(&open_queue(config)?, None, false, queue::LIST_MAX).await?;
+    let now = Timestamp::now();
+    Ok(listed.rows.iter().map(|row| queue::delivery_json(row, now)).collect())
 }
 
 /// Prints what is known of the destinations.

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, anyhow};
 use base::{DeliveryId, Timestamp};
 use serde_json::{Value, json};
 use service::exit::UsageError;
-use spool::{Delivery, Event, Filter, Operator, Queue, State};
+use spool::{Delivery, Event, Filter, Found, FoundBy, Operator, Queue, State};
 
 /// Deliveries listed at most, unless asked otherwise.
 pub const LIST_MAX: u32 = 1000;
@@ -115,20 +115,43 @@ pub async fn one(queue: &Queue, id: &str) -> Result<Delivery> {
     }
 }
 
-/// What an operator means: one delivery, or all open ones that a UID, accession number or patient id leads to.
+/// What an operator means: one delivery, or all open ones that a UID, accession number or patient id leads to. What could mean two things
+/// is refused: short numbers are patient ids here and accession numbers there.
 pub async fn meant(queue: &Queue, text: &str) -> Result<Vec<Delivery>> {
+    let text = text.trim();
     if DeliveryId::from_hex(text).is_ok() {
         return Ok(vec![one(queue, text).await?]);
     }
-    let found = queue.find(text, u32::MAX).await?;
-    let mut rows: Vec<Delivery> = found.into_iter().map(|found| found.delivery).collect();
-    if rows.len() > 1 && rows.iter().all(|row| row.delivery.to_string().starts_with(text)) {
+    let mut found = queue.find(text, u32::MAX).await?;
+    // An identifier that is one says more than the first digits of a delivery that happen to be the same.
+    let is_prefix = |found: &Found| matches!(found.by, FoundBy::Delivery | FoundBy::Object);
+    if found.iter().any(|one| !is_prefix(one)) {
+        found.retain(|one| !is_prefix(one));
+    } else if found.len() > 1 {
         return Err(anyhow!("several deliveries begin with {text}; give more digits"));
     }
+    if let (Some(first), Some(other)) =
+        (found.first(), found.iter().find(|one| Some(one.by) != found.first().map(|first| first.by)))
+    {
+        let (first, other) = (first.by, other.by);
+        return Err(anyhow!(
+            "{text} is a {first} of one and a {other} of another; name the study by its UID"
+        ));
+    }
+    let mut rows: Vec<Delivery> = found.into_iter().map(|found| found.delivery).collect();
     rows.retain(|row| !row.state.is_ended());
     match rows.is_empty() {
         true => Err(anyhow!("nothing that has not ended goes by {text}; `queue ls --all` lists all")),
         false => Ok(rows),
+    }
+}
+
+/// One delivery by its id or the first digits of it, never by what else might be the same.
+pub async fn by_id(queue: &Queue, id: &str) -> Result<Delivery> {
+    let row = one(queue, id.trim()).await?;
+    match row.delivery.to_string().starts_with(&id.trim().to_lowercase()) {
+        true => Ok(row),
+        false => Err(anyhow!("no delivery begins with {id}; `queue ls --all` lists them")),
     }
 }
 

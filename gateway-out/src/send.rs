@@ -5,6 +5,7 @@ use std::{
     io::{Read, Seek, SeekFrom},
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -27,6 +28,8 @@ pub struct Instance {
     pub meta: InstanceMeta,
     /// Where its data set starts.
     pub offset: u64,
+    /// The file itself, where it was opened once and for all.
+    file: Option<Arc<File>>,
 }
 
 /// Where to send.
@@ -46,13 +49,24 @@ pub struct Sent {
     /// The file.
     pub path: PathBuf,
     /// The status, or why there is none.
-    pub outcome: Result<Status, String>,
+    pub outcome: Outcome,
+}
+
+/// What a file was answered with.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// A C-STORE response.
+    Answered(Status),
+    /// The association stands, and does not take its SOP class or transfer syntax.
+    NotAccepted(String),
+    /// It could not be sent, or was not answered.
+    Failed(String),
 }
 
 impl Sent {
     /// Whether the node has taken it: success or a warning.
     pub fn is_accepted(&self) -> bool {
-        matches!(&self.outcome, Ok(status) if status.0 == 0 || status.0 & 0xF000 == 0xB000)
+        matches!(&self.outcome, Outcome::Answered(status) if status.0 == 0 || status.0 & 0xF000 == 0xB000)
     }
 }
 
@@ -88,9 +102,18 @@ fn gather_dir(dir: &Path, target: &Target, instances: &mut Vec<Instance>) -> Res
     Ok(())
 }
 
-/// A Part 10 file.
-pub(crate) fn instance(path: &Path, target: &Target) -> Result<Instance> {
-    let file = part10::read_file_meta(File::open(path)?)?;
+fn instance(path: &Path, target: &Target) -> Result<Instance> {
+    read(path, &File::open(path)?, target)
+}
+
+/// A Part 10 file that is open.
+pub(crate) fn instance_of(path: &Path, file: File, target: &Target) -> Result<Instance> {
+    let instance = read(path, &file, target)?;
+    Ok(Instance { file: Some(Arc::new(file)), ..instance })
+}
+
+fn read(path: &Path, file: &File, target: &Target) -> Result<Instance> {
+    let file = part10::read_file_meta(file)?;
     if file.is_directory() {
         bail!("a DICOMDIR is no instance");
     }
@@ -103,7 +126,7 @@ pub(crate) fn instance(path: &Path, target: &Target) -> Result<Instance> {
         move_originator: None,
         priority: Priority::Medium,
     };
-    Ok(Instance { path: path.to_owned(), meta, offset: file.data_set_offset })
+    Ok(Instance { path: path.to_owned(), meta, offset: file.data_set_offset, file: None })
 }
 
 /// Sends all of them over one association (or as many as 128 contexts each need), telling each outcome
@@ -120,15 +143,23 @@ pub async fn send(target: &Target, instances: &[Instance], mut tell: impl FnMut(
             open = Some(associate(target, instances.get(i..).unwrap_or_default()).await?);
         }
         let Some(association) = open.as_mut() else { bail!("no association") };
-        let outcome = store(association, instance).await;
-        if outcome.is_err() {
+        let outcome = match association.accepts(&instance.meta.sop_class, &instance.meta.transfer_syntax) {
+            false => Outcome::NotAccepted(format!(
+                "{} does not accept SOP class {} in transfer syntax {}",
+                target.called, instance.meta.sop_class, instance.meta.transfer_syntax
+            )),
+            true => match store(association, instance).await {
+                Ok(status) => Outcome::Answered(status),
+                Err(error) => Outcome::Failed(format!("{error:#}")),
+            },
+        };
+        if let Outcome::Failed(_) = outcome {
             // It is of no use after an error; the next file gets another.
             if let Some(association) = open.take() {
                 association.abort().await;
             }
         }
-        let sent =
-            Sent { path: instance.path.clone(), outcome: outcome.map_err(|error| format!("{error:#}")) };
+        let sent = Sent { path: instance.path.clone(), outcome };
         tell(&sent);
         results.push(sent);
     }
@@ -153,7 +184,10 @@ async fn associate(target: &Target, instances: &[Instance]) -> Result<Requestor>
 }
 
 async fn store(association: &mut Requestor, instance: &Instance) -> Result<Status> {
-    let mut file = File::open(&instance.path)?;
+    let mut file = match &instance.file {
+        Some(file) => file.try_clone()?,
+        None => File::open(&instance.path)?,
+    };
     file.seek(SeekFrom::Start(instance.offset))?;
     association.store_begin(&instance.meta).await?;
     loop {

@@ -147,6 +147,7 @@ enum KeyCommand {
 
 /// The whole program, for `main` and for a binary that holds several roles.
 pub fn cli_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    exit::leave_with_the_reader();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {

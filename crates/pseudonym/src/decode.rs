@@ -1,7 +1,7 @@
 //! One compressed frame becomes native pixels: sample by sample, little endian, colour by pixel.
 //!
-//! The bytes are a stranger's. What decodes them is safe Rust, its memory is bounded by the size that the header gives, and a panic in
-//! a codec is a frame that cannot be decoded.
+//! The bytes are a stranger's. What decodes them is safe Rust and is only begun when the frame itself asks for no more than the size that
+//! the header gives (`codestream`); a panic in a codec is a frame that cannot be decoded.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,6 +9,7 @@ use base::Uid;
 use hayro_jpeg2000::{ColorSpace, DecodeSettings, DecoderContext, Image};
 use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
 
+use crate::codestream::{is_modest_jpeg_2000, is_plain_lossless_jpeg};
 use crate::mask::Layout;
 
 /// Bytes of one decoded frame, and of one that is compressed.
@@ -79,6 +80,9 @@ impl Coding {
     }
 
     fn jpeg(self, frame: &[u8], layout: &Layout) -> Option<Vec<u8>> {
+        if self == Self::JpegLossless && !is_plain_lossless_jpeg(frame) {
+            return None;
+        }
         let mut decoder = Decoder::new(frame);
         decoder.set_max_decoding_buffer_size(usize::try_from(FRAME_BYTES_MAX).ok()?);
         if layout.samples > 1 {
@@ -156,16 +160,15 @@ fn jpeg_ls(frame: &[u8], layout: &Layout) -> Option<Vec<u8>> {
     samples(values.into_iter().map(u32::from), layout)
 }
 
-/// Where the first component says in the SIZ segment of a codestream whether it is signed (ISO/IEC 15444-1, A.5.1).
-const SSIZ: usize = 42;
-
 fn jpeg_2000(frame: &[u8], layout: &Layout) -> Option<Vec<u8>> {
+    if !is_modest_jpeg_2000(frame, layout) {
+        return None;
+    }
     let settings = DecodeSettings { resolve_palette_indices: false, strict: true, target_resolution: None };
     let image = Image::new(frame, &settings).ok()?;
-    let is_signed = frame.get(SSIZ).is_none_or(|size| size & 0x80 != 0);
     let is_as_said =
         matches!((image.color_space(), layout.samples), (ColorSpace::Gray, 1) | (ColorSpace::RGB, 3));
-    if is_signed || !is_as_said || image.has_alpha() || !layout.has_size(image.width(), image.height()) {
+    if !is_as_said || image.has_alpha() || !layout.has_size(image.width(), image.height()) {
         return None;
     }
     let mut context = DecoderContext::default();

@@ -125,7 +125,11 @@ impl Pseudonymizer {
 
     /// Whether its pixels are decoded on their way, which takes time.
     pub fn decodes(&self) -> bool {
-        matches!(&self.stage, Stage::Acting { pass, .. } if pass.edit().recode.is_some())
+        match &self.stage {
+            Stage::Looked { pixels, .. } => pixels.recode.is_some(),
+            Stage::Acting { pass, .. } => pass.edit().recode.is_some(),
+            _ => false,
+        }
     }
 
     /// Whether everything before the pixels has passed: nothing of the patient is left in it.

@@ -17,6 +17,7 @@
 //!
 //! Read first: [`Pseudonymizer`], [`Plan`], [`table`].
 
+mod codestream;
 mod content;
 mod date;
 mod decode;

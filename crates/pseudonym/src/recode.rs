@@ -13,6 +13,9 @@ use crate::mask::{Layout, Mask};
 /// What the pixels are in afterwards: Explicit VR Little Endian.
 pub(crate) const NATIVE: &str = "1.2.840.10008.1.2.1";
 
+/// Decoded bytes that may wait for whoever takes them. Thousands of blank frames fit into a message; whoever feeds gives less at one time.
+const OUT_BYTES_MAX: usize = 256 << 20;
+
 const UNDECODED: &str = "they cannot be masked: a frame cannot be decoded";
 const NOT_ALL: &str =
     "they cannot be masked: there are not as many frames as Number of Frames (0028,0008) says";
@@ -76,7 +79,9 @@ impl Recode {
     /// The value of Extended Offset Table (7FE0,0001).
     pub(crate) fn extended_offsets(&mut self, value: &[u8]) {
         let (offsets, _) = value.as_chunks::<8>();
-        self.begins = offsets.iter().map(|offset| u64::from_le_bytes(*offset)).collect();
+        // One more than there are frames is enough to find that there are too many.
+        let most = usize::try_from(self.came.frames).unwrap_or(usize::MAX).saturating_add(1);
+        self.begins = offsets.iter().take(most).map(|offset| u64::from_le_bytes(*offset)).collect();
     }
 
     /// Takes the next piece and appends native pixels to `out`.
@@ -97,7 +102,9 @@ impl Recode {
                 self.fragments += 1;
                 self.length = 0;
                 self.held_from = self.held.len();
-                if self.fragments > 2 && self.begins.contains(&self.at) {
+                // The next frame's place, or none: a table may be longer than the data set.
+                let next = usize::try_from(self.frames + 1).ok().and_then(|next| self.begins.get(next));
+                if self.fragments > 2 && next == Some(&self.at) {
                     self.frame(self.held.len(), mask, out)?;
                 }
             }
@@ -111,7 +118,9 @@ impl Recode {
             Fragment::Ends if self.fragments == 1 => {
                 let (offsets, _) = self.held.as_chunks::<4>();
                 if self.begins.is_empty() {
-                    self.begins = offsets.iter().map(|offset| u32::from_le_bytes(*offset).into()).collect();
+                    let most = usize::try_from(self.came.frames).unwrap_or(usize::MAX).saturating_add(1);
+                    let offsets = offsets.iter().take(most);
+                    self.begins = offsets.map(|offset| u32::from_le_bytes(*offset).into()).collect();
                 }
                 self.held.clear();
             }
@@ -148,6 +157,9 @@ impl Recode {
             return Err(NOT_ALL);
         }
         let frame = self.held.get(..bytes).unwrap_or_default();
+        if out.len() > OUT_BYTES_MAX {
+            return Err("they cannot be masked: more frames come at once than can be held decoded");
+        }
         let mut pixels = self.coding.decode(frame, &self.came).ok_or(UNDECODED)?;
         mask.alter(&mut pixels);
         out.append(&mut pixels);

@@ -178,6 +178,12 @@ impl Scan {
         }
     }
 
+    /// Whether its value goes with the instance, encrypted: not what is bulk, as overlays and documents are.
+    fn is_encrypted(&self, header: &ElementHeader) -> bool {
+        let vr = vr(header);
+        !vr.is_other() && vr != Vr::UN && self.plan.is_encrypted(header.tag)
+    }
+
     fn is_kept(&self, tag: Tag) -> bool {
         matches!(self.plan.action(tag), Some(Action::Keep))
     }
@@ -205,7 +211,7 @@ impl Edit for Scan {
         }
         let is_corner = is_region(place) && CORNERS.contains(&tag);
         let is_fact = is_corner || first_level && FACTS.contains(&tag);
-        let is_read = is_fact || is_trace(header) || first_level && self.plan.is_encrypted(tag);
+        let is_read = is_fact || is_trace(header) || first_level && self.is_encrypted(header);
         Ok(if is_read { Decision::Read { bytes_max: VALUE_BYTES_MAX } } else { Decision::Keep })
     }
 
@@ -222,7 +228,7 @@ impl Edit for Scan {
             self.corner(place, tag, value);
             return Ok(Outcome::Keep);
         }
-        if place.path.is_empty() && self.plan.is_encrypted(tag) {
+        if place.path.is_empty() && self.is_encrypted(element.header) {
             let is_binary = !vr(element.header).is_text() && vr(element.header) != Vr::UI;
             if is_binary && place.encoding == Encoding::ExplicitBig {
                 return Err(EditError::Refused {

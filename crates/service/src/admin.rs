@@ -297,6 +297,15 @@ pub async fn fetch(access: impl Into<Access>, path: &str) -> Result<Value, Reque
     exchange(&access, head.into_bytes(), ANSWER_TIMEOUT).await
 }
 
+/// A GET that is answered with text.
+pub async fn fetch_text(access: impl Into<Access>, path: &str) -> Result<String, RequestError> {
+    let access = access.into();
+    let address = access.address;
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    let body = answer(&access, head.into_bytes(), ANSWER_TIMEOUT).await?;
+    String::from_utf8(body).map_err(|_| RequestError::NotOurs(address))
+}
+
 /// A POST of JSON that is answered with JSON.
 pub async fn post_json(access: impl Into<Access>, path: &str, body: &Value) -> Result<Value, RequestError> {
     post_json_within(access, path, body, ANSWER_TIMEOUT).await
@@ -319,8 +328,16 @@ pub async fn post_json_within(
     exchange(&access, head.into_bytes(), within).await
 }
 
-/// HTTP/1.0: the answer ends with the connection, so there is no chunked coding to undo.
 async fn exchange(access: &Access, request: Vec<u8>, within: Duration) -> Result<Value, RequestError> {
+    let body = answer(access, request, within).await?;
+    if body.is_empty() {
+        return Ok(json!(null));
+    }
+    serde_json::from_slice(&body).map_err(|_| RequestError::NotOurs(access.address))
+}
+
+/// HTTP/1.0: the answer ends with the connection, so there is no chunked coding to undo.
+async fn answer(access: &Access, request: Vec<u8>, within: Duration) -> Result<Vec<u8>, RequestError> {
     let address = access.address;
     let connection = |source| RequestError::Connection { address, source };
     let answer = tokio::time::timeout(within, async {
@@ -341,10 +358,7 @@ async fn exchange(access: &Access, request: Vec<u8>, within: Duration) -> Result
         let text = String::from_utf8_lossy(body).trim().chars().take(500).collect();
         return Err(RequestError::Refused { status, text });
     }
-    if body.is_empty() {
-        return Ok(json!(null));
-    }
-    serde_json::from_slice(body).map_err(|_| RequestError::NotOurs(address))
+    Ok(body.to_vec())
 }
 
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u8]) -> io::Result<Vec<u8>> {

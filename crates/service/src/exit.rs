@@ -16,10 +16,26 @@ pub const USAGE: u8 = 2;
 /// The configuration cannot be used; nothing was started.
 pub const CONFIGURATION: u8 = 64;
 
+/// Nobody reads the output any more: as a shell shows a process that SIGPIPE has ended.
+const READER_GONE: u8 = 141;
+
 /// Put this into the chain of an error to make it a usage error.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
+
+/// Ends the process quietly when whoever reads its output has gone, as in `receipt list | head`: `println!` panics then. For commands,
+/// which hold nothing; a daemon prints nothing.
+pub fn leave_with_the_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
+            std::process::exit(READER_GONE.into());
+        }
+        usual(panic);
+    }));
+}
 
 /// Prints an error, if there is one, and turns the result of a command into its exit code.
 pub fn finish(result: anyhow::Result<()>) -> ExitCode {

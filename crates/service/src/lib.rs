@@ -27,6 +27,7 @@ mod reload;
 pub mod rotation;
 mod silence;
 mod supervisor;
+pub mod support;
 mod tasks;
 pub mod telemetry;
 pub mod text;

@@ -29,7 +29,9 @@ pub(crate) fn check(root: &Path, files: &[String]) -> anyhow::Result<Vec<Finding
     for path in files.iter().filter(|path| is_source(path)) {
         printed.sources.push_str(&joined(&read(path)?));
     }
-    let shows = |path: &&String| path.starts_with("docs/") || path.starts_with("deploy/prometheus/");
+    let shows = |path: &&String| {
+        path.starts_with("docs/") && path.ends_with(".md") || path.starts_with("deploy/prometheus/")
+    };
     let mut findings = Vec::new();
     for path in files.iter().filter(shows) {
         findings.extend(printed.compare(path, &read(path)?));

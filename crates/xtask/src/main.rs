@@ -3,7 +3,8 @@
 //! What it does not do: it builds, formats and tests nothing; `./test` does.
 //!
 //! Read first: [`layers`] (which crate may use which), [`rules`] (how that is checked), [`source`] (what is read in
-//! the files themselves), [`documents`] (what documents say that programs print).
+//! the files themselves), [`documents`] (what documents say that programs print), [`reference`] (docs/configuration.md), [`sbom`] (what a
+//! program is made of).
 
 mod documents;
 mod finding;
@@ -11,6 +12,7 @@ mod graph;
 mod layers;
 mod reference;
 mod rules;
+mod sbom;
 mod source;
 
 use std::process::ExitCode;
@@ -34,12 +36,18 @@ enum Chore {
     Tidy,
     /// Render docs/configuration.md from the types that configurations are read into.
     Reference,
+    /// Print the bill of materials of a program: CycloneDX 1.5 as JSON.
+    Sbom {
+        /// A crate of this workspace, as in gateway-out.
+        program: String,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Tidy => tidy().map(|findings| report(&findings)),
         Chore::Reference => reference().map(|()| ExitCode::SUCCESS),
+        Chore::Sbom { program } => sbom(&program).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -62,6 +70,11 @@ fn reference() -> anyhow::Result<()> {
     let metadata = metadata()?;
     let root = metadata.workspace_root.as_std_path();
     reference::write(root, &source::files(root)?)
+}
+
+fn sbom(program: &str) -> anyhow::Result<()> {
+    println!("{:#}", sbom::render(&metadata()?, program)?);
+    Ok(())
 }
 
 fn metadata() -> anyhow::Result<cargo_metadata::Metadata> {

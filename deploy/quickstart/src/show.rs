@@ -15,7 +15,7 @@ use gateway_out::{
     app,
     config::Config,
     receipts,
-    send::{self, Instance, Target},
+    send::{self, Instance, Outcome, Target},
 };
 use service::{config, receipt::CardFiles};
 use spool::{Delivery, Filter, Outbox, Queue, State};
@@ -43,9 +43,9 @@ pub(crate) async fn all(layout: &Layout) -> Result<()> {
     let sent = send::send(&target, &instances, |_| {}).await?;
     for one in &sent {
         match &one.outcome {
-            Ok(status) if status.0 == 0 => {}
-            Ok(status) => bail!("{} was answered {status}", one.path.display()),
-            Err(error) => bail!("{}: {error}", one.path.display()),
+            Outcome::Answered(status) if status.0 == 0 => {}
+            Outcome::Answered(status) => bail!("{} was answered {status}", one.path.display()),
+            Outcome::NotAccepted(error) | Outcome::Failed(error) => bail!("{}: {error}", one.path.display()),
         }
     }
     println!("all answered 0x0000 after {:.2} s", started.elapsed().as_secs_f64());

@@ -343,10 +343,10 @@ impl Worker {
             self.seen.truncate(CONTEXTS_MAX);
         }
         let contexts = if alone { wanted } else { self.seen.clone() };
-        // Idle siblings give way; what we have asked for ourselves is no news to us.
-        self.wanted.send_modify(|count| *count += 1);
-        self.siblings.mark_unchanged();
         loop {
+            // Idle siblings give way; what we have asked for ourselves is no news to us.
+            self.wanted.send_modify(|count| *count += 1);
+            self.siblings.mark_unchanged();
             let slot = tokio::select! {
                 () = instance.cancel.cancelled() => None,
                 slot = self.slots.take() => slot,

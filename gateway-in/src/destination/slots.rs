@@ -93,6 +93,9 @@ impl Slots {
     /// Else the destination is not there, and the slot is free again.
     pub(super) fn narrow(&self, mut slot: Slot) -> Option<usize> {
         if self.standing.load(Ordering::Relaxed) == 0 {
+            // What was out was out beside siblings that are gone, too.
+            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+            self.free.add_permits(out.drain(..).count());
             return None;
         }
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,6 +144,11 @@ mod tests {
         let next = waiting.await.unwrap();
         assert!(!slots.is_wanted());
         assert_eq!(slots.narrow(next), None, "nobody's stands: it is not there");
+        // Narrowed again, and tried again after a while.
+        let first = slots.take().await.unwrap().stands();
+        let second = slots.take().await.unwrap();
+        assert_eq!(slots.narrow(second), Some(2));
+        drop(first);
         tokio::time::advance(NARROW_FOR).await;
         let all = [slots.take().await.unwrap(), slots.take().await.unwrap(), slots.take().await.unwrap()];
         assert!(slots.take().now_or_never().is_none());

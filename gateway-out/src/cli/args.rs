@@ -7,7 +7,7 @@ use std::{
 
 use base::{AeTitle, Digest, Name};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use service::{config::Span, manual::GenerateArgs, trust::TrustArgs};
+use service::{config::Span, manual::GenerateArgs, support::SupportArgs, trust::TrustArgs};
 use spool::State;
 use statement::command::ConformanceArgs;
 
@@ -58,6 +58,13 @@ pub(super) enum Command {
     /// Show what others pin, or make other keys.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Collect what somebody who helps needs to know, without patient data, as one JSON file.
+    Support {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        args: SupportArgs,
+    },
     /// Send DICOM files through our own C-STORE port. Exit code 0 says that all were accepted.
     Send(SendArgs),
     /// List deliveries, and act on those that need an operator.

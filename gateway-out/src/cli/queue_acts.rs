@@ -57,7 +57,7 @@ pub(super) async fn command(command: QueueCommand) -> Result<()> {
         }
         QueueCommand::Discard { config, id, reason } => {
             let queue = open_queue(&config)?;
-            let row = queue::one(&queue, &id).await?;
+            let row = queue::by_id(&queue, &id).await?;
             let state = queue.discard(row.delivery, queue::operator(&reason)?, now).await?;
             println!("{}  {state}", row.delivery);
         }

@@ -84,7 +84,7 @@ fn originals(instance: &Instance, key: &Secret<Vec<u8>>) -> Result<Reidentified>
     Ok(finder.finish(key.expose())?)
 }
 
-/// The file appears when it is complete.
+/// A file that cannot be completed is removed.
 fn write(instance: &Instance, originals: &Reidentified, out: &Path) -> Result<()> {
     let sop_instance = match originals.texts.get(&Tag::SOP_INSTANCE) {
         Some(uid) => Phi::new(Uid::parse(uid).context("its original SOP Instance UID is no UID")?),

@@ -1,7 +1,7 @@
 //! `[[watch]]`: folders into which somebody drops DICOM files. What is found goes through our own C-STORE port as from any sender: the
 //! same routes, refusals, pseudonymization and custody. A file leaves its place only after the answer: with success for `done/` (or
-//! it is removed), with a refusal that a repeat would not change for `failed/`, beside a text that says why. After a crash in between
-//! it is sent again, and the outbox knows it.
+//! it is removed), with a refusal that a repeat would not change for `failed/`, beside a text that says why. It moves only as the file
+//! that was sent: what stands in its place by then is another one. After a crash in between it is sent again, and the outbox knows it.
 //!
 //! Folders are looked through at intervals: that also sees what came before the start, and what another host writes to a network
 //! file system.
@@ -11,9 +11,10 @@ mod seen;
 mod table;
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -24,7 +25,7 @@ use std::{
 use base::Status;
 use dimse::Retry;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{task::block_in_place, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -33,13 +34,12 @@ pub use table::{AfterDelivery, WatchTable, Watched};
 
 use crate::{
     app::Shared,
-    send::{self, Instance, Sent, Target},
+    send::{self, Instance, Outcome, Sent, Target},
 };
-use place::Placed;
-use seen::Seen;
+use seen::{Opened, Seen, Settled, Which};
 
-/// Files of one association, so that a folder that never ends is not one association that never ends.
-const BATCH: usize = 500;
+/// Files that are open at one time, and go over one association.
+const BATCH: usize = 100;
 /// How long a folder is left alone after something that a repeat may mend: no room, no port, no association.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(30);
 
@@ -94,26 +94,19 @@ pub async fn run(shared: Arc<Shared>, number: usize, stop: CancellationToken) ->
         stop.cancelled().await;
         return Ok(());
     };
-    let mut seen = Seen::default();
+    let mut work = Work { folder, seen: Seen::default(), answered: HashMap::new(), trouble: None };
     loop {
-        let watched = folder.watched.clone();
-        let (looked, back) = tokio::task::spawn_blocking(move || {
-            let looked = seen.look(&watched);
-            (looked, seen)
-        })
-        .await
-        .unwrap_or_else(|_| (Err(io::Error::other("looking through it failed")), Seen::default()));
-        seen = back;
-        let pause = match looked {
+        let looked = block_in_place(|| work.seen.look(&folder.watched));
+        match looked {
             Ok(settled) => {
-                folder.waiting.store(seen.len(), Ordering::Relaxed);
-                take(&shared, folder, settled, &stop).await
+                folder.waiting.store(work.seen.len(), Ordering::Relaxed);
+                work.take(&shared, settled, &stop).await;
             }
-            Err(error) => {
-                folder.hindered(Some(format!("it cannot be read: {error}")));
-                PAUSE_AFTER_FAILURE
-            }
-        };
+            Err(error) => work.trouble = Some(format!("it cannot be read: {error}")),
+        }
+        let trouble = work.trouble.take();
+        let pause = if trouble.is_some() { PAUSE_AFTER_FAILURE } else { folder.watched.every };
+        folder.hindered(trouble);
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = sleep(pause) => {}
@@ -121,95 +114,131 @@ pub async fn run(shared: Arc<Shared>, number: usize, stop: CancellationToken) ->
     }
 }
 
-/// Sends what has settled, batch after batch, and gives how long to wait before the next look.
-async fn take(shared: &Shared, folder: &Folder, settled: Vec<PathBuf>, stop: &CancellationToken) -> Duration {
-    let watched = &folder.watched;
-    let Some(address) = shared.settings.dicom.listen else { return PAUSE_AFTER_FAILURE };
-    let target = Target {
-        address: service::ports::local(address),
-        calling: watched.calling.clone(),
-        called: watched.ae.clone(),
-    };
-    for batch in settled.chunks(BATCH) {
-        if stop.is_cancelled() {
-            return Duration::ZERO;
-        }
-        let mut instances = Vec::new();
-        for path in batch {
-            match send::instance(path, &target) {
-                Ok(instance) => instances.push(instance),
-                Err(error) => end(folder, path, Err(format!("{error:#}"))).await,
-            }
-        }
-        if let Some(why) = send_all(folder, &target, instances).await {
-            folder.hindered(Some(why));
-            return PAUSE_AFTER_FAILURE;
-        }
-        folder.hindered(None);
-    }
-    watched.every
+/// What came of a file: it is in custody, or why not and never.
+type Answer = Result<(), String>;
+
+/// One folder, and what was found out about it.
+struct Work<'a> {
+    folder: &'a Folder,
+    seen: Seen,
+    /// Files that have had their answer, and could not be moved away yet: they are not sent again.
+    answered: HashMap<PathBuf, (Which, Answer)>,
+    /// Why something has to wait.
+    trouble: Option<String>,
 }
 
-/// Sends a batch over one association; gives why the rest has to wait, where it has to.
-async fn send_all(folder: &Folder, target: &Target, instances: Vec<Instance>) -> Option<String> {
-    if instances.is_empty() {
-        return None;
-    }
-    let results = match send::send(target, &instances, |_| {}).await {
-        Ok(results) => results,
-        Err(error) => return Some(format!("{error:#}")),
-    };
-    let mut waits = None;
-    for sent in results {
-        match verdict(&sent) {
-            Verdict::Taken => end(folder, &sent.path, Ok(())).await,
-            Verdict::Refused(why) => end(folder, &sent.path, Err(why)).await,
-            Verdict::Later(why) => waits = Some(why),
+impl Work<'_> {
+    /// Sends what has settled, batch after batch.
+    async fn take(&mut self, shared: &Shared, settled: Vec<Settled>, stop: &CancellationToken) {
+        let watched = &self.folder.watched;
+        let Some(address) = shared.settings.dicom.listen else { return };
+        let target = Target {
+            address: service::ports::local(address),
+            calling: watched.calling.clone(),
+            called: watched.ae.clone(),
+        };
+        self.answered.retain(|path, _| settled.iter().any(|one| one.path == *path));
+        for batch in settled.chunks(BATCH) {
+            if stop.is_cancelled() {
+                return;
+            }
+            let instances = block_in_place(|| self.open(batch, &target));
+            if instances.is_empty() {
+                continue;
+            }
+            let which: HashMap<PathBuf, Which> =
+                batch.iter().map(|one| (one.path.clone(), one.which)).collect();
+            let told = |sent: &Sent| block_in_place(|| self.told(sent, &which));
+            if let Err(error) = send::send(&target, &instances, told).await {
+                // No association: the next batch would get none either.
+                self.trouble = Some(format!("{error:#}"));
+                return;
+            }
         }
     }
-    waits
+
+    /// Opens files of a batch that can be sent, and puts away those that cannot.
+    fn open(&mut self, batch: &[Settled], target: &Target) -> Vec<Instance> {
+        let mut instances = Vec::new();
+        for one in batch {
+            let known = self.answered.get(&one.path).filter(|(which, _)| *which == one.which).cloned();
+            if let Some((_, answer)) = known {
+                self.end(one.path.clone(), one.which, answer);
+                continue;
+            }
+            match seen::open(&self.folder.watched, one) {
+                Ok(Opened::Another) => {}
+                Ok(Opened::File(file)) => match send::instance_of(&one.path, file, target) {
+                    Ok(instance) => instances.push(instance),
+                    Err(error) if is_passing(&error) => {
+                        self.trouble = Some(format!("a file cannot be read: {error}"))
+                    }
+                    Err(error) => self.end(one.path.clone(), one.which, Err(format!("{error:#}"))),
+                },
+                // Who copies it may set its mode last; a network file system comes back.
+                Err(error) => self.trouble = Some(format!("a file cannot be read: {error}")),
+            }
+        }
+        instances
+    }
+
+    /// A file has had its answer.
+    fn told(&mut self, sent: &Sent, which: &HashMap<PathBuf, Which>) {
+        let Some(which) = which.get(&sent.path) else { return };
+        match verdict(sent) {
+            Verdict::Ended(answer) => self.end(sent.path.clone(), *which, answer),
+            Verdict::Later(why) => self.trouble = Some(why),
+        }
+    }
+
+    /// Puts it away. One that cannot be moved is remembered, so that only the move is tried again.
+    fn end(&mut self, path: PathBuf, which: Which, answer: Answer) {
+        let watched = &self.folder.watched;
+        let placed = match &answer {
+            Ok(()) => place::done(watched, &path, which),
+            Err(why) => place::failed(watched, &path, which, why),
+        };
+        match placed {
+            Ok(()) => {
+                let counter = if answer.is_ok() { &self.folder.taken } else { &self.folder.failed };
+                counter.fetch_add(1, Ordering::Relaxed);
+                self.answered.remove(&path);
+            }
+            // It was replaced meanwhile: what stands there now is another one, and is met at the next look.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                self.trouble = Some(format!("an answered file cannot be moved away: {error}"));
+                self.answered.insert(path, (which, answer));
+            }
+        }
+    }
+}
+
+/// Whether the file could not be read, rather than being none of ours.
+fn is_passing(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|io| !matches!(io.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData))
 }
 
 enum Verdict {
-    Taken,
-    Refused(String),
+    Ended(Answer),
     Later(String),
 }
 
 fn verdict(sent: &Sent) -> Verdict {
     match &sent.outcome {
-        _ if sent.is_accepted() => Verdict::Taken,
-        Ok(status) => {
-            let text = said(*status);
-            match dimse::retry(dimse::Service::Store, *status) {
-                Retry::AfterChange | Retry::Done => Verdict::Refused(text),
-                Retry::Later => Verdict::Later(text),
-            }
-        }
-        Err(why) => Verdict::Later(why.clone()),
+        Outcome::Answered(status) => match dimse::retry(dimse::Service::Store, *status) {
+            _ if sent.is_accepted() => Verdict::Ended(Ok(())),
+            Retry::Done => Verdict::Ended(Ok(())),
+            Retry::AfterChange => Verdict::Ended(Err(said(*status))),
+            Retry::Later => Verdict::Later(said(*status)),
+        },
+        Outcome::NotAccepted(why) => Verdict::Ended(Err(why.clone())),
+        Outcome::Failed(why) => Verdict::Later(why.clone()),
     }
 }
 
 fn said(status: Status) -> String {
     let meaning = dimse::status_row(dimse::Service::Store, status).map_or("", |row| row.meaning);
     format!("answered with status {:04X} {meaning}; `gateway-out why` and the log say more", status.0)
-}
-
-/// A file has had its answer. One that cannot be moved is met again at the next look.
-async fn end(folder: &Folder, path: &Path, outcome: Result<(), String>) {
-    let (watched, from) = (folder.watched.clone(), path.to_owned());
-    let counter = if outcome.is_ok() { &folder.taken } else { &folder.failed };
-    let moved = tokio::task::spawn_blocking(move || match outcome {
-        Ok(()) => place::done(&watched, &from),
-        Err(why) => place::failed(&watched, &from, &why),
-    });
-    match moved.await {
-        Ok(Ok(Placed)) => {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(Err(error)) => {
-            folder.hindered(Some(format!("an answered file cannot be moved away: {error}")));
-        }
-        Err(_) => folder.hindered(Some("an answered file cannot be moved away".to_owned())),
-    }
 }

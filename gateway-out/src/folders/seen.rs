@@ -3,11 +3,14 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs::{self, Metadata},
+    fs::{self, File, Metadata},
     io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    time::{Instant, SystemTime},
+    time::Instant,
 };
+
+use rustix::fs::OFlags;
 
 use super::{Watched, place};
 
@@ -16,11 +19,62 @@ const DEPTH_MAX: usize = 32;
 /// Names of files that are still being written.
 const UNFINISHED: [&str; 3] = ["tmp", "part", "filepart"];
 
+/// Which file stands under a name, and in which state: what is sent, what is moved away and what stands there by then are compared by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Which {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Which {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// A file that nobody writes to any more.
+#[derive(Debug, Clone)]
+pub(super) struct Settled {
+    pub(super) path: PathBuf,
+    pub(super) which: Which,
+}
+
+/// What [`open`] found.
+pub(super) enum Opened {
+    File(File),
+    /// Another file stands there, or this one has changed.
+    Another,
+}
+
+/// Opens a file to be sent, if it is still the one that has settled. Links are not followed, in no folder on the way.
+pub(super) fn open(watched: &Watched, settled: &Settled) -> io::Result<Opened> {
+    if !place::is_beneath(watched, &settled.path)? {
+        return Ok(Opened::Another);
+    }
+    // A pipe in its place would be waited for without end.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+    let file = match File::options().read(true).custom_flags(flags).open(&settled.path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Opened::Another),
+        Err(error) => return Err(error),
+    };
+    let metadata = file.metadata()?;
+    let is_it = metadata.is_file() && Which::of(&metadata) == settled.which;
+    Ok(if is_it { Opened::File(file) } else { Opened::Another })
+}
+
 /// What a file was like when it was last looked at, and since when it has been so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Look {
-    bytes: u64,
-    modified: Option<SystemTime>,
+    which: Which,
     since: Instant,
 }
 
@@ -35,12 +89,13 @@ impl Seen {
     }
 
     /// Looks through the folder; gives the files that have settled, in the order of their names.
-    pub(super) fn look(&mut self, watched: &Watched) -> io::Result<Vec<PathBuf>> {
+    pub(super) fn look(&mut self, watched: &Watched) -> io::Result<Vec<Settled>> {
         let mut found = BTreeMap::new();
         self.gather(watched, &watched.dir, 0, &mut found)?;
         self.0 = found;
         let is_settled = |look: &Look| look.since.elapsed() >= watched.settle;
-        Ok(self.0.iter().filter(|(_, look)| is_settled(look)).map(|(path, _)| path.clone()).collect())
+        let settled = self.0.iter().filter(|(_, look)| is_settled(look));
+        Ok(settled.map(|(path, look)| Settled { path: path.clone(), which: look.which }).collect())
     }
 
     fn gather(
@@ -69,9 +124,9 @@ impl Seen {
     }
 
     fn look_at(&self, path: &Path, metadata: &Metadata) -> Look {
-        let now = Look { bytes: metadata.len(), modified: metadata.modified().ok(), since: Instant::now() };
+        let now = Look { which: Which::of(metadata), since: Instant::now() };
         match self.0.get(path) {
-            Some(before) if (before.bytes, before.modified) == (now.bytes, now.modified) => *before,
+            Some(before) if before.which == now.which => *before,
             _ => now,
         }
     }
@@ -101,8 +156,30 @@ mod tests {
         }
     }
 
-    fn names(found: &[PathBuf]) -> Vec<String> {
-        found.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    fn names(found: &[Settled]) -> Vec<String> {
+        found.iter().map(|one| one.path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn only_the_file_that_has_settled_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut seen, watched) = (Seen::default(), watched(dir.path(), Duration::ZERO));
+        let path = dir.path().join("below/one.dcm");
+        fs::create_dir(dir.path().join("below")).unwrap();
+        fs::write(&path, b"first").unwrap();
+        let [settled] = seen.look(&watched).unwrap().try_into().unwrap();
+        let opens = || matches!(open(&watched, &settled).unwrap(), Opened::File(_));
+        assert!(opens());
+        fs::write(dir.path().join(".new"), b"other").unwrap();
+        fs::rename(dir.path().join(".new"), &path).unwrap();
+        assert!(!opens(), "another file of the same length");
+        fs::remove_file(&path).unwrap();
+        assert!(!opens(), "none");
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("one.dcm"), b"first").unwrap();
+        fs::remove_dir(dir.path().join("below")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("below")).unwrap();
+        assert!(!opens(), "a link on the way");
     }
 
     #[test]

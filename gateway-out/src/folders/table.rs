@@ -81,12 +81,17 @@ pub(crate) fn check(loaded: &Loaded<Config>) -> Result<Vec<Watched>, ConfigError
                 format!("{} is no folder; make it, writable for the user of gateway-out", dir.display());
             return Err(error("dir", message));
         }
+        let dir = dir.canonicalize().map_err(|why| error("dir", format!("{}: {why}", dir.display())))?;
         let overlaps = |other: &Watched| other.dir.starts_with(&dir) || dir.starts_with(&other.dir);
         if let Some(other) = all.iter().find(|other| overlaps(other)) {
             let message = format!("it overlaps with {}: each file would be taken twice", other.dir.display());
             return Err(error("dir", message));
         }
-        if dir.starts_with(loaded.resolve(&config.outbox.dir)) {
+        if let Some(ours) = ours(loaded).into_iter().find(|ours| ours.starts_with(&dir)) {
+            let message = format!("{} lies in it, and would be moved away as no DICOM file", ours.display());
+            return Err(error("dir", message));
+        }
+        if dir.starts_with(canonical(loaded.resolve(&config.outbox.dir))) {
             return Err(error("dir", "it lies in the outbox".to_owned()));
         }
         if config.dicom.listen.is_none() {
@@ -111,4 +116,19 @@ pub(crate) fn check(loaded: &Loaded<Config>) -> Result<Vec<Watched>, ConfigError
         });
     }
     Ok(all)
+}
+
+/// Outbox, configuration and keys: what must not be taken for something that was dropped.
+fn ours(loaded: &Loaded<Config>) -> Vec<PathBuf> {
+    let config = &loaded.config;
+    let keys = config.identity.files().into_iter().chain([&config.outbox.key, &config.outbox.index_key]);
+    let cards =
+        config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
+    let named = keys.chain(cards).chain([&config.outbox.dir]).map(|path| loaded.resolve(path));
+    named.chain([loaded.path().to_owned()]).map(canonical).collect()
+}
+
+/// Without links; as it stands where it is not there yet.
+fn canonical(path: PathBuf) -> PathBuf {
+    path.canonicalize().unwrap_or(path)
 }

@@ -11,6 +11,7 @@ use dimse::AssociationError;
 use pseudonym::{HEADER_BYTES_MAX, Pseudonymized, Pseudonymizer, Refusal, Report};
 use spool::{Deed, NewRefusal, RefusedIds, StudyDeeds};
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::block_in_place,
 };
@@ -32,14 +33,32 @@ const LARGE_HEADERS_MAX: usize = 4;
 
 const _: () = assert!(SMALL_HEADER_BYTES < HEADER_BYTES_MAX);
 
-/// The places of large headers.
+/// Bytes of compressed pixels that are decoded at one time: blank frames take a few hundred each.
+const DECODED_AT_ONCE: usize = 4096;
+/// Memory of a buffer that is kept for the next fragment.
+const KEPT_BYTES: usize = 4 << 20;
+
+/// The places of large headers, and of those who decode pixels.
 #[derive(Debug)]
-pub struct Places(Arc<Semaphore>);
+pub struct Places {
+    headers: Arc<Semaphore>,
+    decoders: Arc<Semaphore>,
+}
 
 impl Default for Places {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LARGE_HEADERS_MAX)))
+        // A frame may need many times its own memory while it is decoded.
+        let decoders = Arc::new(Semaphore::new(service::ports::workers()));
+        Self { headers: Arc::new(Semaphore::new(LARGE_HEADERS_MAX)), decoders }
     }
+}
+
+/// Does what takes long, one of a few at a time.
+fn decoding<T>(decoders: &Semaphore, work: impl FnOnce() -> T) -> T {
+    block_in_place(|| {
+        let _place = Handle::current().block_on(decoders.acquire()).ok();
+        work()
+    })
 }
 
 /// An instance whose header has passed, or whose data set was over before.
@@ -51,6 +70,7 @@ pub(crate) struct Changing {
     out: Vec<u8>,
     /// Held while a large header is in memory.
     place: Option<OwnedSemaphorePermit>,
+    decoders: Arc<Semaphore>,
 }
 
 /// An instance that the pipeline may take on.
@@ -120,7 +140,7 @@ async fn receive(
         let fragment = fragments.next().await?;
         read = read.saturating_add(fragment.as_ref().map_or(0, |fragment| fragment.len()));
         if read > SMALL_HEADER_BYTES && place.is_none() {
-            place = Arc::clone(&shared.headers.0).acquire_owned().await.ok();
+            place = Arc::clone(&shared.headers.headers).acquire_owned().await.ok();
         }
         let step = match &fragment {
             Some(fragment) => {
@@ -142,7 +162,8 @@ async fn receive(
         if let Some(profile) = profile
             && (fragment.is_none() || pseudonymizer.header_has_passed())
         {
-            return Ok(Ok(Changing { pseudonymizer, profile, out, place }));
+            let decoders = Arc::clone(&shared.headers.decoders);
+            return Ok(Ok(Changing { pseudonymizer, profile, out, place, decoders }));
         }
         if fragment.is_none() {
             return Ok(Err(Trouble::Broken(Cause::Missing)));
@@ -165,7 +186,11 @@ async fn keyed<'a>(
         false => shared.outbox.study_key(how.ring.id(), study, current.id(), Timestamp::now()).await?,
     };
     let key = how.ring.key(id).ok_or(Refusal::NoKey)?;
-    pseudonymizer.use_key(Arc::clone(&key.pseudonyms), out)?;
+    let pseudonyms = Arc::clone(&key.pseudonyms);
+    match pseudonymizer.decodes() {
+        true => decoding(&shared.headers.decoders, || pseudonymizer.use_key(pseudonyms, out))?,
+        false => pseudonymizer.use_key(pseudonyms, out)?,
+    }
     Ok(Some(key))
 }
 
@@ -184,13 +209,22 @@ fn leaving(route: &Route, meta: &InstanceMeta, changing: &Changing) -> Option<In
 
 impl Changing {
     /// Takes the next fragment and gives what goes on.
-    pub(crate) fn fragment(&mut self, fragment: &[u8], seal: impl FnOnce(&[u8])) -> Result<(), Refusal> {
-        match self.pseudonymizer.decodes() {
-            true => block_in_place(|| self.pseudonymizer.feed(fragment, &mut self.out))?,
-            false => self.pseudonymizer.feed(fragment, &mut self.out)?,
+    pub(crate) fn fragment(&mut self, fragment: &[u8], mut seal: impl FnMut(&[u8])) -> Result<(), Refusal> {
+        if self.pseudonymizer.decodes() {
+            let Self { pseudonymizer, out, decoders, .. } = self;
+            decoding(decoders, || {
+                fragment.chunks(DECODED_AT_ONCE).try_for_each(|piece| {
+                    pseudonymizer.feed(piece, out)?;
+                    seal(out);
+                    out.clear();
+                    Ok::<_, Refusal>(())
+                })
+            })?;
+        } else {
+            self.pseudonymizer.feed(fragment, &mut self.out)?;
+            seal(&self.out);
         }
-        seal(&self.out);
-        if self.place.take().is_some() {
+        if self.place.take().is_some() || self.out.capacity() > KEPT_BYTES {
             self.out = Vec::new();
         }
         self.out.clear();

@@ -25,6 +25,7 @@ fn folder() -> tempfile::TempDir {
     let keys = init::create_keys(&path("keys"), &Name::parse("hospital").unwrap()).unwrap();
     init::write_card(&path("hospital.card"), &keys).unwrap();
     fs::create_dir(path("cards")).unwrap();
+    fs::create_dir_all(path("inbox/ward")).unwrap();
     for (seed, name) in [(1, "hub"), (2, "clinic")] {
         let key = IdentityKey::generate(Name::parse(name).unwrap(), &Secret::new([seed; 96]));
         let card = key.card(CardFields::new(1, &[1, 2]));

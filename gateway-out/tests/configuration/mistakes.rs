@@ -49,7 +49,7 @@ pixels = "pass"
 [[commitment]]
 ae = "CT1"
 [[watch]]
-dir = "cards"
+dir = "inbox"
 ae = "CLINIC"
 "#;
 
@@ -172,9 +172,10 @@ pub(crate) const MISTAKES: &[Mistake] = &[
     added("a rule for objects of no class", "[route.pseudonymize]\nkey = \"site.key\"\n[[route.pseudonymize.object]]\nsop_class = \"PDF\"\ncontent = \"pass\""),
     added("a certificate that is not there", "[route.pseudonymize]\nkey = \"site.key\"\nreidentify = [\"committee.pem\"]"),
     added("a certificate that is none", "[route.pseudonymize]\nkey = \"site.key\"\nreidentify = [\"notes.txt\"]"),
-    added("a watched folder that is not there", "[[watch]]\ndir = \"inbox\"\nae = \"CLINIC\""),
-    added("a watched folder for nobody", "[[watch]]\ndir = \"cards\"\nae = \"CLINIK\""),
-    added("watched folders in each other", "[[watch]]\ndir = \".\"\nae = \"CLINIC\"\n[[watch]]\ndir = \"cards\"\nae = \"CLINIC\""),
-    added("an unknown thing to do with a file", "[[watch]]\ndir = \"cards\"\nae = \"CLINIC\"\ndelivered = \"burn\""),
+    added("a watched folder that is not there", "[[watch]]\ndir = \"outbox/inbox\"\nae = \"CLINIC\""),
+    added("a watched folder for nobody", "[[watch]]\ndir = \"inbox\"\nae = \"CLINIK\""),
+    added("a watched folder around the keys", "[[watch]]\ndir = \".\"\nae = \"CLINIC\""),
+    added("watched folders in each other", "[[watch]]\ndir = \"inbox/ward\"\nae = \"CLINIC\"\n[[watch]]\ndir = \"inbox\"\nae = \"CLINIC\""),
+    added("an unknown thing to do with a file", "[[watch]]\ndir = \"inbox\"\nae = \"CLINIC\"\ndelivered = \"burn\""),
     added("words that are not there", "[route.pseudonymize]\nkey = \"site.key\"\nwords = \"words.txt\"\noptions = [\"clean-descriptors\"]"),
 ];
