@@ -3,7 +3,7 @@
 //! What it does not do: it builds, formats and tests nothing; `./test` does.
 //!
 //! Read first: [`layers`] (which crate may use which), [`rules`] (how that is checked), [`source`] (what is read in
-//! the files themselves), [`documents`] (what documents say that programs print), [`reference`] (docs/configuration.md), [`sbom`] (what a
+//! the files themselves), [`documents`] (what documents say that programs print), [`mod@reference`] (docs/configuration.md), [`mod@sbom`] (what a
 //! program is made of).
 
 mod documents;
