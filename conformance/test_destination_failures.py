@@ -115,7 +115,7 @@ def test_a_destination_that_serves_one_association_is_not_down(make_stack, tmp_p
     with Storescp(tmp_path) as destination:
         stack = make_stack(to=destination.address)
         with stack.edit("gateway-in") as receiving:
-            receiving["destination"][0].update({"connect_timeout": "2s", "linger": "2s"})
+            receiving["destination"][0].update({"connect_timeout": "4s", "linger": "2s"})
         with stack:
             assert set(senders.pynetdicom_send(stack.listen, stack.ae, sent).values()) == {0}
             wait_for_arrivals(destination, sent, 90, stack.logs)
