@@ -36,15 +36,8 @@ pub(crate) fn far_lines(settings: &Settings) -> Vec<String> {
 /// Tries everything out and fails when something does not work.
 pub(crate) async fn run(loaded: &Loaded<Config>, settings: &Settings) -> Result<()> {
     let (mut trial, now) = (Trial::default(), Timestamp::now());
-    trial.clock().await;
-    trial.credentials();
-    trial.disk(&settings.ledger_dir);
-    trial.card("own card", &settings.own.card, now);
-    let senders: BTreeMap<_, _> =
-        settings.routes.values().map(|route| (&route.from, &route.sender)).collect();
-    for (name, card) in senders {
-        trial.card(&format!("card of {name}"), card, now);
-    }
+    let senders = settings.routes.values().map(|route| (&route.from, &route.sender));
+    trial.gateway(&settings.ledger_dir, &settings.own.card, senders, now).await;
     let status = admin::fetch_status(admin_access(loaded.path())?).await.ok();
     for relay in &settings.relays {
         trial.card(&format!("card of relay {}", relay.name), &relay.card, now);

@@ -1,10 +1,7 @@
 //! `check --connect`: relays, our own AE titles, room, clock and cards, tried out. [`far_lines`] is what `check` has a PACS
 //! administrator enter.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-};
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use anyhow::Result;
 use base::{AeTitle, Timestamp};
@@ -43,15 +40,9 @@ fn titles(settings: &Settings) -> BTreeSet<AeTitle> {
 /// Tries everything out and fails when something does not work.
 pub(crate) async fn run(loaded: &Loaded<Config>, settings: &Settings) -> Result<()> {
     let (mut trial, now) = (Trial::default(), Timestamp::now());
-    trial.clock().await;
-    trial.credentials();
-    trial.disk(&settings.outbox.dir);
-    trial.card("own card", &settings.own.card, now);
     let legs = settings.routes.legs();
-    let receivers: BTreeMap<_, _> = legs.iter().map(|leg| (&leg.receiver.name, &leg.receiver)).collect();
-    for (name, card) in receivers {
-        trial.card(&format!("card of {name}"), card, now);
-    }
+    let receivers = legs.iter().map(|leg| (&leg.receiver.name, &leg.receiver));
+    trial.gateway(&settings.outbox.dir, &settings.own.card, receivers, now).await;
     let status = admin::fetch_status(admin_access(loaded.path())?).await.ok();
     for relay in &settings.relays {
         trial.card(&format!("card of relay {}", relay.name), &relay.card, now);

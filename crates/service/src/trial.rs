@@ -3,11 +3,12 @@
 //! Nothing is changed by it. Where the daemon runs it is asked for its links: a second connection under the same key would only
 //! be in its way.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use base::Timestamp;
+use base::{Name, Timestamp};
 use identity::{PeerCard, Validity};
 use serde_json::Value;
 
@@ -60,8 +61,26 @@ impl Trial {
         }
     }
 
+    /// What is the same for every gateway: its host, the room below its folder, its own card and those of its peers.
+    pub async fn gateway<'a>(
+        &mut self,
+        folder: &Path,
+        own: &PeerCard,
+        peers: impl IntoIterator<Item = (&'a Name, &'a PeerCard)>,
+        now: Timestamp,
+    ) {
+        self.clock().await;
+        self.credentials();
+        self.disk(folder);
+        self.card("own card", own, now);
+        let peers: BTreeMap<_, _> = peers.into_iter().collect();
+        for (name, card) in peers {
+            self.card(&format!("card of {name}"), card, now);
+        }
+    }
+
     /// Room below a folder that the daemon writes to.
-    pub fn disk(&mut self, folder: &Path) {
+    fn disk(&mut self, folder: &Path) {
         let what = format!("disk of {}", folder.display());
         // Before the first start the folder may not be there yet; it will lie where its parent lies.
         let there = folder.ancestors().find(|folder| folder.is_dir());
@@ -78,7 +97,7 @@ impl Trial {
     }
 
     /// Whether this machine's clock is kept right: cards end by it, and receipts carry it.
-    pub async fn clock(&mut self) {
+    async fn clock(&mut self) {
         let ask = ["show", "--property=NTPSynchronized", "--value"];
         let said = tokio::process::Command::new("timedatectl").args(ask).output().await;
         let said =
@@ -101,7 +120,7 @@ impl Trial {
     }
 
     /// What the service manager hands over. Nothing is said where it hands over nothing.
-    pub fn credentials(&mut self) {
+    fn credentials(&mut self) {
         let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return };
         let folder = Path::new(&folder);
         match std::fs::read_dir(folder).map(|entries| entries.flatten().count()) {

@@ -73,7 +73,7 @@ fn reference() -> anyhow::Result<()> {
 }
 
 fn sbom(program: &str) -> anyhow::Result<()> {
-    println!("{:#}", sbom::render(&metadata()?, program)?);
+    println!("{:#}", sbom::render(&sbom::metadata()?, program)?);
     Ok(())
 }
 

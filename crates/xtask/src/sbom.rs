@@ -11,6 +11,16 @@ use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
 use serde_json::{Value, json};
 use toml_edit::{DocumentMut, Table};
 
+/// What Sluis is built for; what a dependency needs on other systems only is not in it.
+const TARGETS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
+
+/// What cargo has resolved for those.
+pub(crate) fn metadata() -> anyhow::Result<Metadata> {
+    let filters = TARGETS.into_iter().flat_map(|target| ["--filter-platform", target]);
+    let options = filters.map(str::to_owned).collect::<Vec<_>>();
+    cargo_metadata::MetadataCommand::new().other_options(options).exec().context("cargo metadata")
+}
+
 /// The bill of one crate of the workspace.
 pub(crate) fn render(metadata: &Metadata, program: &str) -> anyhow::Result<Value> {
     let packages: BTreeMap<&PackageId, &Package> = metadata.packages.iter().map(|p| (&p.id, p)).collect();
@@ -68,25 +78,14 @@ type Links<'a> = BTreeMap<&'a PackageId, BTreeSet<&'a PackageId>>;
 fn links(metadata: &Metadata) -> anyhow::Result<Links<'_>> {
     let resolve = metadata.resolve.as_ref().context("cargo metadata resolved nothing")?;
     let is_used = |kinds: &[cargo_metadata::DepKindInfo]| {
-        kinds.iter().any(|kind| kind.kind != DependencyKind::Development && is_here(kind.target.as_ref()))
-    };
-    let of_node = |node: &'_ cargo_metadata::Node| -> Vec<PackageId> {
-        node.deps.iter().filter(|dep| is_used(&dep.dep_kinds)).map(|dep| dep.pkg.clone()).collect()
+        kinds.iter().any(|kind| kind.kind != DependencyKind::Development)
     };
     let ids: BTreeMap<&PackageId, &PackageId> = metadata.packages.iter().map(|p| (&p.id, &p.id)).collect();
-    let known =
-        |node: &cargo_metadata::Node| of_node(node).iter().filter_map(|id| ids.get(id).copied()).collect();
-    Ok(resolve.nodes.iter().filter_map(|node| Some((*ids.get(&node.id)?, known(node)))).collect())
-}
-
-/// Sluis runs on Linux: what a dependency needs on other systems only is not in it.
-fn is_here(target: Option<&cargo_metadata::cargo_platform::Platform>) -> bool {
-    let text = target.map(ToString::to_string).unwrap_or_default();
-    let elsewhere = [
-        "windows", "macos", "apple", "wasm", "android", "fuchsia", "redox", "hermit", "solid", "cygwin",
-        "uefi",
-    ];
-    text.contains("not(") || text.contains("linux") || !elsewhere.iter().any(|one| text.contains(one))
+    let below = |node: &cargo_metadata::Node| {
+        let used = node.deps.iter().filter(|dep| is_used(&dep.dep_kinds));
+        used.filter_map(|dep| ids.get(&dep.pkg).copied()).collect()
+    };
+    Ok(resolve.nodes.iter().filter_map(|node| Some((*ids.get(&node.id)?, below(node)))).collect())
 }
 
 fn reached<'a>(root: &'a PackageId, links: &Links<'a>) -> BTreeSet<&'a PackageId> {
@@ -119,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_is_linked_is_in_it_with_its_checksum_and_what_only_tests_use_is_not() {
-        let metadata = cargo_metadata::MetadataCommand::new().exec().unwrap();
+        let metadata = metadata().unwrap();
         let bill = render(&metadata, "gateway-out").unwrap();
         let components = bill["components"].as_array().unwrap();
         let named = |name: &str| components.iter().find(|one| one["name"] == name);

@@ -14,7 +14,7 @@ use crate::config::Config;
 pub struct WatchTable {
     /// The folder; what lies in folders below it is found, too. `done` and `failed` in it are ours.
     pub dir: PathBuf,
-    /// The AE title of the route. Its `calling` and `sources`, where it has them, hold for what comes from here, from 127.0.0.1, too.
+    /// The AE title of the route. Its `calling` and `sources`, where it has them, hold for what comes from here, from this host, too.
     pub ae: AeTitle,
     /// The AE title that calls. Default `"SLUIS_WATCH"`.
     pub calling: Option<AeTitle>,

@@ -18,6 +18,8 @@ struct Facts {
     /// How many are in which state, zeroes left out.
     states: Vec<(State, u64)>,
     bytes: u64,
+    /// Held because they came again and again, not by an operator.
+    came_again: u64,
     /// Deferred for good, as by a permanent rejection: somebody has to act at the destination.
     deferred_for_good: u64,
     oldest: Option<Duration>,
@@ -47,8 +49,9 @@ impl Facts {
             let why = format!("{} parked: an operator has to retry or discard them", of(State::Parked));
             return Verdict::new(Standing::Alarmed, why);
         }
-        if self.of(State::Held) > 0 {
-            let why = format!("{} held: a routing loop or an endless re-send?", of(State::Held));
+        if self.came_again > 0 {
+            let why =
+                format!("{} held: a routing loop or an endless re-send?", words::count(self.came_again));
             return Verdict::new(Standing::Alarmed, why);
         }
         if self.deferred_for_good > 0 {
@@ -64,6 +67,10 @@ impl Facts {
             } else {
                 "no relay is connected".to_owned()
             };
+            return Verdict::new(Standing::HeldUp, why);
+        }
+        if self.of(State::Held) > 0 {
+            let why = format!("{} held by an operator, until they are released", of(State::Held));
             return Verdict::new(Standing::HeldUp, why);
         }
         if let (Some(opens), true) = (&self.opens, self.open() > 0) {
@@ -123,11 +130,15 @@ fn facts(route: RouteId, queued: &Queued, now: Timestamp) -> Facts {
     let mine = || queued.counts.iter().filter(move |count| count.route == route);
     let open = || mine().filter(|count| !count.state.is_ended());
     let oldest = queued.oldest.iter().filter(|oldest| oldest.route == route);
-    let deferred = queued.alarmed.iter().filter(|it| it.route == route && it.state == State::Deferred);
+    let alarmed = |state| {
+        let rows = queued.alarmed.iter().filter(move |it| it.route == route && it.state == state);
+        rows.map(|alarmed| alarmed.deliveries).sum()
+    };
     Facts {
         states: open().map(|count| (count.state, count.deliveries)).collect(),
         bytes: open().map(|count| count.bytes).sum(),
-        deferred_for_good: deferred.map(|alarmed| alarmed.deliveries).sum(),
+        deferred_for_good: alarmed(State::Deferred),
+        came_again: alarmed(State::Held),
         oldest: oldest.map(|oldest| now.since(oldest.received_at)).max(),
         ..Facts::default()
     }
@@ -150,7 +161,7 @@ mod tests {
     fn the_gravest_reason_is_the_one_that_is_told() {
         use Standing::{Alarmed, Good, HeldUp, Waiting};
         type Change = fn(&mut Facts);
-        let cases: [(Change, Standing, &str); 11] = [
+        let cases: [(Change, Standing, &str); 12] = [
             (|_| {}, Good, "nothing is owed"),
             (|it| it.opens = Some("22:00".to_owned()), Good, "nothing is owed; its window opens 22:00"),
             (|it| (it.opens, it.states) = (None, vec![(State::Relayed, 3)]), Good, "3 on their way"),
@@ -161,14 +172,15 @@ mod tests {
                 "the destination is away or asks to wait: 2 deferred",
             ),
             (|it| it.opens = Some("22:00".to_owned()), Waiting, "its window opens 22:00"),
-            (|it| it.served = false, HeldUp, "no relay is connected; 5 wait here"),
+            (|it| it.states.push((State::Held, 1)), HeldUp, "1 held by an operator, until they are released"),
+            (|it| it.served = false, HeldUp, "no relay is connected; 6 wait here"),
             (|it| it.card_ended = true, Alarmed, "the card of the receiving gateway has ended"),
             (
                 |it| it.deferred_for_good = 1,
                 Alarmed,
                 "the destination rejects the receiving gateway for good",
             ),
-            (|it| it.states.push((State::Held, 1)), Alarmed, "1 held: a routing loop or an endless re-send?"),
+            (|it| it.came_again = 1, Alarmed, "1 held: a routing loop or an endless re-send?"),
             (
                 |it| it.states.push((State::Parked, 4)),
                 Alarmed,
