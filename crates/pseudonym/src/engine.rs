@@ -254,7 +254,7 @@ impl Pseudonymizer {
             true => Uid::parse(&about.sop_instance).map_err(|_| Refusal::NoInstance)?,
             false => pseudonyms.uid(&about.sop_instance),
         };
-        let pass = pass::after(&self.plan, &pseudonyms, *facts, patient, *pixels)?;
+        let pass = pass::after(&self.plan, &pseudonyms, *facts, (patient, &sop_instance), *pixels)?;
         let mut pass =
             Box::new(Rewriter::unmeasured(&self.transfer_syntax, pass).ok_or(Refusal::TransferSyntax)?);
         let mut waiting = Vec::new();

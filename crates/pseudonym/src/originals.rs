@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use base::Uid;
+use base::{Digest, Hasher, Uid};
 use dataset::{
     Content, Decision, Edit, EditError, ElementHeader, NewElement, Outcome, Place, Rewriter, Tag, Vr,
     WholeElement,
@@ -51,8 +51,8 @@ impl Originals {
         true
     }
 
-    /// The sequence with one item, encrypted.
-    pub(crate) fn sealed(&self, recipients: &[Recipient]) -> Result<NewElement, SealError> {
+    /// The sequence with one item, encrypted, for the instance that goes under this UID.
+    pub(crate) fn sealed(&self, recipients: &[Recipient], goes: &Uid) -> Result<NewElement, SealError> {
         let value = |(tag, (vr, bytes)): (&Tag, &(Vr, Vec<u8>))| NewElement::Value {
             tag: *tag,
             vr: *vr,
@@ -64,7 +64,7 @@ impl Originals {
             characters: (!self.characters.is_empty()).then(|| value((&characters.0, &characters.1))),
             modified: NewElement::Sequence { tag: MODIFIED_ATTRIBUTES, items },
         };
-        let content = enveloped::seal(recipients, &encoded(writing).ok_or(SealError)?)?;
+        let content = enveloped::seal(recipients, &bound(encoded(writing).ok_or(SealError)?, goes))?;
         let syntax = EXPLICIT_LITTLE.as_bytes().to_vec();
         let item = vec![
             NewElement::Value { tag: CONTENT_TRANSFER_SYNTAX, vr: Vr::UI, bytes: syntax },
@@ -72,6 +72,33 @@ impl Originals {
         ];
         Ok(NewElement::Sequence { tag: ENCRYPTED_ATTRIBUTES, items: vec![item] })
     }
+}
+
+/// Behind the data set: a private creator, and the header of its one element (Explicit VR Little Endian).
+const BINDING: &[u8] = b"\x01\x04\x10\x00LO\x10\x00SLUIS ORIGINALS \x01\x04\x01\x10OB\0\0\x20\0\0\0";
+
+/// Binds a data set to the instance that it goes with. CMS EnvelopedData says nothing about what is changed in it, and who exchanges
+/// two of them would give one patient the name of another.
+fn bound(mut data_set: Vec<u8>, goes: &Uid) -> Vec<u8> {
+    let digest = binding(&data_set, goes.as_str());
+    data_set.extend_from_slice(BINDING);
+    data_set.extend_from_slice(digest.as_bytes());
+    data_set
+}
+
+fn binding(data_set: &[u8], goes: &str) -> Digest {
+    let mut hasher = Hasher::new(b"sluis/pseudonym/originals/1");
+    hasher.field(goes.as_bytes());
+    hasher.field(data_set);
+    hasher.finish()
+}
+
+/// The data set without its binding, if it is the one of this instance.
+fn unbound<'a>(bytes: &'a [u8], came: &str) -> Option<&'a [u8]> {
+    let at = bytes.len().checked_sub(Digest::LEN)?;
+    let (rest, digest) = bytes.split_at_checked(at)?;
+    let data_set = rest.strip_suffix(BINDING)?;
+    (binding(data_set, came).as_bytes() == digest).then_some(data_set)
 }
 
 /// The data set that is encrypted, in Explicit VR Little Endian.
@@ -116,6 +143,9 @@ pub enum ReidentifyError {
     /// The key.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// What was encrypted is not what went with this instance.
+    #[error("what was encrypted was changed, or is of another instance")]
+    Changed,
     /// The data set, or what was encrypted.
     #[error("it cannot be read: {0}")]
     Unreadable(#[from] dataset::RewriteError),
@@ -150,11 +180,14 @@ impl Reidentifier {
 
     /// Opens what was found with the private key (PKCS #8 in PEM).
     pub fn finish(self, private_key: &[u8]) -> Result<Reidentified, ReidentifyError> {
-        let contents = self.0.finish_edit(&mut Vec::new())?.0;
+        let Contents { sop_instance, contents } = self.0.finish_edit(&mut Vec::new())?;
         let mut last = ReidentifyError::Nothing;
         for content in contents {
             match enveloped::open(private_key, &content) {
-                Ok(opened) => return read(opened.expose()),
+                Ok(opened) => {
+                    let data_set = unbound(opened.expose(), &sop_instance);
+                    return read(data_set.ok_or(ReidentifyError::Changed)?);
+                }
                 Err(error) => last = error.into(),
             }
         }
@@ -162,9 +195,12 @@ impl Reidentifier {
     }
 }
 
-/// Values of Encrypted Content.
+/// Values of Encrypted Content, and which instance they stand in.
 #[derive(Default)]
-struct Contents(Vec<Vec<u8>>);
+struct Contents {
+    sop_instance: String,
+    contents: Vec<Vec<u8>>,
+}
 
 impl Edit for Contents {
     fn is_identity(&self) -> bool {
@@ -174,14 +210,17 @@ impl Edit for Contents {
     fn element(&mut self, place: &Place<'_>, header: &ElementHeader) -> Result<Decision, EditError> {
         Ok(match place.path {
             [] if header.tag == ENCRYPTED_ATTRIBUTES => Decision::Descend,
+            [] if header.tag == Tag::SOP_INSTANCE => Decision::Read { bytes_max: VALUE_BYTES_MAX },
             [_] if header.tag == CONTENT => Decision::Read { bytes_max: 2 * VALUE_BYTES_MAX },
             _ => Decision::Keep,
         })
     }
 
-    fn read(&mut self, _place: &Place<'_>, element: WholeElement<'_>) -> Result<Outcome, EditError> {
-        if self.0.len() < CONTENTS_MAX {
-            self.0.push(element.value().to_vec());
+    fn read(&mut self, place: &Place<'_>, element: WholeElement<'_>) -> Result<Outcome, EditError> {
+        if element.header.tag == Tag::SOP_INSTANCE {
+            self.sop_instance = crate::scan::text(place, element.value());
+        } else if self.contents.len() < CONTENTS_MAX {
+            self.contents.push(element.value().to_vec());
         }
         Ok(Outcome::Keep)
     }

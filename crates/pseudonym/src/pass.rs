@@ -5,6 +5,7 @@ mod outcome;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use base::Uid;
 use dataset::{
     Content, Decision, Edit, EditError, ElementHeader, Fragment, NewElement, Outcome, Place, Tag, Vr,
     WholeElement,
@@ -542,14 +543,14 @@ pub(crate) fn after(
     plan: &Arc<Plan>,
     pseudonyms: &Arc<Pseudonyms>,
     facts: Facts,
-    patient: PatientKey,
+    (patient, goes): (PatientKey, &Uid),
     pixels: PixelWork,
 ) -> Result<Pass, Refusal> {
     let issuer = facts.issuer.into_revealed();
     let searcher = facts.traces.searcher().ok_or(Refusal::NoPatient)?;
     let originals = match plan.recipients.as_slice() {
         [] => None,
-        recipients => Some(facts.originals.sealed(recipients).map_err(|_| Refusal::NotEncrypted)?),
+        recipients => Some(facts.originals.sealed(recipients, goes).map_err(|_| Refusal::NotEncrypted)?),
     };
     let rules = &plan.profile.object_rules;
     let content_passes = objects::action(rules, &facts.kind.sop_class) == Some(ObjectAction::Pass);

@@ -67,6 +67,35 @@ fn the_holder_of_the_key_finds_the_patient_and_puts_everything_back() {
 }
 
 #[test]
+fn nobody_gets_the_name_of_another() {
+    let one = encode(&patient(), true);
+    let other = encode(
+        &ct(vec![el((0x0008, 0x0018), b"UI", "1.2.3.4.6"), el((0x0010, 0x0010), b"PN", "Other^P")]),
+        true,
+    );
+    let plan = plan(1);
+    let [one, other] = [one, other].map(|data| run(&plan, &data, EXPLICIT, 1 << 20).unwrap().0);
+    // (0400,0500) is the last element before the pixels.
+    let split = |data: &[u8]| {
+        let position =
+            |needle: &[u8]| data.windows(needle.len()).position(|window| window == needle).unwrap();
+        let (from, to) = (position(b"\x00\x04\x00\x05SQ"), position(b"\xE0\x7F\x10\x00OW"));
+        (data[..from].to_vec(), data[from..to].to_vec(), data[to..].to_vec())
+    };
+    let ((head, mine, tail), (_, theirs, _)) = (split(&one), split(&other));
+    let with = |content: &[u8]| reidentified(&[&head, content, &tail].concat(), EXPLICIT, KEY);
+    assert!(with(&mine).is_ok());
+    assert!(matches!(with(&theirs), Err(ReidentifyError::Changed)), "of another instance");
+    let mut refused = 0;
+    for at in mine.len() - 400..mine.len() - 40 {
+        let mut changed = mine.clone();
+        changed[at] ^= 1;
+        refused += usize::from(with(&changed).is_err());
+    }
+    assert_eq!(refused, 360, "a bit of it anywhere");
+}
+
+#[test]
 fn each_recipient_can_open_it_and_nobody_else() {
     let (out, _) = run(&plan(2), &encode(&patient(), true), EXPLICIT, 1 << 20).unwrap();
     assert!(reidentified(&out, EXPLICIT, KEY).is_ok());
