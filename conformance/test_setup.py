@@ -192,10 +192,11 @@ def test_manual_pages_and_completions_are_made(tmp_path, role):
 
 
 @pytest.mark.parametrize("role", ["relay", "gateway-in", "gateway-out"])
-def test_the_units_are_hardened(role):
+@pytest.mark.parametrize("what", ["", "-alarm"])
+def test_the_units_are_hardened(role, what):
     if not shutil.which("systemd-analyze"):
         pytest.skip("the units are NOT judged: systemd-analyze is not installed")
-    unit = TOP / "deploy" / "systemd" / f"sluis-{role}.service"
+    unit = TOP / "deploy" / "systemd" / f"sluis-{role}{what}.service"
     judged = run(["systemd-analyze", "security", "--offline=true", unit], 60).stdout
     exposure = float(re.search(r"exposure level for \S+: ([0-9.]+)", judged)[1])
     assert exposure <= 1.5, judged
@@ -218,6 +219,8 @@ def test_the_packages_hold_what_they_are_for():
             assert files[f"usr/bin/{role}"] == "-rwxr-xr-x"
             for file in (
                 f"lib/systemd/system/sluis-{role}.service",
+                f"lib/systemd/system/sluis-{role}-alarm.service",
+                f"lib/systemd/system/sluis-{role}-alarm.timer",
                 f"usr/lib/tmpfiles.d/sluis-{role}.conf",
                 f"usr/share/man/man1/{role}-run.1.gz",
                 f"usr/share/bash-completion/completions/{role}",

@@ -15,6 +15,7 @@ use sandbox::Plan;
 use serde_json::Map;
 use service::{
     Supervisor, admin,
+    alarm::AlarmCommand,
     config::{self, Span},
     exit,
     files::{self, Readable},
@@ -83,6 +84,14 @@ enum Command {
         /// How often.
         #[arg(long, value_name = "SPAN", default_value = "2s")]
         every: Span,
+    },
+    /// Tell people what is wrong: by mail, a webhook or a program.
+    Alarm {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = "/etc/sluis/gateway-in.toml", global = true)]
+        config: PathBuf,
+        #[command(subcommand)]
+        command: AlarmCommand,
     },
     /// Show what others pin, or make other keys.
     #[command(subcommand)]
@@ -279,6 +288,7 @@ fn run(command: Command) -> Result<()> {
                     support::bundle(&loaded, "gateway-in", env!("CARGO_PKG_VERSION"), Map::new()).await?;
                 support::write(&bundle, &args)
             }
+            Command::Alarm { config, command } => commands::alarm(&config, command).await,
             Command::Watch { config, every } => service::watch::watch(&config.config, every.0).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),

@@ -1,21 +1,23 @@
 //! `gateway-in probe` and `gateway-in echo`: done by the running daemon, which keeps what it finds out; without one, by
 //! the command itself, for whoever is setting up.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Result, bail};
 use base::{Name, Timestamp};
 use enquiry::EchoAnswer;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use service::{
     admin::{self, RequestError},
-    config::Loaded,
+    alarm::{self, AlarmCommand, AlarmTable, Role},
+    config::{self, Loaded},
 };
 use tokio::time::Instant;
 
 use crate::{
     asked,
-    config::{Config, DestinationSettings, Target},
+    config::{Config, DestinationSettings, LedgerTable, Target},
     destination::{Folder, echo_dicom, probe},
     tables,
 };
@@ -125,4 +127,23 @@ async fn echo_alone(settings: &DestinationSettings) -> EchoAnswer {
         },
     };
     EchoAnswer { outcome, took_ms: u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX) }
+}
+
+/// Looks what is wrong, and tells it.
+pub(crate) async fn alarm(config: &Path, command: AlarmCommand) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Only {
+        ledger: LedgerTable,
+        alarm: Option<AlarmTable>,
+    }
+    let only: Only = config::peek(config, config::ENVIRONMENT_PREFIX)?;
+    let role = Role {
+        role: "gateway-in",
+        version: env!("CARGO_PKG_VERSION"),
+        config,
+        table: only.alarm,
+        folder: Some(only.ledger.dir),
+        conditions: |status, _| alarm::destinations(status),
+    };
+    role.command(command).await
 }

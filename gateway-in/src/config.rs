@@ -11,6 +11,7 @@ use identity::PeerCard;
 use serde::{Deserialize, Serialize};
 use service::{
     AdminTls, TransparencyTable,
+    alarm::AlarmTable,
     config::{ByteSize, ConfigError, FilesRead, Loaded, Span, unknown_name},
     own::{IdentityTable, Own},
     peers::{AdminTable, PeerTable, Relay, RelayTable, load_peers, load_relays},
@@ -62,6 +63,8 @@ pub struct Config {
     /// What is expected of the relays' logs.
     #[serde(default)]
     pub transparency: TransparencyTable,
+    /// Who is told when something is wrong.
+    pub alarm: Option<AlarmTable>,
     /// Health and status over HTTP.
     pub admin: AdminTable,
     /// Log lines.
@@ -450,6 +453,9 @@ impl Config {
         }
         check_collect(loaded, destinations.len())?;
         config.transparency.check(loaded)?;
+        if let Some(alarm) = &config.alarm {
+            alarm.check(loaded)?;
+        }
         let own = Own::load(loaded, &config.identity)?;
         let coercions = coercion::check(loaded, own.identity.name(), &peers, &destinations)?;
         Ok(Settings {

@@ -10,7 +10,7 @@ use base::{Digest, Name, Timestamp};
 use identity::IdentityKey;
 use serde_json::Value;
 use service::{
-    Contacts, LastReload, Live, Reloads, Supervisor, Tasks,
+    Clocks, Contacts, LastReload, Live, Reloads, Supervisor, Tasks,
     admin::Admin,
     config::FilesRead,
     expiry,
@@ -112,6 +112,8 @@ pub struct Heard {
     pub receivers: Contacts,
     /// Relays.
     pub relays: Contacts,
+    /// The clocks of receiving gateways, by their receipts.
+    pub clocks: Clocks,
 }
 
 impl Shared {
@@ -131,7 +133,9 @@ impl Shared {
         let peers = legs.iter().map(|leg| &leg.receiver);
         let relays = self.pinned_relays.now();
         let relays = relays.iter().map(|relay| &relay.card);
-        expiry::all_alarms(&self.own.now(), peers.chain(relays), now)
+        let mut alarms = expiry::all_alarms(&self.own.now(), peers.chain(relays), now);
+        alarms.extend(self.heard.clocks.alarms());
+        alarms
     }
 
     /// Notes how a reload ended.

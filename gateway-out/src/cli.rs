@@ -102,6 +102,7 @@ fn run(command: Command) -> Result<()> {
             Command::Peer(PeerCommand::Update { card, config, replace }) => {
                 update_peer(&config, &card, replace).await
             }
+            Command::Alarm { config, command } => commands::alarm_command(&config, command).await,
             Command::Send(args) => send_files(&args).await,
             Command::Queue(command) => queue_acts::command(command).await,
             Command::Why(args) => why(&args).await,

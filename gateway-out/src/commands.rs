@@ -1,13 +1,19 @@
 //! `gateway-out echo` and `gateway-out mirror`: done by the running daemon, which has the sessions.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use base::{AeTitle, Timestamp};
 use clap::Args;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use service::{
     admin::{self, RequestError},
+    alarm::{self, AlarmCommand, AlarmTable, Role},
+    config,
     peers::admin_access,
     support::{self, SupportArgs},
 };
@@ -105,4 +111,27 @@ pub(crate) async fn mirror_command(args: &MirrorArgs) -> Result<()> {
         print!("{}", service::text::render(&answer));
     }
     Ok(())
+}
+
+/// Looks what is wrong, and tells it.
+pub(crate) async fn alarm_command(config: &Path, command: AlarmCommand) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Only {
+        outbox: Outbox,
+        alarm: Option<AlarmTable>,
+    }
+    #[derive(Deserialize)]
+    struct Outbox {
+        dir: PathBuf,
+    }
+    let only: Only = config::peek(config, config::ENVIRONMENT_PREFIX)?;
+    let role = Role {
+        role: "gateway-out",
+        version: env!("CARGO_PKG_VERSION"),
+        config,
+        table: only.alarm,
+        folder: Some(only.outbox.dir),
+        conditions: alarm::queue,
+    };
+    role.command(command).await
 }

@@ -13,6 +13,7 @@ use serde::{
 };
 use service::{
     TransparencyTable,
+    alarm::AlarmTable,
     config::{ByteSize, Span},
     own::IdentityTable,
     peers::{AdminTable, PeerTable, RelayTable},
@@ -63,6 +64,8 @@ pub struct Config {
     /// What is expected of the relays' logs.
     #[serde(default)]
     pub transparency: TransparencyTable,
+    /// Who is told when something is wrong.
+    pub alarm: Option<AlarmTable>,
     /// Health and status over HTTP.
     pub admin: AdminTable,
     /// Log lines.

@@ -19,6 +19,7 @@ pub(crate) async fn render(shared: &Shared) -> String {
     metrics::relays(&mut text, &status);
     metrics::disk(&mut text, &shared.settings.outbox.dir);
     shared.counters.show(&mut text);
+    clocks(&mut text, shared);
     if let Some(queue) = status.get("queue") {
         queued(&mut text, queue);
     }
@@ -54,6 +55,15 @@ fn queued(text: &mut Text, queue: &Value) {
     let figures = oldest.iter().map(|(labels, age)| (&labels[..], age));
     let help = "Age of the oldest instance that is owed, by route: the alarm to have.";
     text.family("oldest_age_seconds", Kind::Gauge, help, figures);
+}
+
+/// Clocks of receiving gateways.
+fn clocks(text: &mut Text, shared: &Shared) {
+    let all = shared.heard.clocks.all();
+    let all: Vec<_> = all.iter().map(|(name, ahead)| ([("peer", name.as_str())], ahead / 1000)).collect();
+    let help = "By how much a receiving gateway's clock is ahead of ours at least, or behind, as its last receipt shows.";
+    let figures = all.iter().map(|(labels, seconds)| (&labels[..], seconds));
+    text.family("peer_clock_ahead_seconds", Kind::Gauge, help, figures);
 }
 
 fn card_ends(shared: &Shared) -> Vec<(String, u64)> {

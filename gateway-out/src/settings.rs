@@ -87,6 +87,9 @@ impl Config {
         let config = &loaded.config;
         let peers = load_peers(loaded, &config.peers)?;
         config.transparency.check(loaded)?;
+        if let Some(alarm) = &config.alarm {
+            alarm.check(loaded)?;
+        }
         match config.dicom.max_pdu {
             0 | 4096..=1_048_576 => {}
             other => {

@@ -326,6 +326,8 @@ impl Answer<'_> {
         let said = self.verified(file)?;
         let manifest = self.countersigned(said.attempt, said.digest()).await?;
         let now = Timestamp::now();
+        // The destination answers after the last chunk, which left after it was in our custody.
+        self.shared.heard.clocks.said(&said.receiver.name, said.answered_at, (self.row.received_at, now));
         let new = NewReceipt {
             delivery: said.delivery,
             attempt: said.attempt,

@@ -8,7 +8,9 @@ use base::{Fingerprint, Name, Timestamp};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use identity::{fingerprint_text, fingerprint_words};
 use sandbox::Plan;
-use service::config::{ENVIRONMENT_PREFIX, Loaded, Span, load};
+use serde::Deserialize;
+use service::alarm::{self, AlarmCommand, AlarmTable, Role};
+use service::config::{ENVIRONMENT_PREFIX, Loaded, Span, load, peek};
 use service::exit::UsageError;
 use service::files::{self, Readable};
 use service::manual::{self, GenerateArgs};
@@ -23,7 +25,7 @@ use tracing::info;
 use crate::admit::{self, AdmitArgs, RevokeArgs};
 use crate::app::{self, Listeners, run};
 use crate::attest::attest_command;
-use crate::config::Config;
+use crate::config::{Config, TransparencyTable};
 use crate::init::{self, Options};
 use crate::log::LogDir;
 use crate::settings::Settings;
@@ -92,6 +94,14 @@ enum Command {
         /// All of it, for a script.
         #[arg(long)]
         json: bool,
+    },
+    /// Tells people what is wrong: by mail, a webhook or a program.
+    Alarm {
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = "/etc/sluis/relay.toml", global = true)]
+        config: PathBuf,
+        #[command(subcommand)]
+        command: AlarmCommand,
     },
     /// Admits a gateway, or takes over a newer card of one, also while the relay runs.
     Admit(AdmitArgs),
@@ -168,6 +178,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Init { dir, config, name, listen, admin } => init_command(dir, config, &name, listen, admin),
         Command::Check { config } => check_command(&config),
         Command::Status { config, json } => status_command(&config, json),
+        Command::Alarm { config, command } => runtime()?.block_on(alarm_command(&config, command)),
         Command::Admit(args) => runtime()?.block_on(admit::admit(args)),
         Command::Revoke(args) => runtime()?.block_on(admit::revoke(args)),
         Command::Tenants { config, json } => runtime()?.block_on(admit::tenants(&config, json)),
@@ -396,6 +407,26 @@ fn status_command(path: &Path, json: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Looks what is wrong, and tells it. In a process of its own: the relay starts no program and reaches nobody.
+async fn alarm_command(config: &Path, command: AlarmCommand) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Only {
+        #[serde(default)]
+        transparency: TransparencyTable,
+        alarm: Option<AlarmTable>,
+    }
+    let only: Only = peek(config, ENVIRONMENT_PREFIX)?;
+    let role = Role {
+        role: "relay",
+        version: env!("CARGO_PKG_VERSION"),
+        config,
+        table: only.alarm,
+        folder: only.transparency.dir,
+        conditions: alarm::tenants,
+    };
+    role.command(command).await
 }
 
 fn text_of<'a>(value: &'a serde_json::Value, key: &str) -> &'a str {

@@ -5,6 +5,7 @@ use base::{Fingerprint, Name};
 use identity::PeerCard;
 use sandbox::SandboxTable;
 use serde::{Deserialize, Serialize};
+use service::alarm::AlarmTable;
 use service::config::{ByteSize, Span};
 use service::own::IdentityTable;
 use service::peers::AdminTable;
@@ -30,6 +31,9 @@ pub struct Config {
     /// The verifiable log.
     #[serde(default)]
     pub transparency: TransparencyTable,
+    /// Who is told when something is wrong.
+    #[serde(default)]
+    pub alarm: Option<AlarmTable>,
     /// Health and status over HTTP.
     pub admin: AdminTable,
     /// What is logged, to standard error.

@@ -86,6 +86,9 @@ impl Settings {
         let config = &loaded.config;
         let own = Own::load(loaded, &config.identity)?;
         let limits = limits(loaded, &config.memory)?;
+        if let Some(alarm) = &config.alarm {
+            alarm.check(loaded)?;
+        }
         let cards = config
             .tenants
             .iter()

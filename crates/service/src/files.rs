@@ -1,10 +1,13 @@
 //! Files that must be whole or absent: keys, cards, configuration written by `init`, receipts.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use base::Secret;
+use thiserror::Error;
 
 use crate::exit::UsageError;
 
@@ -15,6 +18,60 @@ pub enum Readable {
     Owner,
     /// Everybody (0644): cards, configuration, receipts.
     Everybody,
+}
+
+/// A secret is one line, and no file that somebody named by mistake is read in whole.
+const SECRET_BYTES_MAX: u64 = 4096;
+
+/// Why a file is no secret that can be used.
+#[derive(Debug, Error)]
+pub enum SecretFileError {
+    /// It cannot be read.
+    #[error("{}: {error}; correct the path", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Others may read it.
+    #[error("{}: others may read it (mode {mode:04o}); chmod 600", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// There is no line of text in it.
+    #[error("{}: its first line is empty, is not UTF-8, or is longer than {SECRET_BYTES_MAX} bytes", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The first line of a file that only its owner may read: a password, a token, a passcode. A credential of the service manager, which
+/// belongs to root and its group, counts as one.
+pub fn read_secret(path: &Path) -> Result<Secret<String>, SecretFileError> {
+    let path = || path.to_owned();
+    let io = |error| SecretFileError::Io { path: path(), error };
+    let content = || SecretFileError::Content { path: path() };
+    let file = File::open(path()).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    let mode = metadata.mode() & 0o777;
+    let is_credential = mode == 0o440 && metadata.uid() == 0 && metadata.gid() == 0;
+    if mode & 0o077 != 0 && !is_credential {
+        return Err(SecretFileError::Exposed { path: path(), mode });
+    }
+    let mut bytes = Vec::new();
+    file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
+    let bytes = Secret::new(bytes);
+    let text = std::str::from_utf8(bytes.expose()).map_err(|_| content())?;
+    let line = text.lines().next().filter(|line| !line.is_empty()).ok_or_else(content)?;
+    match bytes.expose().len() as u64 {
+        0..=SECRET_BYTES_MAX => Ok(Secret::new(line.to_owned())),
+        _ => Err(content()),
+    }
 }
 
 /// Root does not write beside a configuration that is another user's: the daemon of that user could read none of it.
@@ -246,6 +303,32 @@ mod tests {
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_secret_is_the_first_line_of_a_private_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let long = "x".repeat(5000);
+        let cases = [
+            ("word\nmore\n", 0o600, Ok("word")),
+            (" spaces count \r\n", 0o400, Ok(" spaces count ")),
+            ("word", 0o640, Err("others may read it (mode 0640); chmod 600")),
+            ("word", 0o604, Err("others may read it (mode 0604); chmod 600")),
+            ("", 0o600, Err("its first line is empty, is not UTF-8, or is longer than 4096 bytes")),
+            ("\nword", 0o600, Err("its first line is empty, is not UTF-8, or is longer than 4096 bytes")),
+            (&long, 0o600, Err("its first line is empty, is not UTF-8, or is longer than 4096 bytes")),
+        ];
+        for (text, mode, want) in cases {
+            let _ = fs::remove_file(&path);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let found =
+                read_secret(&path).map(|secret| secret.expose().clone()).map_err(|error| error.to_string());
+            let want = want.map(str::to_owned).map_err(|why: &str| format!("{}: {why}", path.display()));
+            assert_eq!(found, want, "{mode:o}");
+        }
+        assert!(matches!(read_secret(&dir.path().join("absent")), Err(SecretFileError::Io { .. })));
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //! Read first: [`config::load`], [`Tasks`], [`admin::Admin`]; for what people see, [`overview::Overview`].
 
 pub mod admin;
+pub mod alarm;
 mod backoff;
+mod clocks;
 pub mod config;
 mod contacts;
 pub mod exit;
@@ -39,6 +41,7 @@ pub mod watch;
 pub mod witness;
 
 pub use backoff::Backoff;
+pub use clocks::Clocks;
 pub use contacts::Contacts;
 pub use live::Live;
 pub use reload::{LastReload, ReloadRequest, ReloadRequests, Reloaded, Reloads};

@@ -87,7 +87,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AdminTlsError> {
+/// The certificates of a PEM file; at least one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AdminTlsError> {
     let refuse = |reason: String| AdminTlsError::Cert { path: path.to_owned(), reason };
     let chain = CertificateDer::pem_file_iter(path).map_err(|error| refuse(error.to_string()))?;
     let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|error| refuse(error.to_string()))?;

@@ -91,6 +91,8 @@ pub(crate) const OWNERS: &[(&str, &str)] = &[
     ("zeroizing-alloc", "relay"),
     ("figment", "service"),
     ("axum", "service"),
+    ("lettre", "service"),
+    ("ureq", "service"),
     ("maud", "statement"),
 ];
 

@@ -7,7 +7,9 @@ use std::{
 
 use base::{AeTitle, Digest, Name};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use service::{config::Span, manual::GenerateArgs, support::SupportArgs, trust::TrustArgs};
+use service::{
+    alarm::AlarmCommand, config::Span, manual::GenerateArgs, support::SupportArgs, trust::TrustArgs,
+};
 use spool::State;
 use statement::command::ConformanceArgs;
 
@@ -64,6 +66,14 @@ pub(super) enum Command {
         config: ConfigArg,
         #[command(flatten)]
         args: SupportArgs,
+    },
+    /// Tell people what is wrong: by mail, a webhook or a program.
+    Alarm {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = "/etc/sluis/gateway-out.toml", global = true)]
+        config: PathBuf,
+        #[command(subcommand)]
+        command: AlarmCommand,
     },
     /// Send DICOM files through our own C-STORE port. Exit code 0 says that all were accepted.
     Send(SendArgs),

@@ -31,6 +31,7 @@ const SPECIAL: &[Special] = &[
     Special { name: "String", words: "text", default: Some("\"\""), table: None },
     Special { name: "bool", words: "`true` or `false`", default: Some("false"), table: None },
     Special { name: "u16", words: "integer", default: Some("0"), table: None },
+    Special { name: "u8", words: "integer", default: Some("0"), table: None },
     Special { name: "u32", words: "integer", default: Some("0"), table: None },
     Special { name: "u64", words: "integer", default: Some("0"), table: None },
     Special { name: "usize", words: "integer", default: Some("0"), table: None },

@@ -1,0 +1,184 @@
+//! What is wrong now: conditions, from what a daemon says of itself.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::AlarmTable;
+use crate::overview::words;
+
+/// Something that somebody should do something about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Stays the same for as long as it stands.
+    pub key: String,
+    /// What is wrong, in a line.
+    pub text: String,
+    /// What to do first.
+    pub remedy: &'static str,
+    /// How long it has to stand before it is told, where that is not `[alarm] after`.
+    pub after: Option<Duration>,
+}
+
+impl Condition {
+    /// One of them.
+    pub fn new(key: impl Into<String>, text: impl Into<String>, remedy: &'static str) -> Self {
+        Self { key: key.into(), text: text.into(), remedy, after: None }
+    }
+}
+
+/// What every role says of itself: alarms of `status` (cards, rotation, a log that keeps silent), a configuration that was refused, a
+/// process without its sandbox, relays.
+pub(super) fn common(status: &Value) -> Vec<Condition> {
+    let mut found = Vec::new();
+    for alarm in texts(status, "alarms") {
+        // Who it is about; what follows counts days, and would be another alarm each day.
+        let key = alarm.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
+        found.push(Condition::new(key, alarm, "docs/runbook.md; for cards and keys docs/rotating-keys.md"));
+    }
+    if let Some(why) = status.pointer("/last_reload/refused").and_then(Value::as_str) {
+        let text = format!("the last configuration was refused, the earlier one holds: {why}");
+        found.push(Condition::new("reload", text, "mend the file, then reload"));
+    }
+    if status.pointer("/sandbox/enforced") == Some(&Value::Bool(false)) {
+        found.push(Condition::new(
+            "sandbox",
+            "it runs without its sandbox",
+            "it was started with --no-sandbox",
+        ));
+    }
+    if let Some(why) = status.pointer("/admin_tls/refused").and_then(Value::as_str) {
+        let text = format!("the certificate of the admin port was refused, the earlier one is shown: {why}");
+        found.push(Condition::new("admin tls", text, "renew the files of [admin] tls, then reload"));
+    }
+    found.extend(relays(status));
+    found
+}
+
+fn relays(status: &Value) -> Vec<Condition> {
+    let mut found = Vec::new();
+    for relay in list(status, "relays") {
+        let name = said(relay, "name");
+        if let Some(why) = relay.pointer("/log/distrust").and_then(Value::as_str) {
+            let text = format!("relay {name} is not used: {why}");
+            let remedy = "keep the evidence that the log names; relay trust NAME --reason TEXT only when it is explained";
+            found.push(Condition::new(format!("distrust {name}"), text, remedy));
+        }
+        if relay.get("connected") == Some(&Value::Bool(false)) {
+            let why = relay.get("refused").and_then(Value::as_str);
+            let text = match why {
+                Some(why) => format!("no connection to relay {name}: {why}"),
+                None => format!("no connection to relay {name}"),
+            };
+            found.push(Condition::new(
+                format!("relay {name}"),
+                text,
+                "UDP to the relay's port, and relay status there",
+            ));
+        }
+    }
+    found
+}
+
+/// What waits at gateway-out: instances that are too old, and those that need a person.
+pub fn queue(status: &Value, table: &AlarmTable) -> Vec<Condition> {
+    let mut found = Vec::new();
+    let Some(queue) = status.get("queue") else { return found };
+    if let Some(why) = queue.get("error").and_then(Value::as_str) {
+        found.push(Condition::new(
+            "queue",
+            format!("the outbox's index cannot be read: {why}"),
+            "the disk of the outbox",
+        ));
+    }
+    for oldest in list(queue, "oldest") {
+        let age = number(oldest, "age_s");
+        if age >= table.oldest.duration().as_secs() {
+            let destination = said(oldest, "destination");
+            let text =
+                format!("an instance for {destination} has waited for {}", plain(Duration::from_secs(age)));
+            let remedy = "gateway-out status; gateway-out echo AE shows which leg does not answer";
+            found.push(Condition::new(
+                format!("oldest {} {destination}", said(oldest, "route")),
+                text,
+                remedy,
+            ));
+        }
+    }
+    for count in list(queue, "counts") {
+        let (state, deliveries) = (said(count, "state"), number(count, "deliveries"));
+        if state == "parked" && deliveries >= table.parked {
+            let destination = said(count, "destination");
+            let text = format!("parked for {destination}, until a person decides: {deliveries}");
+            let remedy = "gateway-out queue ls --state parked; then queue retry or queue discard --reason";
+            found.push(Condition::new(
+                format!("parked {} {destination}", said(count, "route")),
+                text,
+                remedy,
+            ));
+        }
+    }
+    found
+}
+
+/// Destinations of gateway-in that do not answer.
+pub fn destinations(status: &Value) -> Vec<Condition> {
+    let down = list(status, "destinations").filter(|one| one.get("up") == Some(&Value::Bool(false)));
+    down.map(|one| {
+        let name = said(one, "name");
+        let text = format!("destination {name} does not answer; its instances wait at their senders");
+        Condition::new(format!("destination {name}"), text, "gateway-in echo NAME")
+    })
+    .collect()
+}
+
+/// Room on the disk of a folder.
+pub fn disk(folder: &Path, table: &AlarmTable) -> Option<Condition> {
+    // The path stays out of it: it may be that of a mount that somebody named after a person.
+    let remedy = "find out why instances wait; never remove files of the outbox";
+    let Ok(found) = rustix::fs::statvfs(folder) else {
+        return Some(Condition::new("disk", "the disk of the daemon's folder cannot be looked at", remedy));
+    };
+    let percent = found.f_bavail.saturating_mul(100).checked_div(found.f_blocks)?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize) as f64 / (1_u64 << 30) as f64;
+    let text = format!("less than {} % of the daemon's disk is free: {free:.1} GiB", table.disk);
+    (percent < u64::from(table.disk)).then(|| Condition::new("disk", text, remedy))
+}
+
+/// Gateways that a relay serves and that are not connected, where `[alarm] silent` asks for them.
+pub fn tenants(status: &Value, table: &AlarmTable) -> Vec<Condition> {
+    let Some(silent) = table.silent else { return Vec::new() };
+    let is_away = |tenant: &&Value| {
+        ["sender", "recipient"].iter().all(|role| tenant.get(role) == Some(&Value::Bool(false)))
+    };
+    let away = list(status, "tenants").filter(is_away);
+    away.map(|tenant| {
+        let name = said(tenant, "name");
+        let text = format!("{name} has not been connected for {silent}");
+        let remedy = "its administrator: status there; relay revoke NAME if it is to come no more";
+        Condition { after: Some(silent.duration()), ..Condition::new(format!("silent {name}"), text, remedy) }
+    })
+    .collect()
+}
+
+/// For what also goes through gateways of mail and pagers: no spaces but plain ones.
+fn plain(age: Duration) -> String {
+    words::age(age).replace('\u{a0}', " ")
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn texts(value: &Value, key: &str) -> impl Iterator<Item = String> {
+    list(value, key).filter_map(|one| one.as_str().map(str::to_owned)).collect::<Vec<_>>().into_iter()
+}
+
+fn said<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or("?")
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
