@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use base::Timestamp;
+use dimse::Passed;
 use ledger::Party;
 use serde_json::{Value, json};
 use service::{
@@ -18,7 +19,7 @@ use service::{
     own::LiveOwn,
     pages::{Answer, Ask},
     peers::{self, Relay},
-    rotation,
+    rotation, trace,
     witness::LogWitness,
 };
 use spool::Inbound;
@@ -32,7 +33,7 @@ use crate::{
     asked::Desk,
     commitment,
     config::Settings,
-    destination::{Changes, Destination, HealthState},
+    destination::{self, Changes, Destination, HealthState},
     inbox::Inbox,
     links::Link,
     reload::{self, Last, Live, RouteQueues},
@@ -364,5 +365,6 @@ async fn serve_admin(
     };
     let admin =
         Admin::new(ready, json).with_tls(tls).with_reload(reloads).with_pages(&["/", "/metrics"], pages);
+    let admin = admin.merge(trace::routes(|| destination::tracer().follow(), Passed::is_of, stop.clone()));
     admin.with_action("/probe", probe).with_action("/echo", echo).serve(listener, stop).await
 }

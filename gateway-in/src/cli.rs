@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use base::{Name, Timestamp};
+use base::{AeTitle, Name, Timestamp};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use identity::{fingerprint_text, fingerprint_words};
 use sandbox::Plan;
@@ -101,6 +101,17 @@ enum Command {
     Probe(DestinationArgs),
     /// Ask a destination by C-ECHO whether it answers. Exit code 0 says that it does.
     Echo(DestinationArgs),
+    /// Show what passes on the associations to a destination, by its AE title or the one that calls: association items, command
+    /// sets, and how long data sets are. No byte of a data set, and no instance UID.
+    Trace {
+        #[command(flatten)]
+        args: StatusArgs,
+        /// The AE title.
+        ae: AeTitle,
+        /// How long.
+        #[arg(long = "for", value_name = "SPAN", default_value = "10min")]
+        span: Span,
+    },
     /// Take a newer card of a peer or relay.
     #[command(subcommand)]
     Peer(PeerCommand),
@@ -287,6 +298,9 @@ fn run(command: Command) -> Result<()> {
                 let bundle =
                     support::bundle(&loaded, "gateway-in", env!("CARGO_PKG_VERSION"), Map::new()).await?;
                 support::write(&bundle, &args)
+            }
+            Command::Trace { args, ae, span } => {
+                service::trace::command(&args.config.config, ae.as_str(), span.duration(), args.json).await
             }
             Command::Alarm { config, command } => commands::alarm(&config, command).await,
             Command::Watch { config, every } => service::watch::watch(&config.config, every.0).await,

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Result;
 use base::{Digest, Name, Timestamp};
+use dimse::{Passed, Tracer};
 use identity::IdentityKey;
 use serde_json::Value;
 use service::{
@@ -17,7 +18,7 @@ use service::{
     own::LiveOwn,
     pages::{Answer, Ask},
     peers::{self, Relay},
-    rotation,
+    rotation, trace,
     witness::LogWitness,
 };
 use spool::{IndexKey, Outbox, OutboxConfig, OutboxKey, RetryPolicy};
@@ -95,6 +96,8 @@ pub struct Shared {
     pub rejections: rejections::Lately,
     /// Counts of this run.
     pub counters: crate::status::Counters,
+    /// Shows what passes on associations to who asks for it.
+    pub tracer: Tracer,
     /// Who was heard of, and when.
     pub heard: Heard,
     /// How the last reload ended, if there was one.
@@ -259,6 +262,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         echoes: echo::Echoes::default(),
         rejections: rejections::Lately::default(),
         counters: crate::status::Counters::default(),
+        tracer: Tracer::default(),
         heard: Heard::default(),
         last_reload: Mutex::default(),
         files,
@@ -360,7 +364,7 @@ async fn serve_admin(
     asks: [(&'static str, Reloads); 2],
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let tls = shared.settings.admin_tls.clone();
+    let (tls, tracer) = (shared.settings.admin_tls.clone(), shared.tracer.clone());
     let shown = Arc::clone(&shared);
     let ready = {
         let shared = Arc::clone(&shared);
@@ -401,5 +405,6 @@ async fn serve_admin(
     let admin = Admin::new(ready, status).with_tls(tls).with_pages(&["/", "/metrics"], pages);
     let admin = asks.into_iter().fold(admin, |admin, (path, ask)| admin.with_request(path, ask));
     let admin = admin.with_action("/echo", echo).with_action("/mirror", mirror);
+    let admin = admin.merge(trace::routes(move || tracer.follow(), Passed::is_of, stop.clone()));
     admin.with_action("/rejections", rejections).serve(listener, stop).await
 }

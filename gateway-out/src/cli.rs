@@ -102,6 +102,9 @@ fn run(command: Command) -> Result<()> {
             Command::Peer(PeerCommand::Update { card, config, replace }) => {
                 update_peer(&config, &card, replace).await
             }
+            Command::Trace { args, ae, span } => {
+                service::trace::command(&args.config.config, ae.as_str(), span.duration(), args.json).await
+            }
             Command::Alarm { config, command } => commands::alarm_command(&config, command).await,
             Command::Send(args) => send_files(&args).await,
             Command::Queue(command) => queue_acts::command(command).await,

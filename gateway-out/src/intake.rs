@@ -13,8 +13,8 @@ use std::{
 
 use base::{AeTitle, Timestamp};
 use dimse::{
-    AcceptError, Admission, Association, AssociationError, Incoming, Normalized, OtherRequest, Proposal,
-    Terms, TlsAcceptor, TlsFailure, Verdict,
+    AcceptError, Admission, Association, AssociationError, Incoming, Normalized, Onlooker, OtherRequest,
+    Proposal, Terms, TlsAcceptor, TlsFailure, Verdict,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -196,6 +196,10 @@ struct Door<'a> {
 }
 
 impl Admission for Door<'_> {
+    fn onlooker(&self, peer: SocketAddr) -> Option<Arc<dyn Onlooker>> {
+        Some(self.shared.tracer.onlooker(peer))
+    }
+
     fn decide(&self, proposal: &Proposal) -> Verdict {
         let (calling, called) = (&proposal.calling, &proposal.called);
         let candidates = match self.shared.settings.routes.admit(calling, called, proposal.peer.ip()) {

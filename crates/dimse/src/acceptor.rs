@@ -111,6 +111,7 @@ pub(crate) async fn accept_on(
 ) -> Result<Association, AcceptError> {
     let max_pdu = if config.max_pdu == 0 { 0 } else { config.max_pdu.clamp(MAX_PDU_MIN, MAX_PDU_MAX) };
     let mut link = Link::new(socket, Phase::Request, max_pdu, limit);
+    link.watched_by(admission.onlooker(peer));
     let async_window = AsyncWindow { invoked: config.async_operations, performed: 1 };
     let own = Own { max_pdu, async_window };
     let end = match timeout(limit, negotiate(&mut link, peer, own, admission)).await {

@@ -1,10 +1,11 @@
 //! Who may associate, and for what: decided by the caller, one context at a time.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use base::{AeTitle, Uid};
 
 use crate::{
+    onlooker::Onlooker,
     sop_class::{SopClassKind, VERIFICATION},
     transfer_syntax::{choose_transfer_syntax, transfer_syntax},
     user_information::{AsyncWindow, CommonExtendedNegotiation, ExtendedNegotiation, UserIdentity},
@@ -75,6 +76,11 @@ pub struct RoleSelection {
 pub trait Admission: Send + Sync {
     /// Called once for each A-ASSOCIATE-RQ that could be read.
     fn decide(&self, proposal: &Proposal) -> Verdict;
+
+    /// Who may look on; asked once for each connection, before anything is read from it.
+    fn onlooker(&self, _peer: SocketAddr) -> Option<Arc<dyn Onlooker>> {
+        None
+    }
 }
 
 impl<F: Fn(&Proposal) -> Verdict + Send + Sync> Admission for F {

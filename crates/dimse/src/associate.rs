@@ -425,7 +425,7 @@ fn write(pdu: &Pdu) -> Result<Vec<u8>, Violation> {
     Ok(bytes)
 }
 
-fn read(pdu_type: u8, body: &[u8]) -> Result<Pdu, ReadError> {
+pub(crate) fn read(pdu_type: u8, body: &[u8]) -> Result<Pdu, ReadError> {
     let body = without_unknown_items(pdu_type, body);
     let mut bytes = Vec::with_capacity(PDU_HEADER_BYTES + body.len());
     bytes.extend_from_slice(&[pdu_type, 0]);

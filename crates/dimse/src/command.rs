@@ -119,6 +119,11 @@ impl CommandSet {
         self.elements.iter().find(|(known, _)| *known == element).map(|(_, value)| &value[..])
     }
 
+    /// Element numbers of group 0000 with their values, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &[u8])> {
+        self.elements.iter().map(|(element, value)| (*element, &value[..]))
+    }
+
     /// The value of a US element.
     pub fn us(&self, element: u16) -> Option<u16> {
         self.value(element)?.try_into().ok().map(u16::from_le_bytes)

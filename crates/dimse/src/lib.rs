@@ -39,6 +39,7 @@ mod acceptor;
 mod admission;
 mod associate;
 pub mod command;
+mod describe;
 mod dialer;
 mod failure;
 mod fragment;
@@ -48,6 +49,7 @@ mod link;
 pub mod message;
 mod mirror;
 mod normalized;
+mod onlooker;
 mod refusals;
 mod requestor;
 mod sop_class;
@@ -55,6 +57,7 @@ mod statuses;
 #[cfg(test)]
 mod timing;
 mod tls;
+mod tracer;
 mod transfer_syntax;
 mod user_information;
 mod violation;
@@ -80,13 +83,15 @@ pub use normalized::{
     ActionRequest, EventReport, EventReportRequest, Normalized, NormalizedResponse, STORAGE_COMMITMENT,
     STORAGE_COMMITMENT_INSTANCE, commitment_reporter_role,
 };
+pub use onlooker::{Onlooker, Seen, Way};
 pub use refusals::{CONTEXT_REJECTIONS, UnreadableRequest, UnusableStore};
-pub use requestor::{Requestor, RequestorConfig, StoreResponse};
+pub use requestor::{Requestor, RequestorConfig, StoreResponse, Watching};
 pub use sop_class::{NOT_STORAGE_SOP_CLASSES, STORAGE_SOP_CLASSES, SopClass, SopClassKind, VERIFICATION};
 pub use statuses::{FailureReason, Retry, STATUSES, Service, StatusRow, retry, status_row};
 pub use tls::{
     Credentials, PeerName, TLS_PORT, TlsAcceptor, TlsConnector, TlsError, TlsFailure, TlsFiles, cipher_suites,
 };
+pub use tracer::{Passed, Tracer};
 pub use transfer_syntax::{
     EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, PLAIN_TRANSFER_SYNTAXES, TRANSFER_SYNTAXES,
     TransferSyntax, TransferSyntaxKind, choose_transfer_syntax, transfer_syntax,

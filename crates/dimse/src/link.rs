@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     fmt,
     io::{self, IoSlice},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,6 +22,7 @@ use crate::{
     fragment::Fragmenter,
     framing::{Frame, Framer, Phase, pdu_type},
     limits::{LINGER, LINGER_BYTES_MAX, WRITE_BATCH_BYTES},
+    onlooker::{Onlooker, Watched},
 };
 
 /// A byte stream and the few things about it that differ between a TCP connection and a test's pipe.
@@ -87,6 +89,7 @@ pub(crate) struct Link {
     budget: Duration,
     milestone: u64,
     state: Writing,
+    watched: Option<Watched>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +114,20 @@ impl fmt::Debug for Link {
 impl Link {
     pub(crate) fn new(socket: Box<dyn Socket>, phase: Phase, max_pdu: u32, progress: Duration) -> Self {
         let framer = Framer::new(phase, max_pdu);
-        Self { socket, framer, progress, budget: progress, milestone: 0, state: Writing::Clean }
+        Self {
+            socket,
+            framer,
+            progress,
+            budget: progress,
+            milestone: 0,
+            state: Writing::Clean,
+            watched: None,
+        }
+    }
+
+    /// From here on somebody may look on.
+    pub(crate) fn watched_by(&mut self, onlooker: Option<Arc<dyn Onlooker>>) {
+        self.watched = onlooker.map(Watched::new);
     }
 
     pub(crate) fn enter(&mut self, phase: Phase) {
@@ -148,6 +164,9 @@ impl Link {
                 if !sticky {
                     self.refill();
                 }
+            }
+            if let (Some(watched), Some(frame)) = (&mut self.watched, &frame) {
+                watched.received(frame);
             }
             match frame {
                 Some(Frame::Control { pdu_type: pdu_type::ABORT, body }) => {
@@ -188,7 +207,11 @@ impl Link {
     /// A frame that has come already; for a look before something that cannot be taken back.
     pub(crate) fn frame_now(&mut self) -> Result<Option<Frame>, AssociationError> {
         loop {
-            match self.framer.poll()? {
+            let frame = self.framer.poll()?;
+            if let (Some(watched), Some(frame)) = (&mut self.watched, &frame) {
+                watched.received(frame);
+            }
+            match frame {
                 Some(Frame::Control { pdu_type: pdu_type::ABORT, body }) => {
                     let (origin, reason) = associate::abort_codes(&body);
                     return Err(AssociationError::Aborted { origin, reason });
@@ -212,6 +235,9 @@ impl Link {
         }
         if out.is_empty() {
             return Ok(());
+        }
+        if let Some(watched) = &mut self.watched {
+            watched.sends(out);
         }
         self.state = Writing::Torn;
         let limit = self.progress;
@@ -284,6 +310,9 @@ impl Link {
         if self.state != Writing::Clean {
             return self.forsake();
         }
+        if let Some(watched) = &mut self.watched {
+            watched.sends_last(&pdu);
+        }
         self.state = Writing::Ended;
         let farewell = async {
             self.socket.write_all(&pdu).await?;
@@ -309,6 +338,9 @@ impl Link {
         if self.state != Writing::Clean {
             return;
         }
+        if let (Some(watched), Some(pdu)) = (&mut self.watched, &last) {
+            watched.sends_last(pdu);
+        }
         self.state = Writing::Ended;
         let farewell = async {
             if let Some(pdu) = last {
@@ -328,6 +360,9 @@ impl Drop for Link {
         match self.state {
             Writing::Clean => {
                 let pdu = associate::abort(None);
+                if let Some(watched) = &mut self.watched {
+                    watched.sends_last(&pdu);
+                }
                 if self.socket.try_write_now(&pdu).ok() != Some(pdu.len()) {
                     self.socket.reset_on_close();
                 }
@@ -350,7 +385,7 @@ fn closed_or(error: io::Error) -> AssociationError {
 }
 
 /// Bytes on their way out, as slices that are written together without being copied into one.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Outgoing {
     chunks: VecDeque<Bytes>,
     remaining: usize,

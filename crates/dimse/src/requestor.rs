@@ -29,7 +29,7 @@ use crate::{
     user_information::{AsyncWindow, ExtendedNegotiation, UserInformation},
 };
 
-pub use config::RequestorConfig;
+pub use config::{RequestorConfig, Watching};
 
 /// What the peer answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +116,7 @@ impl Requestor {
         config: RequestorConfig,
     ) -> Result<Self, ConnectError> {
         let mut link = Link::new(socket, Phase::Answer, MAX_PDU_DEFAULT, config.connect_timeout);
+        link.watched_by(config.onlooker.0.clone());
         match negotiate(&mut link, &config).await {
             Ok(acceptance) => {
                 link.establish(config.progress_timeout);

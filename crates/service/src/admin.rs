@@ -19,7 +19,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -328,6 +330,34 @@ pub async fn post_json_within(
     exchange(&access, head.into_bytes(), within).await
 }
 
+/// A GET whose answer comes line by line, for as long as the daemon gives it.
+pub async fn follow(
+    access: impl Into<Access>,
+    path: &str,
+    mut line: impl FnMut(&str),
+) -> Result<(), RequestError> {
+    let access = access.into();
+    let address = access.address;
+    let connection = |source| RequestError::Connection { address, source };
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    let connected = tokio::time::timeout(ANSWER_TIMEOUT, connect(&access));
+    let mut stream = connected.await.map_err(|_| RequestError::TimeOut(address))??;
+    stream.write_all(head.as_bytes()).await.map_err(connection)?;
+    let mut lines = BufReader::new(stream).lines();
+    let mut next = async || lines.next_line().await.map_err(connection);
+    let first = next().await?.ok_or(RequestError::NotOurs(address))?;
+    let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
+    let status: u16 = status.ok_or(RequestError::NotOurs(address))?;
+    while next().await?.is_some_and(|header| !header.is_empty()) {}
+    while let Some(said) = next().await? {
+        if !(200..300).contains(&status) {
+            return Err(RequestError::Refused { status, text: said });
+        }
+        line(&said);
+    }
+    Ok(())
+}
+
 async fn exchange(access: &Access, request: Vec<u8>, within: Duration) -> Result<Value, RequestError> {
     let body = answer(access, request, within).await?;
     if body.is_empty() {
@@ -341,16 +371,7 @@ async fn answer(access: &Access, request: Vec<u8>, within: Duration) -> Result<V
     let address = access.address;
     let connection = |source| RequestError::Connection { address, source };
     let answer = tokio::time::timeout(within, async {
-        let stream = TcpStream::connect(address).await.map_err(connection)?;
-        let secured =
-            access.secured(stream).await.map_err(|source| match tls::is_other_certificate(&source) {
-                true => RequestError::OtherCertificate(address),
-                false => RequestError::Tls { address, source },
-            })?;
-        match secured {
-            Ok(stream) => ask(stream, &request).await.map_err(connection),
-            Err(stream) => ask(stream, &request).await.map_err(connection),
-        }
+        ask(connect(access).await?, &request).await.map_err(connection)
     });
     let answer = answer.await.map_err(|_| RequestError::TimeOut(address))??;
     let (status, body) = split(&answer).ok_or(RequestError::NotOurs(address))?;
@@ -360,6 +381,26 @@ async fn answer(access: &Access, request: Vec<u8>, within: Duration) -> Result<V
     }
     Ok(body.to_vec())
 }
+
+/// To the admin port, with TLS or without.
+async fn connect(access: &Access) -> Result<Box<dyn Connection>, RequestError> {
+    let address = access.address;
+    let stream =
+        TcpStream::connect(address).await.map_err(|source| RequestError::Connection { address, source })?;
+    let secured =
+        access.secured(stream).await.map_err(|source| match tls::is_other_certificate(&source) {
+            true => RequestError::OtherCertificate(address),
+            false => RequestError::Tls { address, source },
+        })?;
+    Ok(match secured {
+        Ok(stream) => Box::new(stream),
+        Err(stream) => Box::new(stream),
+    })
+}
+
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection for S {}
 
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u8]) -> io::Result<Vec<u8>> {
     stream.write_all(request).await?;

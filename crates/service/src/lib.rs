@@ -35,6 +35,7 @@ pub mod telemetry;
 pub mod text;
 pub mod throughput;
 mod tls;
+pub mod trace;
 pub mod trial;
 pub mod trust;
 pub mod watch;

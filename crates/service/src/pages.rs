@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::get;
 use serde_json::{Value, json};
@@ -33,6 +33,10 @@ pub struct Answer {
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 impl Ask {
+    pub(crate) fn of(uri: &Uri) -> Self {
+        Self { path: uri.path().to_owned(), query: pairs(uri.query().unwrap_or("")) }
+    }
+
     /// A decimal number in the query; `default` where it is not given.
     pub fn number(&self, name: &str, default: u64) -> Result<u64, Answer> {
         match self.query.get(name) {
@@ -83,7 +87,7 @@ impl Answer {
         &self.body
     }
 
-    fn into_response(self) -> Response {
+    pub(crate) fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = status;
@@ -119,12 +123,7 @@ where
     let answer = Arc::new(answer);
     let handler = move |request: Request| {
         let answer = answer.clone();
-        async move {
-            let uri = request.uri();
-            answer(Ask { path: uri.path().to_owned(), query: pairs(uri.query().unwrap_or("")) })
-                .await
-                .into_response()
-        }
+        async move { answer(Ask::of(request.uri())).await.into_response() }
     };
     paths.iter().fold(Router::new(), |router, path| router.route(path, get(handler.clone())))
 }

@@ -26,7 +26,7 @@ use crate::{
     change::{Changed, Refusal, Wanted},
     config::{DestinationSettings, Target},
 };
-pub(crate) use dial::dial;
+pub(crate) use dial::{dial, tracer};
 pub use dicom::DicomDestination;
 pub use echo::echo_dicom;
 pub use folder::{Folder, FolderError, Stored};

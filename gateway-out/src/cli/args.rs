@@ -107,6 +107,17 @@ pub(super) enum Command {
         #[arg(long, default_value_t = true)]
         rejected: bool,
     },
+    /// Show what passes on the associations of an AE title, whether it calls or is called: association items, command sets, and how
+    /// long data sets are. No byte of a data set, and no instance UID.
+    Trace {
+        #[command(flatten)]
+        args: JsonArgs,
+        /// The AE title.
+        ae: AeTitle,
+        /// How long.
+        #[arg(long = "for", value_name = "SPAN", default_value = "10min")]
+        span: Span,
+    },
     /// Take a newer card of a peer or relay.
     #[command(subcommand)]
     Peer(PeerCommand),

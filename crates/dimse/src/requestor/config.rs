@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use base::{AeTitle, Uid};
 use dicom_ul::pdu::UserVariableItem;
@@ -6,6 +6,7 @@ use dicom_ul::pdu::UserVariableItem;
 use crate::{
     admission::RoleSelection,
     limits::MAX_PDU_DEFAULT,
+    onlooker::Onlooker,
     user_information::{self, AsyncWindow, CommonExtendedNegotiation, ExtendedNegotiation, UserIdentity},
 };
 
@@ -39,7 +40,21 @@ pub struct RequestorConfig {
     pub extended: Vec<ExtendedNegotiation>,
     /// SOP Class Common Extended Negotiation items to propose.
     pub common_extended: Vec<CommonExtendedNegotiation>,
+    /// Who may look on. Default: nobody.
+    pub onlooker: Watching,
 }
+
+/// An onlooker, if there is one. It is no part of what is proposed: two configurations are equal whoever looks on.
+#[derive(Debug, Clone, Default)]
+pub struct Watching(pub Option<Arc<dyn Onlooker>>);
+
+impl PartialEq for Watching {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Watching {}
 
 impl RequestorConfig {
     /// With the default limits.
@@ -57,6 +72,7 @@ impl RequestorConfig {
             user_identity: None,
             extended: Vec::new(),
             common_extended: Vec::new(),
+            onlooker: Watching::default(),
         }
     }
 
