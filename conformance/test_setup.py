@@ -119,6 +119,28 @@ def test_the_guide_leads_to_a_receipted_study(tmp_path):
     assert any("coercion" in said for said in hosts.said), "the warning about patient ids of two hospitals"
 
 
+def test_the_transcript_shows_what_the_guide_has_typed():
+    """`deploy/try-packages --transcript` writes it from a run on three booted Debian roots."""
+    transcript = (TOP / "docs" / "first-study-transcript.md").read_text()
+    # What was typed by PACS and hosts alike is behind a prompt, and files stand as they were written.
+    typed = [line.removeprefix("# ") for block in re.findall(r"^```text\n(.*?)^```$", transcript, re.MULTILINE | re.DOTALL) for line in block.splitlines() if line.startswith("# ")]
+    blocks = BLOCK.findall(GUIDE.read_text())
+    assert typed == [line for kind, _, _, text in blocks if kind == "sh" for line in text.strip().splitlines()]
+    written = [(host, path, text) for kind, host, path, text in BLOCK.findall(transcript) if kind == "toml"]
+    assert written == [(host, path, text) for kind, host, path, text in blocks if kind == "toml"]
+    assert "stored  0000" in transcript
+
+
+@pytest.mark.slow
+@pytest.mark.root
+def test_the_packages_are_installed_booted_upgraded_and_purged():
+    done = run([TOP / "deploy" / "try-packages"], 3600, check=False)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "not run  everything" in done.stdout:
+        pytest.skip(done.stdout.strip())
+
+
 @pytest.fixture
 def initialised(tmp_path):
     """One gateway and its relay, before anybody is trusted."""

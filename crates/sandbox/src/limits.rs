@@ -3,7 +3,7 @@
 use std::io;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
 
 fn zero(resource: Resource) -> io::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: Some(0), maximum: Some(0) })?)
@@ -25,8 +25,13 @@ pub(crate) fn no_new_rights() -> io::Result<()> {
     Ok(set_no_new_privs(true)?)
 }
 
-/// Root keeps its user id and loses what makes it root.
+/// Root keeps its user id and loses what makes it root. Who has nothing to give up asks for nothing: a service manager that has taken all
+/// of it usually refuses the call, too (`SystemCallFilter=~@privileged` of systemd).
 pub(crate) fn no_capabilities() -> io::Result<()> {
+    let CapabilitySets { effective, permitted, inheritable } = capabilities(None)?;
     let none = CapabilitySet::empty();
+    if [effective, permitted, inheritable] == [none; 3] {
+        return Ok(());
+    }
     Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
 }
