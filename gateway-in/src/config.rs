@@ -3,9 +3,9 @@
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use base::{AeTitle, Name, RouteId, Uid};
+use base::{AeTitle, Name, RouteId, ServiceUrl, Uid};
 use dataset::PrivateVr;
-use dimse::{Dialer, PeerTls};
+use dimse::Dialer;
 use envelope::Suite;
 use identity::PeerCard;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,10 @@ use crate::{
 mod coercion;
 mod probe;
 mod proposes;
+mod secret;
+mod stow;
 
+pub use self::stow::{Credentials, StowTarget, TlsTable};
 pub use coercion::CoercionTable;
 pub use probe::{Probe, ProbeSettings};
 pub use proposes::{Proposes, UserTable};
@@ -139,36 +142,42 @@ impl CollectTable {
 pub struct DestinationTable {
     /// How routes and receipts call it.
     pub name: Name,
-    /// `"dicom"` or `"folder"`.
+    /// `"dicom"`, `"folder"` or `"stow"`, a DICOM web service.
     pub kind: Kind,
     /// `folder`: where the files go.
     pub dir: Option<PathBuf>,
     /// `dicom`: the destination's AE title.
     pub ae: Option<AeTitle>,
-    /// `dicom`: its address and port.
+    /// `dicom`, and `stow` where `url` has a name: its address and port. Names are not looked up.
     pub address: Option<SocketAddr>,
-    /// `dicom`: `{ ca = "…", cert = "…", key = "…", name = "…" }`, PEM files: the destination is called over TLS 1.2 or
-    /// 1.3. It has to show a certificate of `ca` with the `name` (default: its address; `"*"` is any), and is shown `cert`.
-    /// Files are read again on a reload. Default: without TLS.
-    pub tls: Option<PeerTls>,
+    /// `stow`: the root of its DICOM web services, as in `"https://pacs.example/dicom-web"`: instances go to `/studies` below it.
+    /// It is part of each receipt. Redirects are not followed.
+    pub url: Option<ServiceUrl>,
+    /// `stow`: the file of a bearer token, in its first line, which only the daemon may read. It is read again on a reload, so that
+    /// a token can be changed. Default: none; `user` is the other way.
+    pub bearer: Option<PathBuf>,
+    /// `dicom`, `stow`: `{ ca = "…", cert = "…", key = "…", name = "…" }`, PEM files: the destination is called over TLS 1.2 or
+    /// 1.3. It has to show a certificate of `ca` with the `name` (default: its address, or the host in `url`; `"*"` is any), and is
+    /// shown `cert`. Files are read again on a reload. Default: without TLS; `https` needs it.
+    pub tls: Option<TlsTable>,
     /// `dicom`: the AE title that we present, or `"original"` for the one that the sender's PACS used.
     pub calling: Option<String>,
-    /// `dicom`: associations at one time. Default 4; parallelism is across studies.
+    /// `dicom`, `stow`: associations or connections at one time. Default 4; parallelism is across studies.
     #[serde(default = "max_associations")]
     pub max_associations: usize,
-    /// `dicom`: how long an idle association is kept open. Default 10 s.
+    /// `dicom`, `stow`: how long an idle association or connection is kept open. Default 10 s.
     #[serde(default = "linger")]
     pub linger: Span,
-    /// `dicom`: connecting and the A-ASSOCIATE handshake. Default 10 s.
+    /// `dicom`, `stow`: connecting and the handshakes of TLS and A-ASSOCIATE. Default 10 s.
     #[serde(default = "connect_timeout")]
     pub connect_timeout: Span,
-    /// `dicom`: the wait for a C-STORE response. Default 60 s.
+    /// `dicom`, `stow`: the wait for a C-STORE response, or an HTTP response. Default 60 s.
     #[serde(default = "response_timeout")]
     pub response_timeout: Span,
     /// `dicom`: the longest PDU that we send, whatever the destination allows. Default 256 KiB.
     #[serde(default = "max_pdu")]
     pub max_pdu: u32,
-    /// `dicom`: how often a destination that is down is asked by C-ECHO. Default 5 s.
+    /// `dicom`, `stow`: how often a destination that is down is asked by C-ECHO, or by a POST of nothing. Default 5 s.
     #[serde(default = "probe_every")]
     pub probe_every: Span,
     /// `dicom`: whether the destination is asked what it accepts: `"daily"` (default; at most once a day, and only while
@@ -195,6 +204,7 @@ pub struct DestinationTable {
     pub private_vr: PrivateVrRule,
     /// `dicom`: `{ name = "…", passcode = "FILE" }`: the user identity that each association proposes, for a destination that
     /// asks for one. The file has the passcode in its first line, and only the daemon may read it. Default: none is proposed.
+    /// `stow`: the same as HTTP Basic credentials; the file is read again on a reload.
     pub user: Option<UserTable>,
     /// `dicom`: the asynchronous operations that are proposed as outstanding, for a destination that wants to be asked; 0 is
     /// any number. Each answer is waited for in any case. Default: nothing is proposed.
@@ -240,6 +250,8 @@ pub enum Kind {
     Dicom,
     /// Part 10 files.
     Folder,
+    /// The Studies Service of a DICOM web server (STOW-RS).
+    Stow,
 }
 
 /// `[[route]]`
@@ -381,7 +393,7 @@ impl DestinationSettings {
     pub fn private_vr(&self) -> PrivateVr {
         match &self.target {
             Target::Dicom(target) => target.private_vr,
-            Target::Folder(_) => PrivateVr::Keep,
+            Target::Folder(_) | Target::Stow(_) => PrivateVr::Keep,
         }
     }
 }
@@ -393,6 +405,8 @@ pub enum Target {
     Dicom(DicomTarget),
     /// Part 10 files below this folder.
     Folder(PathBuf),
+    /// A DICOM web service.
+    Stow(StowTarget),
 }
 
 /// A `kind = "dicom"` destination.
@@ -534,6 +548,10 @@ fn check_destination(
     i: usize,
     table: &DestinationTable,
 ) -> Result<DestinationSettings, ConfigError> {
+    if let Some(key) = stow::only_here(table) {
+        let message = "only a destination of the kind \"stow\" has one; remove it, or write that kind";
+        return Err(loaded.error(&format!("destination[{i}].{key}"), message));
+    }
     let target = match table.kind {
         Kind::Folder => {
             let dir = table
@@ -552,6 +570,7 @@ fn check_destination(
             Target::Folder(loaded.resolve(dir))
         }
         Kind::Dicom => Target::Dicom(check_dicom(loaded, i, table)?),
+        Kind::Stow => Target::Stow(stow::check(loaded, i, table)?),
     };
     Ok(DestinationSettings {
         name: table.name.clone(),
@@ -592,7 +611,9 @@ fn check_dicom(
             "nothing is re-encoded for this destination; remove it, or set reencode = \"syntax-only\"";
         return Err(refuse("private_vr", message.to_owned()));
     }
-    let dialer = Dialer::of(table.tls.as_ref(), |file| loaded.resolve(file), address.ip())
+    let tls = table.tls.as_ref().map(TlsTable::peer).transpose();
+    let tls = tls.map_err(|why| refuse("tls", why.to_owned()))?;
+    let dialer = Dialer::of(tls.as_ref(), |file| loaded.resolve(file), address.ip())
         .map_err(|refused| refuse(&format!("tls.{}", refused.key), refused.to_string()))?;
     Ok(DicomTarget {
         ae,
