@@ -19,7 +19,7 @@ pub(crate) fn far_lines(settings: &Settings) -> Vec<String> {
     let web = |target: &crate::config::StowTarget| {
         let how = match target.credentials.now() {
             Some(_) => "this gateway's credentials",
-            None => "this gateway, which shows no credentials",
+            None => "this gateway, which shows no credentials,",
         };
         format!(
             "have {} let {how} store, from this host's address: POST {}/studies",

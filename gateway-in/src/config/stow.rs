@@ -116,7 +116,7 @@ pub(super) fn check(
     let refuse = |key: &str, message: String| loaded.error(&format!("destination[{i}].{key}"), message);
     let Some(url) = &table.url else {
         let hint = "give the root of its DICOM web services, as in \"https://pacs.example/dicom-web\"";
-        return Err(super::missing(loaded, i, table, "url", hint));
+        return Err(super::destination::missing(loaded, i, table, "url", hint));
     };
     if url.path().ends_with("/studies") {
         let message = "\"/studies\" is added to it: give the root of the service without it".to_owned();
@@ -256,6 +256,67 @@ fn credentials(
                     Err(refuse("user.passcode", format!("{}: {error}", file.display())))
                 }
                 Err(error) => Err(refuse("user.name", error.to_string())),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::Secret;
+
+    use super::*;
+
+    fn target(url: &str, port: u16, token: Option<&str>) -> StowTarget {
+        let token =
+            token.map(|token| Authorization::bearer(&Secret::new(token.as_bytes().to_vec())).unwrap());
+        StowTarget {
+            url: ServiceUrl::parse(url).unwrap(),
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            dialer: Dialer::plain(),
+            credentials: Credentials(Arc::new(RwLock::new(token))),
+            max_associations: 1,
+            linger: Duration::ZERO,
+            connect_timeout: Duration::ZERO,
+            response_timeout: Duration::ZERO,
+            probe_every: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn another_token_is_shown_to_the_same_service_only() {
+        let url = "http://127.0.0.1:8042/dicom-web";
+        for (later, port, is_taken) in
+            [(url, 8042, true), ("http://127.0.0.1:8042/other", 8042, false), (url, 8043, false)]
+        {
+            let running = target(url, 8042, Some("first"));
+            let used = running.clone();
+            let now = target(later, port, Some("second"));
+            running.exchange(&now);
+            let want = if is_taken { &now } else { &target(url, 8042, Some("first")) };
+            assert_eq!(used.credentials.now(), want.credentials.now(), "{later} at {port}");
+        }
+        let running = target(url, 8042, Some("first"));
+        running.exchange(&target(url, 8042, None));
+        assert_eq!(running.credentials.now(), None);
+    }
+
+    #[test]
+    fn a_name_needs_an_address_and_an_address_none() {
+        let address = |text: &str| Some(text.parse().unwrap());
+        let cases = [
+            ("http://127.0.0.1:8042/", None, Ok("127.0.0.1:8042")),
+            ("http://[::1]/", None, Ok("[::1]:80")),
+            ("https://192.0.2.7/", address("192.0.2.7:443"), Ok("192.0.2.7:443")),
+            ("https://pacs.example/", address("192.0.2.7:8443"), Ok("192.0.2.7:8443")),
+            ("https://192.0.2.7/", address("192.0.2.8:443"), Err("another address")),
+            ("https://pacs.example/", None, Err("as in \"192.0.2.7:443\"")),
+        ];
+        for (url, given, want) in cases {
+            match (super::address(&ServiceUrl::parse(url).unwrap(), given), want) {
+                (Ok(found), Ok(want)) => assert_eq!(found.to_string(), want),
+                (Err(error), Err(want)) => assert!(error.contains(want), "{error}"),
+                (outcome, _) => panic!("{url}: {outcome:?}"),
             }
         }
     }
