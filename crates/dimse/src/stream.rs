@@ -44,8 +44,8 @@ async fn open(address: SocketAddr, tls: Option<TlsConnector>) -> Result<Stream, 
 }
 
 impl Stream {
-    /// Ends it by a reset: nobody can take what was sent for all that was to be sent.
-    pub fn cut(self) {
+    /// Makes its end a reset: nobody can take what was sent for all that was to be sent.
+    pub fn reset_on_close(&self) {
         self.0.reset_on_close();
     }
 }

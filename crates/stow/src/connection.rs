@@ -35,8 +35,20 @@ pub enum Progress {
     Answered(Response),
 }
 
-/// See the module. A connection that is dropped within a request is [cut](Stream::cut) by the caller, by [`Connection::cut`].
-pub struct Connection<S = Stream> {
+/// A byte stream, and how it ends where it must not look complete.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Makes the close a reset.
+    fn reset_on_close(&self);
+}
+
+impl Wire for Stream {
+    fn reset_on_close(&self) {
+        Self::reset_on_close(self);
+    }
+}
+
+/// See the module. One that is dropped within a request is reset, so that a server cannot take a part for the whole.
+pub struct Connection<S: Wire = Stream> {
     stream: S,
     /// What came and is not looked at yet.
     buffer: BytesMut,
@@ -45,23 +57,26 @@ pub struct Connection<S = Stream> {
     framing: Framing,
     /// Until when another request may be sent; none within one, or after one that ends the connection.
     idle_until: Option<Instant>,
+    /// Some of a request may have left, and it was not answered after all of it.
+    is_within: bool,
     interim: usize,
 }
 
-impl<S> fmt::Debug for Connection<S> {
+impl<S: Wire> fmt::Debug for Connection<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("idle_until", &self.idle_until).finish_non_exhaustive()
     }
 }
 
-impl Connection<Stream> {
-    /// Ends it by a reset, so that a server cannot take a part for the whole.
-    pub fn cut(self) {
-        self.stream.cut();
+impl<S: Wire> Drop for Connection<S> {
+    fn drop(&mut self) {
+        if self.is_within {
+            self.stream.reset_on_close();
+        }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: Wire> Connection<S> {
     /// On a new connection. `patience` is for each piece that is written, and for a whole response.
     pub fn new(stream: S, patience: Duration) -> Self {
         Self {
@@ -70,6 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             patience,
             framing: Framing::Chunked,
             idle_until: Some(Instant::now() + patience),
+            is_within: false,
             interim: 0,
         }
     }
@@ -90,10 +106,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Sends the head of a request. From here on the connection is good only for the rest of it.
     pub async fn begin(&mut self, request: &Request) -> Result<Progress, Failure> {
         (self.idle_until, self.framing, self.interim) = (None, request.framing, 0);
+        self.is_within = true;
         self.write(&mut request.head.expose().as_slice()).await
     }
 
-    /// Sends a piece of the body; or says what the server has answered before it had all of it. To be cancelled means to be cut.
+    /// Sends a piece of the body; or says what the server has answered before it had all of it. After it was cancelled the connection is good for
+    /// nothing more.
     pub async fn send(&mut self, piece: Bytes) -> Result<Progress, Failure> {
         if piece.is_empty() {
             return Ok(Progress::Sent);
@@ -123,6 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Progress::Answered(early) => Ok(early),
             Progress::Sent => {
                 let (response, keeps) = self.answer(None).await?;
+                self.is_within = false;
                 self.idle_until = keeps.map(|hint| Instant::now() + hint.min(keep));
                 Ok(response)
             }
@@ -237,7 +256,12 @@ fn early(response: Response) -> Response {
 #[cfg(test)]
 mod tests {
     use base::ServiceUrl;
-    use tokio::io::{DuplexStream, duplex};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use tokio::io::{DuplexStream, ReadBuf, duplex};
 
     use super::*;
     use crate::multipart::Boundary;
@@ -250,9 +274,46 @@ mod tests {
         Request::store(&url, None, "SLUIS", &Boundary::random(), framing)
     }
 
-    fn pair(room: usize) -> (Connection<DuplexStream>, DuplexStream) {
+    /// A pipe that remembers whether it was reset.
+    struct Pipe(DuplexStream, Arc<AtomicBool>);
+
+    impl Wire for Pipe {
+        fn reset_on_close(&self) {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl AsyncRead for Pipe {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Pipe {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(context, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(context)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(context)
+        }
+    }
+
+    fn pair(room: usize) -> (Connection<Pipe>, DuplexStream) {
         let (ours, theirs) = duplex(room);
-        (Connection::new(ours, PATIENCE), theirs)
+        (Connection::new(Pipe(ours, Arc::default()), PATIENCE), theirs)
     }
 
     async fn received(theirs: &mut DuplexStream) -> String {
@@ -299,6 +360,32 @@ mod tests {
             assert!(ours.is_idle());
             drop(theirs);
             assert!(!ours.is_idle(), "its server has gone");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_is_dropped_within_a_request_is_reset_and_nobody_else() {
+        let was_reset = |connection: Connection<Pipe>| {
+            let flag = Arc::clone(&connection.stream.1);
+            drop(connection);
+            flag.load(Ordering::Relaxed)
+        };
+        let (ours, _theirs) = pair(8192);
+        assert!(!was_reset(ours), "nothing was sent");
+        let (mut ours, _theirs) = pair(8192);
+        ours.begin(&request(Framing::Length(1))).await.unwrap();
+        assert!(was_reset(ours));
+        for (answer, want) in [(OK, false), ("HTTP/1.1 200 OK\r\n", true), ("", true)] {
+            let (mut ours, mut theirs) = pair(8192);
+            ours.begin(&request(Framing::Length(1))).await.unwrap();
+            received(&mut theirs).await;
+            let answering = async {
+                received(&mut theirs).await;
+                theirs.write_all(answer.as_bytes()).await.unwrap();
+                theirs.shutdown().await.unwrap();
+            };
+            let (_, ()) = tokio::join!(ours.finish(Bytes::from_static(b"x"), PATIENCE), answering);
+            assert_eq!(was_reset(ours), want, "{answer}");
         }
     }
 

@@ -23,7 +23,7 @@ mod response;
 
 pub use answer::Said;
 pub use authorization::{Authorization, AuthorizationError};
-pub use connection::{Connection, Progress};
+pub use connection::{Connection, Progress, Wire};
 pub use failure::{Failure, Unfinished};
 pub use multipart::Boundary;
 pub use request::{Framing, Request};

@@ -116,7 +116,7 @@ struct Worker {
     fault: Option<u16>,
 }
 
-/// Why a connection must be cut within an instance.
+/// Why a connection ends within an instance.
 enum Broken {
     /// With this outcome.
     With(Outcome),
@@ -174,16 +174,14 @@ impl Worker {
                 }
                 self.answered(&response, sent, &instance)
             }
-            Err(Broken::With(outcome)) => {
-                connection.cut();
-                outcome
-            }
+            Err(Broken::With(outcome)) => outcome,
+            // It is reset before the rest of the body is waited for.
             Err(Broken::Refused(refusal)) => {
-                connection.cut();
+                drop(connection);
                 super::refuse(&mut instance.body, refusal).await
             }
             Err(Broken::Answered(response)) => {
-                connection.cut();
+                drop(connection);
                 self.answered_early(&response, &mut instance).await
             }
         }
@@ -214,7 +212,7 @@ impl Worker {
         }
     }
 
-    /// Sends one instance. After an `Err` the connection must be cut.
+    /// Sends one instance. After an `Err` the connection is good for nothing more.
     async fn transfer(
         &self,
         connection: &mut Connection,
