@@ -253,12 +253,13 @@ LEVELS = {
 
 def says(receipt):
     """What a receipt says to people."""
-    (delivery, attempt, obj, body, data, length, sender, receiver, destination, (kind, ae)) = receipt[:10]
+    (delivery, attempt, obj, body, data, length, sender, receiver, destination, (kind, of)) = receipt[:10]
+    of = ''.join(of)
     sop_class, uid_hash, status, outcome, level, remark, received, answered, *changed = receipt[10:]
     return {
         "outcome": {1: "stored", 2: "refused"}[outcome],
         "status": f"0x{status:04X}",
-        "destination": f"{destination} ({['AE ' + ''.join(ae), 'folder'][kind]})",
+        "destination": f"{destination} ({['AE ' + of, 'folder', 'STOW-RS ' + of][kind]})",
         "sender": f"{sender[0]} {sender[1].hex()}",
         "receiver": f"{receiver[0]} {receiver[1].hex()}",
         "received_at": time(received),

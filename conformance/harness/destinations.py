@@ -228,8 +228,11 @@ class Orthanc:
     def address(self) -> str:
         return f"{self.ae}@{HOST}:{self.port}"
 
+    def _open(self, path: str):
+        return urllib.request.urlopen(f"http://{HOST}:{self._http}{path}", timeout=300)
+
     def _get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"http://{HOST}:{self._http}{path}", timeout=120) as answer:
+        with self._open(path) as answer:
             return answer.read()
 
     def get(self, path: str) -> dict:
@@ -265,7 +268,7 @@ class Orthanc:
         found = {}
         for identifier in json.loads(self._get("/instances")):
             copy = self.process.log.parent / f"{identifier}.dcm"
-            with urllib.request.urlopen(f"http://{HOST}:{self._http}/instances/{identifier}/file", timeout=300) as answer:
+            with self._open(f"/instances/{identifier}/file") as answer:
                 with copy.open("wb") as file:
                     shutil.copyfileobj(answer, file, 1 << 20)
             instance = part10.read(copy)

@@ -78,7 +78,7 @@ class Stack:
             retry["first"], retry["max"] = "200ms", "1s"
         with self.edit("gateway-in") as receiving:
             for destination in receiving["destination"]:
-                if destination["kind"] == "dicom":
+                if destination["kind"] in ("dicom", "stow"):
                     destination["probe_every"] = "500ms"
 
     def destination(self, receiving: tomlkit.TOMLDocument, name: str | None = None):

@@ -189,6 +189,16 @@ impl Body {
         }
     }
 
+    /// How many bytes are still to come, where that is known: of a whole body that is not changed.
+    pub fn known_bytes(&self) -> Option<u64> {
+        match (&self.source, &self.changing) {
+            (Source::Whole { pieces, .. }, Changing::Nothing) => {
+                Some(pieces.iter().map(|piece| piece.len() as u64).sum())
+            }
+            _ => None,
+        }
+    }
+
     /// Whether parts of it may be passed on before the whole is known to be good.
     pub fn is_streamed(&self) -> bool {
         matches!(self.source, Source::Streamed { .. })
@@ -246,6 +256,7 @@ mod tests {
     async fn without_changes_the_bytes_are_those_that_came() {
         let mut body = body(7);
         body.change(wanted(None, PrivateVr::Keep).change_into(&uid(EXPLICIT)).unwrap());
+        assert_eq!(body.known_bytes(), Some(DATA.len() as u64));
         assert_eq!(read(&mut body).await.unwrap(), DATA);
         assert_eq!(body.changed(), None);
     }
@@ -256,6 +267,7 @@ mod tests {
         for piece in 1..=DATA.len() {
             let mut body = body(piece);
             body.change(wanted(Some("A-"), PrivateVr::Lose).change_into(&uid(IMPLICIT)).unwrap());
+            assert_eq!(body.known_bytes(), None);
             let out = read(&mut body).await.unwrap();
             assert!(out.starts_with(b"\x10\x00\x20\x00\x04\x00\x00\x00A-42"), "{out:?}");
             assert!(out.windows(4).any(|at| at == b"\x00\x04\x61\x05"), "Original Attributes Sequence");

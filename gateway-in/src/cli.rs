@@ -99,7 +99,7 @@ enum Command {
     /// Ask a destination what it accepts, and print it: SOP class by transfer syntax. The running daemon keeps it for
     /// its senders.
     Probe(DestinationArgs),
-    /// Ask a destination by C-ECHO whether it answers. Exit code 0 says that it does.
+    /// Ask a destination whether it answers: by C-ECHO, a web service by a POST of nothing. Exit code 0 says that it does.
     Echo(DestinationArgs),
     /// Show what passes on the associations to a destination, by its AE title or the one that calls: association items, command
     /// sets, and how long data sets are. No byte of a data set, and no instance UID.
@@ -191,7 +191,7 @@ struct ConfigArg {
 struct CheckArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// Try it out, too: relays, destinations by C-ECHO, disk, clock, ends of cards. Exit code 1 when something does not work.
+    /// Try it out, too: relays, destinations as `echo` does, disk, clock, ends of cards. Exit code 1 when something does not work.
     #[arg(long)]
     connect: bool,
 }
@@ -396,7 +396,7 @@ fn report_ports(settings: Option<&commitment::CommitmentSettings>) -> Result<Rep
 fn plan(loaded: &config::Loaded<Config>, settings: &Settings) -> Result<Plan> {
     let folders = settings.destinations.values().filter_map(|destination| match &destination.target {
         Target::Folder(folder) => Some(folder.clone()),
-        Target::Dicom(_) => None,
+        Target::Dicom(_) | Target::Stow(_) => None,
     });
     let mut folders: Vec<_> = folders.collect();
     for folder in &folders {
@@ -412,10 +412,12 @@ fn plan(loaded: &config::Loaded<Config>, settings: &Settings) -> Result<Plan> {
     let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
     let of_destinations = config.destinations.iter().filter_map(|table| table.tls.as_ref());
     let users = config.destinations.iter().filter_map(|table| table.user.as_ref()?.passcode.as_ref());
+    let tokens = config.destinations.iter().filter_map(|table| table.bearer.as_ref());
     let of_reports = config.commitment.iter();
     let of_reports =
         of_reports.flat_map(|table| table.tls.iter().flat_map(|tls| tls.files()).chain([&table.key]));
-    let tls = tls.chain(of_destinations.flat_map(|tls| tls.files())).chain(of_reports).chain(users);
+    let tls =
+        tls.chain(of_destinations.flat_map(|tls| tls.files())).chain(of_reports).chain(users).chain(tokens);
     let files: Vec<_> =
         cards.chain(config.identity.files()).chain(tls).map(|file| loaded.resolve(file)).collect();
     Ok(Plan::stateful(folders).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path)))
@@ -471,10 +473,15 @@ async fn check(args: &CheckArgs) -> Result<()> {
         );
     }
     for destination in settings.destinations.values() {
-        if let Target::Dicom(target) = &destination.target
-            && target.dialer.is_secure()
-        {
-            println!("destination {} at {} over TLS", destination.name, target.address);
+        match &destination.target {
+            Target::Dicom(target) if target.dialer.is_secure() => {
+                println!("destination {} at {} over TLS", destination.name, target.address);
+            }
+            Target::Stow(target) => {
+                let tls = if target.dialer.is_secure() { "over TLS" } else { "without TLS" };
+                println!("destination {} is {} at {} {tls}", destination.name, target.url, target.address);
+            }
+            Target::Dicom(_) | Target::Folder(_) => {}
         }
     }
     if let Some(commitment) = &settings.commitment {

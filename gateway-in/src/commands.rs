@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::{
     asked,
     config::{Config, DestinationSettings, LedgerTable, Target},
-    destination::{Folder, echo_dicom, probe},
+    destination::{Folder, echo_dicom, echo_stow, probe},
     tables,
 };
 
@@ -35,7 +35,7 @@ pub(crate) async fn probe_command(loaded: &Loaded<Config>, name: &Name, json: bo
             eprintln!("not running; what is found out is shown and not kept");
             let settings = Config::check(loaded)?;
             let Target::Dicom(target) = &destination(&settings.destinations, name)?.target else {
-                bail!("destination {name} is a folder and takes everything");
+                bail!("{}", tables::not_asked(name));
             };
             tables::shown(name, &probe(target, None).await?, Some(Timestamp::now()))
         }
@@ -48,7 +48,7 @@ pub(crate) async fn probe_command(loaded: &Loaded<Config>, name: &Name, json: bo
     Ok(())
 }
 
-/// Asks a destination by C-ECHO.
+/// Asks a destination by C-ECHO, or by what its kind has instead.
 pub(crate) async fn echo_command(loaded: &Loaded<Config>, name: &Name, json: bool) -> Result<()> {
     let shown = match ask(loaded, "/echo", name, 2 * ECHO_WITHIN).await? {
         Some(shown) => shown,
@@ -121,6 +121,7 @@ async fn echo_alone(settings: &DestinationSettings) -> EchoAnswer {
     let began = Instant::now();
     let outcome = match &settings.target {
         Target::Dicom(target) => echo_dicom(target, None, ECHO_WITHIN).await,
+        Target::Stow(target) => echo_stow(target, ECHO_WITHIN).await,
         Target::Folder(dir) => match Folder::open(dir).and_then(|folder| folder.try_write()) {
             Ok(()) => enquiry::EchoOutcome::Answered,
             Err(_) => enquiry::EchoOutcome::Folder,

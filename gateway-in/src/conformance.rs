@@ -4,6 +4,7 @@
 mod commitment;
 mod prose;
 mod settings;
+mod web;
 
 use std::io::{self, Write as _};
 
@@ -62,6 +63,8 @@ fn statement(config: &Config, configured: bool) -> Statement {
         product: Product { role: ROLE, version: env!("CARGO_PKG_VERSION").to_owned(), configured },
         build: None,
         services: services(),
+        web_services: web::services(),
+        web: dicom.map(web::requests).unwrap_or_default(),
         storage: storage(),
         negotiation: dicom.map(negotiation).unwrap_or_default(),
         timers: dicom.map(timers).unwrap_or_default(),
@@ -269,6 +272,7 @@ fn outcomes() -> Vec<OutcomeRow> {
         follows: "it counts as up, and instances are sent again".to_owned(),
     });
     rows.extend(commitment::outcomes());
+    rows.extend(web::outcomes());
     rows
 }
 
@@ -322,8 +326,8 @@ fn failures() -> Vec<FailureRow> {
     rows.push(row(
         "incomplete",
         "the instance does not arrive whole at the gateway, or does not verify".to_owned(),
-        "the association is aborted before the last fragment of the data set, if anything of it was sent; the sender \
-         sends it again",
+        "the association is aborted, or the connection reset, before the last fragment of the data set, if anything of it was \
+         sent; the sender sends it again",
     ));
     rows.extend(commitment::failures());
     rows
@@ -359,6 +363,11 @@ fn security() -> Vec<SecurityRow> {
             "taken over by a reload, for associations from then on; files that cannot be used change nothing",
         ),
         row("plain", "A destination without `tls`", "is called without TLS"),
+        row(
+            "https",
+            "A web service with an https URL",
+            "is called over TLS as above, by the name in its URL; it need not ask for our certificate",
+        ),
     ]);
     rows
 }

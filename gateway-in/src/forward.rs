@@ -1,5 +1,7 @@
 //! What a destination's answer means for custody. The one place where a status becomes a decision.
 
+pub mod stow;
+
 use std::collections::BTreeMap;
 
 use base::Status;

@@ -29,7 +29,7 @@ pub(crate) fn render(status: &Value, ready: bool, ledger: &Path, card_ends: &[(S
         (
             "repeats_total",
             "repeats_after_unknown_outcome",
-            "C-STOREs sent again since nobody knew the outcome, ever.",
+            "Instances sent again since nobody knew the outcome, ever.",
         ),
     ];
     for (name, key, help) in totals {

@@ -127,8 +127,8 @@ pub fn nack(header: &OpenedHeader, reason: NackReason) -> Ending {
 fn defer_reason(why: NotAnswered) -> DeferReason {
     match why {
         NotAnswered::Unreachable => DeferReason::Unreachable,
-        NotAnswered::RejectedPermanent { .. } => DeferReason::RejectedPermanent,
-        NotAnswered::RejectedTransient { .. } => DeferReason::RejectedTransient,
+        NotAnswered::RejectedPermanent { .. } | NotAnswered::Fault { .. } => DeferReason::RejectedPermanent,
+        NotAnswered::RejectedTransient { .. } | NotAnswered::Busy { .. } => DeferReason::RejectedTransient,
         NotAnswered::Interrupted => DeferReason::Aborted,
         NotAnswered::Unknown => DeferReason::TimeOut,
         NotAnswered::Folder => DeferReason::FolderFailed,
@@ -147,6 +147,7 @@ fn receipt(
     let kind = match &facts.destination.target {
         Target::Dicom(target) => ReceiptKind::Dicom(target.ae.clone()),
         Target::Folder(_) => ReceiptKind::Folder,
+        Target::Stow(target) => ReceiptKind::Stow(target.url.clone()),
     };
     Receipt {
         delivery: facts.header.delivery,

@@ -122,7 +122,7 @@ impl Live {
                 Ok((loaded, settings)) => {
                     if Some(&fixed_part(&loaded)) != fixed.as_ref() {
                         warn!(
-                            "only peers, relays, routes, coercion, certificates and our own keys are taken over; the other changes take effect at the next start"
+                            "only peers, relays, routes, coercion, certificates, credentials of web services and our own keys are taken over; the other changes take effect at the next start"
                         );
                     }
                     self.take_over(settings).await
@@ -163,7 +163,7 @@ impl Live {
         }))
     }
 
-    /// Files of the same names may hold new certificates.
+    /// Files of the same names may hold new certificates, tokens and passwords.
     fn exchange_certificates(&self, settings: &Settings) {
         let tls = |settings: &Option<commitment::CommitmentSettings>| {
             settings.as_ref().and_then(|commitment| commitment.tls.clone())
@@ -173,8 +173,10 @@ impl Live {
         }
         for destination in self.inbox.all_destinations() {
             let now = settings.destinations.get(&destination.settings.name).map(|now| &now.target);
-            if let (Target::Dicom(running), Some(Target::Dicom(now))) = (&destination.settings.target, now) {
-                running.dialer.exchange(&now.dialer);
+            match (&destination.settings.target, now) {
+                (Target::Dicom(running), Some(Target::Dicom(now))) => running.dialer.exchange(&now.dialer),
+                (Target::Stow(running), Some(Target::Stow(now))) => running.exchange(now),
+                _ => {}
             }
         }
     }

@@ -171,10 +171,7 @@ impl Table {
     /// Has the destination asked now. Whoever asks meanwhile gets the same answer.
     pub async fn probe_now(&self) -> Probed {
         if self.destination.dicom().is_none() {
-            return Err(format!(
-                "destination {} is a folder and takes everything",
-                self.destination.settings.name
-            ));
+            return Err(not_asked(&self.destination.settings.name));
         }
         let (reply, answer) = oneshot::channel();
         let stopping = || "the daemon is stopping".to_owned();
@@ -229,6 +226,13 @@ impl Table {
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Whatever the kind of what is not asked: a folder, or a web service.
+pub(crate) fn not_asked(destination: &Name) -> String {
+    format!(
+        "destination {destination} is no application entity: it negotiates nothing, and is sent everything"
+    )
 }
 
 fn is_other_list(kept: Option<&Kept>, destination: &Destination) -> bool {
@@ -325,6 +329,7 @@ impl Prober {
 fn target_text(destination: &Destination) -> String {
     match &destination.settings.target {
         Target::Folder(_) => "folder".to_owned(),
+        Target::Stow(_) => "stow".to_owned(),
         Target::Dicom(target) => {
             let calling = target.probe_calling().map_or("nobody", |title| title.as_str());
             format!("{}@{} as {calling}", target.ae, target.address)

@@ -16,6 +16,17 @@ use crate::{
 /// What has to be entered at each destination.
 pub(crate) fn far_lines(settings: &Settings) -> Vec<String> {
     let sorted: BTreeMap<_, _> = settings.destinations.iter().collect();
+    let web = |target: &crate::config::StowTarget| {
+        let how = match target.credentials.now() {
+            Some(_) => "this gateway's credentials",
+            None => "this gateway, which shows no credentials,",
+        };
+        format!(
+            "have {} let {how} store, from this host's address: POST {}/studies",
+            target.url.authority(),
+            target.url.path()
+        )
+    };
     let line = |target: &crate::config::DicomTarget| {
         let calling = match &target.calling {
             Some(calling) => format!("calling AE title {calling}"),
@@ -26,11 +37,12 @@ pub(crate) fn far_lines(settings: &Settings) -> Vec<String> {
             target.ae, target.address, target.ae
         )
     };
-    let dicom = sorted.values().filter_map(|one| match &one.target {
+    let lines = sorted.values().filter_map(|one| match &one.target {
         Target::Dicom(target) => Some(line(target)),
+        Target::Stow(target) => Some(web(target)),
         Target::Folder(_) => None,
     });
-    dicom.collect()
+    lines.collect()
 }
 
 /// Tries everything out and fails when something does not work.
@@ -58,6 +70,9 @@ pub(crate) async fn run(loaded: &Loaded<Config>, settings: &Settings) -> Result<
         let what = match &destination.target {
             Target::Dicom(target) => {
                 format!("destination {name}, C-ECHO of {} at {}", target.ae, target.address)
+            }
+            Target::Stow(target) => {
+                format!("destination {name}, a POST of nothing to {}/studies", target.url)
             }
             Target::Folder(folder) => format!("destination {name}, folder {}", folder.display()),
         };

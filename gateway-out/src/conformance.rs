@@ -65,6 +65,8 @@ fn statement(config: &Config, configured: bool) -> Statement {
         product: Product { role: ROLE, version: env!("CARGO_PKG_VERSION").to_owned(), configured },
         build: None,
         services: services(),
+        web_services: Vec::new(),
+        web: Vec::new(),
         storage: storage(),
         negotiation: negotiation(config).into_iter().chain(identities()).collect(),
         timers: timers(config),

@@ -447,7 +447,7 @@ impl Answer<'_> {
         let permanent = deferred.reason == DeferReason::RejectedPermanent;
         let reason = defer_text(deferred.reason);
         if permanent {
-            warn!(ae = %self.leg.ae, destination = %self.row.destination, "the destination rejects associations for good: is the gateway's AE title entered there?");
+            warn!(ae = %self.leg.ae, destination = %self.row.destination, "the destination refuses its gateway for good: is our AE title entered there, or are a web service's URL and credentials right?");
         }
         let deferral = Deferral {
             status: deferred.status,
@@ -509,10 +509,10 @@ fn defer_text(reason: DeferReason) -> &'static str {
     match reason {
         DeferReason::Status => "the destination asks to try again",
         DeferReason::TimeOut => "the destination did not answer; the instance may be stored",
-        DeferReason::Aborted => "the association broke before the instance was sent",
+        DeferReason::Aborted => "the association or connection broke before the instance was sent",
         DeferReason::Unreachable => "the destination cannot be reached",
-        DeferReason::RejectedTransient => "the destination rejects associations for now",
-        DeferReason::RejectedPermanent => "the destination rejects associations for good",
+        DeferReason::RejectedTransient => "the destination takes no associations or requests for now",
+        DeferReason::RejectedPermanent => "the destination refuses its gateway for good",
         DeferReason::FolderFailed => "the destination's folder cannot be written",
         DeferReason::DestinationDown => "the destination is down",
     }

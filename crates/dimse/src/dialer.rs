@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     failure::ConnectError,
     requestor::{Requestor, RequestorConfig},
-    tls::{Credentials, PeerName, TlsAcceptor, TlsConnector, TlsError, TlsFiles},
+    tls::{Authorities, Credentials, PeerName, TlsAcceptor, TlsConnector, TlsError, TlsFiles},
 };
 
 /// `tls = { ca = "…", cert = "…", key = "…", name = "…" }` of a peer that we call: the association is TLS 1.2 or 1.3,
@@ -151,7 +151,7 @@ impl Doorkeeper {
 /// Opens associations to a peer.
 #[derive(Debug, Clone, Default)]
 pub struct Dialer {
-    tls: Option<Arc<RwLock<TlsConnector>>>,
+    pub(crate) tls: Option<Arc<RwLock<TlsConnector>>>,
 }
 
 impl Dialer {
@@ -172,6 +172,30 @@ impl Dialer {
         address: IpAddr,
     ) -> Result<Self, TlsRefused> {
         table.map_or(Ok(Self::plain()), |table| Ok(Self::secure(table.read(resolve, address)?)))
+    }
+
+    /// With TLS, to a web server. It need not be shown a certificate; where it asks for one, that of `own` is: its file, and that
+    /// of its key. `host` is whom its certificate has to name where `name` is not given.
+    pub fn web(
+        authorities: PathBuf,
+        own: Option<(PathBuf, PathBuf)>,
+        (name, host): (Option<&str>, &str),
+    ) -> Result<Self, TlsRefused> {
+        let name = match name {
+            Some("*") => PeerName::NotChecked,
+            name => PeerName::Is(name.unwrap_or(host).to_owned()),
+        };
+        let is_shown = own.is_some();
+        let (certificate, key) = own.unwrap_or_default();
+        let keys = Keys { files: TlsFiles { certificate, key, authorities }, authorities: "ca" };
+        let connector = match is_shown {
+            true => Credentials::read(&keys.files).and_then(|credentials| {
+                TlsConnector::web(&credentials.authorities, Some(&credentials), &name)
+            }),
+            false => Authorities::read(&keys.files.authorities)
+                .and_then(|authorities| TlsConnector::web(&authorities, None, &name)),
+        };
+        connector.map(Self::secure).map_err(|error| keys.refused(error))
     }
 
     /// TLS is spoken.

@@ -27,6 +27,8 @@
 //! Certificates are required on both sides. To take new ones, read them again and use the new values from then on.
 //! [`PeerTls`] and [`ListenTls`] are the tables in which an operator names the files; a [`Dialer`] calls with TLS or without.
 //!
+//! [`Dialer::stream`] gives the bare connection, for a DICOM web service.
+//!
 //! # Probing
 //!
 //! A requestor proposes each (SOP class, transfer syntax) in a presentation context of its own, and
@@ -54,6 +56,7 @@ mod refusals;
 mod requestor;
 mod sop_class;
 mod statuses;
+mod stream;
 #[cfg(test)]
 mod timing;
 mod tls;
@@ -88,6 +91,7 @@ pub use refusals::{CONTEXT_REJECTIONS, UnreadableRequest, UnusableStore};
 pub use requestor::{Requestor, RequestorConfig, StoreResponse, Watching};
 pub use sop_class::{NOT_STORAGE_SOP_CLASSES, STORAGE_SOP_CLASSES, SopClass, SopClassKind, VERIFICATION};
 pub use statuses::{FailureReason, Retry, STATUSES, Service, StatusRow, retry, status_row};
+pub use stream::Stream;
 pub use tls::{
     Credentials, PeerName, TLS_PORT, TlsAcceptor, TlsConnector, TlsError, TlsFailure, TlsFiles, cipher_suites,
 };

@@ -98,7 +98,22 @@ pub struct Credentials {
     chain: Vec<CertificateDer<'static>>,
     key: Secret<Vec<u8>>,
     kind: KeyKind,
-    authorities: Arc<RootCertStore>,
+    pub(crate) authorities: Authorities,
+}
+
+/// Who signs peers' certificates.
+#[derive(Clone)]
+pub(crate) struct Authorities(Arc<RootCertStore>);
+
+impl Authorities {
+    pub(crate) fn read(path: &Path) -> Result<Self, TlsError> {
+        let mut authorities = RootCertStore::empty();
+        for certificate in certificates(path)? {
+            let refused = |error| TlsError::Authority { path: path.to_owned(), error };
+            authorities.add(certificate).map_err(refused)?;
+        }
+        Ok(Self(Arc::new(authorities)))
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -121,13 +136,9 @@ impl Credentials {
             PrivateKeyDer::Sec1(_) => KeyKind::Sec1,
             _ => return Err(no_key()),
         };
-        let mut authorities = RootCertStore::empty();
-        for certificate in certificates(&files.authorities)? {
-            let path = || files.authorities.clone();
-            authorities.add(certificate).map_err(|error| TlsError::Authority { path: path(), error })?;
-        }
+        let authorities = Authorities::read(&files.authorities)?;
         let key = Secret::new(key.secret_der().to_vec());
-        Ok(Self { chain, key, kind, authorities: Arc::new(authorities) })
+        Ok(Self { chain, key, kind, authorities })
     }
 
     fn key(&self) -> PrivateKeyDer<'static> {
@@ -175,7 +186,7 @@ pub struct TlsAcceptor(tokio_rustls::TlsAcceptor);
 impl TlsAcceptor {
     /// With these credentials.
     pub fn new(credentials: &Credentials) -> Result<Self, TlsError> {
-        let authorities = Arc::clone(&credentials.authorities);
+        let authorities = Arc::clone(&credentials.authorities.0);
         let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider()).build()?;
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -219,7 +230,25 @@ pub struct TlsConnector {
 impl TlsConnector {
     /// With these credentials, to peers of that name.
     pub fn new(credentials: &Credentials, peer: &PeerName) -> Result<Self, TlsError> {
-        let authorities = Arc::clone(&credentials.authorities);
+        Self::build(&credentials.authorities, Some(credentials), peer, &[])
+    }
+
+    /// To a web server, which need not ask for a certificate; it is told that HTTP/1.1 is spoken (RFC 7301).
+    pub(crate) fn web(
+        authorities: &Authorities,
+        own: Option<&Credentials>,
+        peer: &PeerName,
+    ) -> Result<Self, TlsError> {
+        Self::build(authorities, own, peer, &[b"http/1.1"])
+    }
+
+    fn build(
+        authorities: &Authorities,
+        own: Option<&Credentials>,
+        peer: &PeerName,
+        protocols: &[&[u8]],
+    ) -> Result<Self, TlsError> {
+        let authorities = Arc::clone(&authorities.0);
         let verifier = WebPkiServerVerifier::builder_with_provider(authorities, provider()).build()?;
         let (verifier, name): (Arc<dyn ServerCertVerifier>, _) = match peer {
             PeerName::Is(name) => (verifier, name.as_str()),
@@ -228,13 +257,18 @@ impl TlsConnector {
         };
         let not_a_name = |_| TlsError::PeerName(name.to_owned());
         let name = ServerName::try_from(name.to_owned()).map_err(not_a_name)?;
-        let mut config = ClientConfig::builder_with_provider(provider())
+        let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Identity)?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_client_auth_cert(credentials.chain.clone(), credentials.key())
-            .map_err(TlsError::Identity)?;
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match own {
+            Some(own) => {
+                builder.with_client_auth_cert(own.chain.clone(), own.key()).map_err(TlsError::Identity)?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         config.resumption = Resumption::disabled();
         config.enable_sni = matches!(peer, PeerName::Is(_));
         Ok(Self { connector: tokio_rustls::TlsConnector::from(Arc::new(config)), name })

@@ -76,6 +76,9 @@ pub enum EchoOutcome {
     /// The folder cannot be written.
     #[n(8)]
     Folder,
+    /// The web service refused, or could not serve, what it was asked: HTTP status.
+    #[n(9)]
+    Http(#[n(0)] u16),
 }
 
 impl EchoOutcome {
@@ -99,6 +102,7 @@ impl fmt::Display for EchoOutcome {
             Self::Ended => f.write_str("ended the association before it answered"),
             Self::Gone => f.write_str("is not configured any more"),
             Self::Folder => f.write_str("cannot be written"),
+            Self::Http(status) => write!(f, "answered with HTTP status {status}"),
         }
     }
 }
@@ -139,7 +143,7 @@ impl fmt::Display for NoTable {
             Self::Off => {
                 "the receiver does not ask the destination (probe = \"off\", or no AE title to ask with)"
             }
-            Self::TakesAll => "the destination is a folder and takes everything",
+            Self::TakesAll => "the destination negotiates nothing and is sent everything",
         })
     }
 }
@@ -212,6 +216,7 @@ mod tests {
             echo(EchoOutcome::Answered),
             echo(EchoOutcome::Rejected(1, 1, 3)),
             echo(EchoOutcome::Status(0x0122)),
+            echo(EchoOutcome::Http(401)),
             Answer::Table(TableAnswer::Unchanged),
             Answer::Table(TableAnswer::Table(vec![1, 2].into())),
             Answer::Table(TableAnswer::None(NoTable::Off)),

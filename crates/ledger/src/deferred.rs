@@ -43,10 +43,11 @@ pub enum DeferReason {
     /// No connection could be made.
     #[n(4)]
     Unreachable,
-    /// It rejected the association, transiently.
+    /// It rejected the association transiently, or a web service cannot serve now.
     #[n(5)]
     RejectedTransient,
-    /// It rejected the association permanently, for instance because our AE title is not known there.
+    /// It rejected the association permanently, for instance because our AE title is not known there; or a web service refuses our
+    /// requests, for instance for our credentials.
     #[n(6)]
     RejectedPermanent,
     /// The folder could not be written (full, missing, not writable).

@@ -1,5 +1,6 @@
 use base::{
-    AeTitle, Attempt, DeliveryId, Digest, Fingerprint, Hasher, Name, ObjectId, Status, Timestamp, Uid,
+    AeTitle, Attempt, DeliveryId, Digest, Fingerprint, Hasher, Name, ObjectId, ServiceUrl, Status, Timestamp,
+    Uid,
 };
 use minicbor::{Decode, Encode};
 use thiserror::Error;
@@ -39,14 +40,15 @@ pub struct Receipt {
     /// What kind of destination it is.
     #[n(9)]
     pub kind: Destination,
-    /// Affected SOP Class UID of the C-STORE.
+    /// SOP class of the instance.
     #[n(10)]
     #[cbor(with = "text")]
     pub sop_class: Uid,
     /// SOP Instance UID, hashed under the key in the sealed meta record: only the two gateways can tell which it is.
     #[n(11)]
     pub uid_hash: Digest,
-    /// The destination's DIMSE status, or 0000H for a file that was written.
+    /// The destination's DIMSE status; 0000H for a file that was written; for a web service the warning or failure reason that it
+    /// gave, 0000H where it gave none and has the instance, or what its HTTP status comes to.
     #[n(12)]
     pub status: Status,
     /// What that status means at the receiver.
@@ -116,6 +118,13 @@ pub enum Destination {
     /// A Part 10 file in a folder.
     #[n(1)]
     Folder,
+    /// A POST to the Studies Service with this root (STOW-RS, PS3.18 §10.5).
+    #[n(2)]
+    Stow(
+        #[n(0)]
+        #[cbor(with = "text")]
+        ServiceUrl,
+    ),
 }
 
 /// What an answer of the destination means.

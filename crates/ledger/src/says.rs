@@ -16,6 +16,7 @@ impl Receipt {
         let destination = match &self.kind {
             Destination::Dicom(ae) => format!("{} (AE {ae})", self.destination),
             Destination::Folder => format!("{} (folder)", self.destination),
+            Destination::Stow(url) => format!("{} (STOW-RS {url})", self.destination),
         };
         let level = match self.level {
             Level::Answered => "1 (the destination answered)",

@@ -27,6 +27,6 @@ pub use far_end::{FarEnd, FarEndError, Syntaxes, Takes};
 pub use model::{
     AbortRow, AnswerRow, ClassRow, ContextRow, DeidentificationRow, Entity, Fact, FailureRow, OutcomeRow,
     Policy, Product, Prose, RejectionRow, Role, SecurityRow, ServiceRow, Setting, Statement, Storage,
-    SyntaxRow,
+    SyntaxRow, WebServiceRow,
 };
 pub use program::{Build, ProgramError};

@@ -19,6 +19,12 @@ pub struct Statement {
     pub build: Option<Build>,
     /// Services and roles.
     pub services: Vec<ServiceRow>,
+    /// Services of PS3.18 and roles, where there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub web_services: Vec<WebServiceRow>,
+    /// What their requests are like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub web: Vec<Fact>,
     /// SOP classes and transfer syntaxes.
     pub storage: Storage,
     /// Fields and items of the association negotiation, and its limits.
@@ -125,6 +131,23 @@ pub struct ServiceRow {
     pub scu: bool,
     /// Offered as provider.
     pub scp: bool,
+    /// In a sentence.
+    pub note: String,
+}
+
+/// One transaction of a DICOM web service (PS3.18).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebServiceRow {
+    /// What a test proves.
+    pub claim: String,
+    /// The service.
+    pub service: String,
+    /// The transaction, and the name that people use.
+    pub transaction: String,
+    /// Requests are made.
+    pub user_agent: bool,
+    /// Requests are answered.
+    pub origin_server: bool,
     /// In a sentence.
     pub note: String,
 }
@@ -271,9 +294,9 @@ pub struct AnswerRow {
 pub struct OutcomeRow {
     /// What a test proves.
     pub claim: String,
-    /// C-STORE, …
+    /// C-STORE, …, or the transaction of a web service.
     pub operation: String,
-    /// Hexadecimal digits, `x` for any.
+    /// Hexadecimal digits, `x` for any; of a web service the HTTP status.
     pub status: String,
     /// The standard's words.
     pub meaning: String,
@@ -357,6 +380,9 @@ pub struct Prose {
     pub conformance: Vec<Fact>,
     /// 5.2.6.
     pub commitment: Vec<String>,
+    /// 5.3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub web: Vec<String>,
     /// 6.1.
     pub configuration: Vec<String>,
     /// 7.2.1.1: steps in their order.

@@ -137,10 +137,8 @@ pub(crate) fn check_destination(
         };
     }
     let (true, Some(address)) = (table.kind == Kind::Dicom, table.address) else {
-        return refuse(
-            "means",
-            "only an application entity can commit itself, a folder cannot; remove it".to_owned(),
-        );
+        let message = "only an application entity can commit itself, a folder cannot; remove it";
+        return refuse("means", message.to_owned());
     };
     if loaded.config.commitment.is_none() {
         let message = format!(

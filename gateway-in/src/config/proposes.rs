@@ -1,21 +1,21 @@
 //! What an association proposes to a destination beside its presentation contexts: `user` and `async_operations`.
 
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf};
+use std::path::PathBuf;
 
 use base::Secret;
 use dimse::{AsyncWindow, UserIdentity, UserIdentityKind};
 use serde::{Deserialize, Serialize};
 use service::config::{ConfigError, Loaded};
 
-use super::{Config, DestinationTable};
+use super::{Config, DestinationTable, secret};
 
 /// `user` of a `[[destination]]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserTable {
-    /// User name.
+    /// User name. For HTTP it has no colon.
     pub name: String,
-    /// The file of the passcode. Default: the name alone.
+    /// The file of the passcode or password, in its first line. Default: the name alone, which `stow` does not do with.
     pub passcode: Option<PathBuf>,
 }
 
@@ -27,8 +27,6 @@ pub struct Proposes {
     /// Asynchronous operations.
     pub async_window: Option<AsyncWindow>,
 }
-
-const PASSCODE_BYTES_MAX: u64 = 4096;
 
 /// Checks `user` and `async_operations` of one `[[destination]]`.
 pub(super) fn check(
@@ -47,7 +45,9 @@ pub(super) fn check(
     }
     let passcode = match &user.passcode {
         None => None,
-        Some(file) => Some(passcode(&loaded.resolve(file)).map_err(|why| refuse("user.passcode", why))?),
+        Some(file) => {
+            Some(secret::first_line(&loaded.resolve(file)).map_err(|why| refuse("user.passcode", why))?)
+        }
     };
     let identity = UserIdentity {
         kind: if passcode.is_some() { UserIdentityKind::NameAndPasscode } else { UserIdentityKind::Name },
@@ -56,55 +56,4 @@ pub(super) fn check(
         secondary: passcode.unwrap_or_else(|| Secret::new(Vec::new())),
     };
     Ok(Proposes { user_identity: Some(identity), async_window })
-}
-
-/// The first line of a file that nobody else may read.
-fn passcode(path: &PathBuf) -> Result<Secret<Vec<u8>>, String> {
-    let shown = path.display();
-    let metadata = fs::metadata(path).map_err(|error| format!("{shown}: {error}; correct the path"))?;
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(format!("{shown}: others may read it (mode {mode:04o}); chmod 600"));
-    }
-    if metadata.len() > PASSCODE_BYTES_MAX {
-        return Err(format!("{shown}: longer than {PASSCODE_BYTES_MAX} bytes"));
-    }
-    let bytes = Secret::new(fs::read(path).map_err(|error| format!("{shown}: {error}"))?);
-    let line = bytes.expose().split(|byte| *byte == b'\n').next().unwrap_or_default();
-    if line.is_empty() {
-        return Err(format!("{shown}: its first line is empty"));
-    }
-    Ok(Secret::new(line.to_vec()))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn a_passcode_is_the_first_line_of_a_private_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("passcode");
-        for (text, mode, want) in [
-            ("over there\nnot this\n", 0o600, Ok("over there")),
-            ("over there", 0o400, Ok("over there")),
-            ("\nover there\n", 0o600, Err("first line is empty")),
-            ("", 0o600, Err("first line is empty")),
-            ("over there\n", 0o644, Err("chmod 600")),
-        ] {
-            let _ = fs::remove_file(&path);
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            match (passcode(&path), want) {
-                (Ok(read), Ok(want)) => assert_eq!(read.expose(), want.as_bytes()),
-                (Err(error), Err(want)) => {
-                    assert!(error.contains(want) && !error.contains("over"), "{error}")
-                }
-                (outcome, _) => panic!("{text:?}: {:?}", outcome.map(drop)),
-            }
-        }
-        assert!(passcode(&dir.path().join("nowhere")).is_err());
-    }
 }

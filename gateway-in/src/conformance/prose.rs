@@ -14,6 +14,7 @@ pub(super) fn prose(config: &Config) -> Prose {
         storage: storage(),
         conformance: conformance(),
         commitment: commitment(),
+        web: web(),
         configuration: configuration(),
         sequence: sequence(config),
         initiation: initiation(),
@@ -65,10 +66,11 @@ fn glance() -> Vec<(String, String)> {
 
 fn overview() -> Vec<String> {
     lines([
-        "gateway-in collects sealed instances from a relay, opens them, and hands each to a destination by C-STORE, or \
-         writes it as a file. What the destination answered becomes a signed receipt for the sending gateway, which has a \
+        "gateway-in collects sealed instances from a relay, opens them, and hands each to a destination by C-STORE or \
+         STOW-RS, or writes it as a file. What the destination answered becomes a signed receipt for the sending gateway, which has a \
          statement of its own.",
-        "To a destination gateway-in is a Storage SCU, and on demand a Storage Commitment SCU. It accepts associations only \
+        "To a destination gateway-in is a Storage SCU, and on demand a Storage Commitment SCU, or a user agent of the Studies \
+         Service. It accepts associations only \
          for commitment reports, on a port that is off by default.",
     ])
 }
@@ -93,11 +95,11 @@ fn flow() -> Vec<Stage> {
         stage("relay", "carries what it cannot read", "sealed, not DICOM", false),
         stage(
             "gateway-in",
-            "Storage SCU, Verification SCU, Storage Commitment SCU; opens, signs receipts",
-            "C-STORE, C-ECHO, N-ACTION",
+            "Storage SCU, Verification SCU, Storage Commitment SCU, STOW-RS user agent; opens, signs receipts",
+            "C-STORE, C-ECHO, N-ACTION, STOW-RS",
             true,
         ),
-        stage("destination", "Storage SCP, or a folder of PS3.10 files", "", false),
+        stage("destination", "Storage SCP, a DICOM web service, or a folder of PS3.10 files", "", false),
     ]
 }
 
@@ -185,6 +187,17 @@ fn commitment() -> Vec<String> {
     ])
 }
 
+fn web() -> Vec<String> {
+    lines([
+        "As user agent of the Store transaction of the Studies Service (PS3.18 §10.5) gateway-in sends a destination of the kind `stow` \
+         one instance in each request, over HTTP/1.1, and waits for the answer before it sends the next one on the same connection.",
+        "Only an answer that names the instance in its Referenced SOP Sequence makes it stored. A success that does not is no success: \
+         the instance may be stored, and is sent again.",
+        "Names are not looked up: a URL with a host name needs an `address`. What a service writes into its answers, beside codes and \
+         UIDs, is neither kept nor logged.",
+    ])
+}
+
 fn configuration() -> Vec<String> {
     lines([
         "Everything is configured in one TOML file, which is checked before the daemon starts: `gateway-in check` names \
@@ -245,7 +258,7 @@ fn security() -> Vec<String> {
 fn ports() -> Vec<String> {
     lines([
         "gateway-in listens on a DICOM port only for commitment reports, at the address of `[commitment] listen`, or over TLS \
-         at that of `tls.listen`; by default on none. Destinations are reached at the TCP port that is configured for each.",
+         at that of `tls.listen`; by default on none. Destinations are reached at the TCP port that is configured for each, web services at that of their URL or `address`.",
     ])
 }
 

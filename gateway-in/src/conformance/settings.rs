@@ -28,6 +28,13 @@ const DESTINATION_SETTINGS: &[(&str, &str)] = &[
     ("status", "statuses that the destination uses in another sense than Table B.2-1 of PS3.4"),
 ];
 
+/// Those of the kind `stow` that others have not.
+#[rustfmt::skip]
+const WEB_SETTINGS: &[(&str, &str)] = &[
+    ("url", "kind `stow`: the root of the service; others have none"),
+    ("bearer", "kind `stow`: the token that it is shown"),
+];
+
 /// Keys of `[collect]`.
 #[rustfmt::skip]
 const COLLECT_SETTINGS: &[(&str, &str)] = &[
@@ -54,7 +61,11 @@ pub(super) fn rows(config: &Config, configured: bool) -> Vec<Setting> {
     let collect = value.pointer("/collect").unwrap_or(&Value::Null);
     let mut rows = of(collect, "collect.", COLLECT_SETTINGS);
     if !configured && let Some(destination) = value.pointer("/destination/0") {
-        rows.splice(0..0, of(destination, "destination.", DESTINATION_SETTINGS));
+        let keys = [
+            of(destination, "destination.", DESTINATION_SETTINGS),
+            of(destination, "destination.", WEB_SETTINGS),
+        ];
+        rows.splice(0..0, keys.into_iter().flatten());
     }
     rows
 }
@@ -109,7 +120,7 @@ mod tests {
     #[test]
     fn every_setting_is_a_key_of_the_configuration() {
         let value = to_value(&defaults());
-        for (key, _) in DESTINATION_SETTINGS {
+        for (key, _) in DESTINATION_SETTINGS.iter().chain(WEB_SETTINGS) {
             assert!(value.pointer(&format!("/destination/0/{key}")).is_some(), "{key}");
         }
         for (key, _) in COLLECT_SETTINGS {

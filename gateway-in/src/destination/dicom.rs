@@ -1,19 +1,13 @@
 //! `kind = "dicom"`: C-STORE over pooled associations.
 //!
-//! A worker is one association at most. Instances of one study stay with one worker and so keep
-//! their order, as far as they are equally urgent; parallelism is across studies. A worker asks nothing while an answer is outstanding.
+//! A worker is one association at most, and asks nothing while an answer is outstanding.
 
-use std::{
-    collections::{HashMap, HashSet},
-    convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
-use base::{AeTitle, Name, Phi, Status, Uid};
+use base::{AeTitle, Name, Status, Uid};
 use dimse::{ConnectError, Requestor, StoreError};
 use tokio::{
-    sync::{oneshot, watch},
+    sync::watch,
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -22,44 +16,22 @@ use tracing::{debug, info, warn};
 use super::{
     Health, HealthState, Instance, NotAnswered, Outcome,
     dial::dial,
+    dispatch::{Dispatch, Job},
     queue,
     slots::{Slot, Slots, TURN},
 };
 use crate::{body::Cut, change::Refusal, config::DicomTarget};
 
-/// Instances that wait for one destination. The windows that we grant to relays keep it far below;
-/// it is the backstop.
-const JOBS_MAX: usize = 1024;
 /// How long an association stays idle once a sibling wants one: some destinations serve one at a time.
 const GIVE_WAY_AFTER: Duration = Duration::from_millis(100);
 /// Presentation contexts in one association (PS3.8 §9.3.2.2: odd ids of one byte).
 const CONTEXTS_MAX: usize = 128;
 
-/// One instance and whoever waits for its outcome.
-#[derive(Debug)]
-struct Job {
-    instance: Instance,
-    reply: oneshot::Sender<Outcome>,
-}
-
 /// Hands instances to workers.
 #[derive(Debug)]
 pub struct DicomDestination {
-    workers: Vec<queue::Sender<Job>>,
-    // Owned by `assign` and `Assigned::drop`; never held across an await.
-    studies: Arc<Mutex<HashMap<StudyKey, Share>>>,
-    linger: Duration,
+    dispatch: Dispatch,
     wanted: Arc<watch::Sender<u64>>,
-}
-
-type StudyKey = (Name, Option<Phi<Uid>>);
-
-/// What one worker has of one study.
-#[derive(Debug)]
-struct Share {
-    worker: usize,
-    pending: usize,
-    last: Instant,
 }
 
 impl DicomDestination {
@@ -67,28 +39,25 @@ impl DicomDestination {
     pub fn start(name: &Name, target: &DicomTarget, health: &Health, tasks: &mut service::Tasks) -> Self {
         let wanted = Arc::new(watch::Sender::new(0));
         let slots = Arc::new(Slots::new(target.max_associations));
-        let workers = (0..target.max_associations)
-            .map(|number| {
-                let (jobs, queue) = queue::queue(JOBS_MAX);
-                let worker = Worker {
-                    name: name.clone(),
-                    target: target.clone(),
-                    health: health.clone(),
-                    open: None,
-                    wanted: Arc::clone(&wanted),
-                    siblings: wanted.subscribe(),
-                    slots: Arc::clone(&slots),
-                    seen: Vec::new(),
-                };
-                tasks.spawn(format!("destination {name} worker {number}"), worker.run(queue));
-                jobs
-            })
-            .collect();
+        let (dispatch, queues) = Dispatch::new(target.max_associations, target.linger);
+        for (number, queue) in queues.into_iter().enumerate() {
+            let worker = Worker {
+                name: name.clone(),
+                target: target.clone(),
+                health: health.clone(),
+                open: None,
+                wanted: Arc::clone(&wanted),
+                siblings: wanted.subscribe(),
+                slots: Arc::clone(&slots),
+                seen: Vec::new(),
+            };
+            tasks.spawn(format!("destination {name} worker {number}"), worker.run(queue));
+        }
         tasks.spawn(
             format!("destination {name} prober"),
             probe(name.clone(), target.clone(), health.clone(), tasks.token()),
         );
-        Self { workers, studies: Arc::default(), linger: target.linger, wanted }
+        Self { dispatch, wanted }
     }
 
     /// Asks idle associations to give way: some destinations serve one at a time.
@@ -98,44 +67,12 @@ impl DicomDestination {
 
     /// Instances that wait or are under way.
     pub fn pending(&self) -> usize {
-        let studies = self.studies.lock().unwrap_or_else(PoisonError::into_inner);
-        studies.values().map(|share| share.pending).sum()
+        self.dispatch.pending()
     }
 
     /// Queues an instance at once, in the order of the calls, and waits for its outcome.
     pub fn store(&self, instance: Instance) -> impl Future<Output = Outcome> + use<> {
-        let key = (instance.sender.clone(), instance.study.clone());
-        let worker = self.assign(&key);
-        let (reply, outcome) = oneshot::channel();
-        let urgency = instance.urgency;
-        let sent = self.workers.get(worker).is_some_and(|queue| queue.put(urgency, Job { instance, reply }));
-        let studies = Arc::clone(&self.studies);
-        async move {
-            let outcome = if sent { outcome.await.ok() } else { None };
-            let mut studies = studies.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(share) = studies.get_mut(&key) {
-                share.pending = share.pending.saturating_sub(1);
-                share.last = Instant::now();
-            }
-            outcome.unwrap_or(Outcome::NotAnswered(NotAnswered::Interrupted))
-        }
-    }
-
-    /// The worker that has this study, or the one with the least to do.
-    fn assign(&self, key: &StudyKey) -> usize {
-        let now = Instant::now();
-        let mut studies = self.studies.lock().unwrap_or_else(PoisonError::into_inner);
-        studies.retain(|_, share| share.pending > 0 || now.duration_since(share.last) < self.linger);
-        if let Some(share) = studies.get_mut(key) {
-            share.pending += 1;
-            return share.worker;
-        }
-        let load = |worker: usize| {
-            studies.values().filter(|s| s.worker == worker).map(|s| s.pending + 1).sum::<usize>()
-        };
-        let worker = (0..self.workers.len()).min_by_key(|worker| load(*worker)).unwrap_or(0);
-        studies.insert(key.clone(), Share { worker, pending: 1, last: now });
-        worker
+        self.dispatch.store(instance)
     }
 }
 

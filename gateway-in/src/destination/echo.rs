@@ -1,4 +1,5 @@
-//! Whether a destination answers now: one C-ECHO on an association of its own, for whoever asks from afar or here.
+//! Whether a destination answers now: one C-ECHO on an association of its own, or a POST of nothing, for whoever asks from afar
+//! or here.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Destination, Running, dial::dial};
+use super::{Destination, Running, dial::dial, stow::echo_stow};
 use crate::config::{DicomTarget, Target};
 
 /// An answer of this age still counts as now: a destination is asked once in it at most, whoever asks how often.
@@ -66,7 +67,8 @@ async fn once(of: &Destination, asker: Option<AeTitle>, within: Duration) -> Ech
                 _ => EchoOutcome::Folder,
             }
         }
-        (Running::Dicom(_), Target::Folder(_)) => EchoOutcome::Gone,
+        (Running::Stow(_), Target::Stow(target)) => echo_stow(target, within).await,
+        (Running::Dicom(_) | Running::Stow(_), _) => EchoOutcome::Gone,
     }
 }
 

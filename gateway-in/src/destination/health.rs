@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Up until a connection fails, down until a C-ECHO is answered.
+/// Up until a connection fails, down until a C-ECHO, or a web service's POST of nothing, is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthState {
     /// Reachable, as far as known.

@@ -3,12 +3,14 @@
 
 mod dial;
 mod dicom;
+mod dispatch;
 mod echo;
 mod folder;
 mod health;
 mod probe;
 mod queue;
 mod slots;
+mod stow;
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
 
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use wire::Urgency;
 
+pub use self::stow::{StowDestination, echo_stow};
 use crate::{
     body::{Body, Incomplete, Verified},
     change::{Changed, Refusal, Wanted},
@@ -147,12 +150,24 @@ pub enum NotAnswered {
         /// PS3.8 Table 9-21, reason.
         reason: u8,
     },
-    /// The association ended before the last fragment had left.
-    #[error("the association ended before the instance was sent")]
+    /// The association or connection ended before the last fragment had left.
+    #[error("the association or connection ended before the instance was sent")]
     Interrupted,
-    /// The association ended, or time ran out, after the last fragment had left: it may be stored.
+    /// It ended, or time ran out, after the last fragment had left: it may be stored.
     #[error("no answer after the instance was sent; it may be stored")]
     Unknown,
+    /// A web service refuses what we ask it, whatever instance it is about: somebody has to mend a URL or credentials.
+    #[error("the web service refuses our requests (HTTP status {http})")]
+    Fault {
+        /// RFC 9110 §15.
+        http: u16,
+    },
+    /// A web service cannot serve now.
+    #[error("the web service takes no requests for now (HTTP status {http})")]
+    Busy {
+        /// RFC 9110 §15.
+        http: u16,
+    },
     /// Our own disk said no.
     #[error("the folder does not take files")]
     Folder,
@@ -160,12 +175,14 @@ pub enum NotAnswered {
 
 impl NotAnswered {
     /// One of each kind, for tables and tests.
-    pub const KINDS: [Self; 6] = [
+    pub const KINDS: [Self; 8] = [
         Self::Unreachable,
         Self::RejectedPermanent { source_code: 1, reason: 3 },
         Self::RejectedTransient { source_code: 3, reason: 2 },
         Self::Interrupted,
         Self::Unknown,
+        Self::Fault { http: 401 },
+        Self::Busy { http: 503 },
         Self::Folder,
     ];
 }
@@ -185,6 +202,7 @@ pub struct Destination {
 enum Running {
     Dicom(DicomDestination),
     Folder(Folder, Arc<Semaphore>),
+    Stow(StowDestination),
 }
 
 /// Files that one folder destination writes at one time.
@@ -205,6 +223,10 @@ impl Destination {
             Target::Dicom(target) => {
                 Running::Dicom(DicomDestination::start(&settings.name, target, &health, tasks))
             }
+            Target::Stow(target) => {
+                let status = &settings.status;
+                Running::Stow(StowDestination::start(&settings.name, target, status, &health, tasks))
+            }
         };
         Ok(Self { settings: Arc::clone(settings), health, kind, echo: echo::Echoes::default() })
     }
@@ -218,7 +240,7 @@ impl Destination {
     pub fn dicom(&self) -> Option<&DicomDestination> {
         match &self.kind {
             Running::Dicom(destination) => Some(destination),
-            Running::Folder(..) => None,
+            Running::Folder(..) | Running::Stow(_) => None,
         }
     }
 
@@ -226,6 +248,7 @@ impl Destination {
     pub fn store(&self, instance: Instance) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         match &self.kind {
             Running::Dicom(destination) => Box::pin(destination.store(instance)),
+            Running::Stow(destination) => Box::pin(destination.store(instance)),
             Running::Folder(folder, slots) => {
                 let (name, folder, slots) = (self.settings.name.clone(), folder.clone(), Arc::clone(slots));
                 Box::pin(async move {

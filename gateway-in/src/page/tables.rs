@@ -13,6 +13,7 @@ pub(super) fn destinations(status: &Status, now: Timestamp) -> Table {
         let kind = match &destination.settings.target {
             Target::Dicom(target) => format!("C-STORE to {}", target.ae),
             Target::Folder(_) => "folder".to_owned(),
+            Target::Stow(target) => format!("STOW-RS to {}", target.url),
         };
         let verdict = match is_up(destination) {
             true => Verdict::new(Standing::Good, "answers, as far as is known"),

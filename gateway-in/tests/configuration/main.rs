@@ -6,6 +6,7 @@ mod mistakes;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use base::{Name, Secret};
@@ -33,6 +34,8 @@ fn folder() -> tempfile::TempDir {
     fs::write(path("cards/damaged.card"), "sluis-card-2:hospital:AAAA\n").unwrap();
     fs::write(path("cards/old.card"), "sluis-card-1:clinic:AAAA\n").unwrap();
     fs::write(path("notes.txt"), "not what you think\n").unwrap();
+    fs::write(path("private.txt"), "not what you think\n").unwrap();
+    fs::set_permissions(path("private.txt"), fs::Permissions::from_mode(0o600)).unwrap();
     dir
 }
 

@@ -19,6 +19,7 @@ pub(super) fn prose(config: &Config) -> Prose {
         storage: storage(),
         conformance: conformance(),
         commitment: commitment(config),
+        web: Vec::new(),
         configuration: configuration(),
         sequence: sequence(config),
         initiation: initiation(),

@@ -58,6 +58,11 @@ pub(crate) fn receipt(number: u8) -> Receipt {
     }
 }
 
+/// Where STOW-RS goes.
+pub(crate) fn web_service() -> Destination {
+    Destination::Stow("https://pacs.example:8443/dicom-web".parse().unwrap())
+}
+
 /// One of a data set that was re-encoded and coerced.
 pub(crate) fn changed(number: u8) -> Receipt {
     let changed = Changed {

@@ -2,9 +2,9 @@
 
 use crate::common::{
     card, complete, identity, log_key, logged, manifest, name, party, pseudonymized, receipt, receiver,
-    relay_card, sender, sent, signed,
+    relay_card, sender, sent, signed, web_service,
 };
-use base::{Digest, Name, ObjectId};
+use base::{Digest, Name, ObjectId, ServiceUrl};
 use identity::{CardFields, IdentityKey, Overlap, PeerCard};
 use ledger::{
     Cards, Class, Destination, Expectation, Level, ManifestCore, Mismatch, NackReason, Outcome, Receipt,
@@ -212,6 +212,7 @@ fn a_genuine_receipt_about_something_else_does_not_end_custody() {
 #[test]
 fn every_kind_of_receipt_survives_its_encoding() {
     let long = "1".repeat(64);
+    let longest_url = format!("https://{:a<1$}", "pacs.example/", ServiceUrl::CHARACTERS_MAX - 8);
     for receipt in [
         receipt(1),
         Receipt { remark: None, ..receipt(1) },
@@ -221,6 +222,8 @@ fn every_kind_of_receipt_survives_its_encoding() {
             outcome: Outcome::Refused,
             ..receipt(1)
         },
+        Receipt { kind: web_service(), ..receipt(1) },
+        Receipt { kind: Destination::Stow(longest_url.parse().unwrap()), ..receipt(1) },
         Receipt { sop_class: long.parse().unwrap(), data_bytes: u64::MAX, ..receipt(1) },
         Receipt { received_at: base::Timestamp(u64::MAX), ..receipt(1) },
     ] {
@@ -228,6 +231,22 @@ fn every_kind_of_receipt_survives_its_encoding() {
         let file = signed(receipt);
         assert_eq!(ReceiptFile::parse(&file.to_text()), Ok(file));
     }
+}
+
+#[test]
+fn a_receipt_of_a_web_service_says_where_it_is_in_one_form_only() {
+    let file = signed(Receipt { kind: web_service(), ..receipt(1) });
+    let line = r#""destination": "archive (STOW-RS https://pacs.example:8443/dicom-web)""#;
+    assert!(file.to_text().contains(line), "{}", file.to_text());
+    // The record as FORMAT.md has it, and with its URL in another form, which nobody signs.
+    let bytes = file.unverified().encode();
+    let kind = b"\x82\x02\x81\x78\x23https://pacs.example:8443/dicom-web";
+    let at = bytes.windows(kind.len()).position(|window| window == kind).unwrap();
+    let mut other = bytes.clone();
+    other[at + kind.len() - 1] = b'/';
+    assert!(Receipt::decode(&other).is_err());
+    other[at + kind.len() - 1] = b'?';
+    assert!(Receipt::decode(&other).is_err());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use base::{Digest, Status};
 use ledger::{Outcome, Receipt, ReceiptFile, Remark};
 use serde_json::{Value, json};
 
-use crate::common::{card, changed, complete, identity, receipt, receiver, relay_card, sender};
+use crate::common::{card, changed, complete, identity, receipt, receiver, relay_card, sender, web_service};
 
 struct Case {
     name: &'static str,
@@ -70,6 +70,7 @@ fn cases() -> Vec<Case> {
         remark: Some(Remark::NotReencoded),
         ..receipt(4)
     };
+    let web = Receipt { kind: web_service(), ..receipt(4) };
     vec![
         good(),
         Case { name: "alone in its batch", settlement: alone[0].encode(), ..base() },
@@ -86,6 +87,13 @@ fn cases() -> Vec<Case> {
             ..base()
         },
         Case { name: "refused by the receiver", receipt: own.encode(), settlement: of(&own), ..base() },
+        Case { name: "to a web service", receipt: web.encode(), settlement: of(&web), ..base() },
+        Case {
+            name: "web service renamed",
+            receipt: splice(web.encode(), b"pacs.example", b"pacs.example".to_ascii_uppercase().as_slice()),
+            settlement: of(&web),
+            ..base()
+        },
         Case {
             name: "digest of what came changed",
             receipt: splice(changed(4).encode(), &Digest::of(b"data as it came").0, &Digest::of(b"data").0),
@@ -165,7 +173,7 @@ fn every_vector_gets_its_verdict() {
     let committed: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     assert_eq!(now, committed);
     let valid: Vec<_> = cases().iter().map(|case| (case.name, verdict(case) == "valid")).collect();
-    assert!(valid.iter().enumerate().all(|(i, (_, valid))| *valid == (i < 5)), "{valid:?}");
+    assert!(valid.iter().enumerate().all(|(i, (_, valid))| *valid == (i < 6)), "{valid:?}");
 }
 
 /// A file with everything in it, and the cards that verify it, for other implementations.

@@ -16,7 +16,7 @@ pub(super) fn sections(statement: &Statement) -> Vec<Section> {
             .table(services("Table 1. Services", &statement.services)),
         content(statement),
         Section::new("1.2", "DIMSE services").text(&lines(["Those of Table 1, and no others."])),
-        Section::new("1.3", "DICOM web services").text(&lines(["None."])),
+        web_services(statement),
         Section::new("1.4", "Media services").text(&lines(["None: no media is written or read as a DICOM file set."])),
         Section::new("1.7", "Specific character sets").text(&prose.character_sets),
         Section::new("2", "Table of contents").block(Block::Contents),
@@ -40,7 +40,7 @@ pub(super) fn sections(statement: &Statement) -> Vec<Section> {
         Section::new("3.4", "Terms and definitions").block(Block::List(lines([
             "`gateway-out` takes instances from a PACS or modality, seals each for one receiving gateway and keeps it \
              until a signed receipt says that it is stored there.",
-            "`gateway-in` opens what it collects and hands it to a destination by C-STORE.",
+            "`gateway-in` opens what it collects and hands it to a destination by C-STORE or STOW-RS.",
             "The relay between them carries sealed bytes. It is no DICOM application entity and is not described here.",
             "A receipt is the receiving gateway's signed word on what the destination answered.",
         ]))),
@@ -50,12 +50,33 @@ pub(super) fn sections(statement: &Statement) -> Vec<Section> {
         ])),
         Section::new("3.6", "References").text(&lines([
             "DICOM PS3.2 (Annex N), PS3.4 (Annexes A, B, J), PS3.5, PS3.6, PS3.7 (Annexes C, D), PS3.8, PS3.15 (B.12, \
-             B.13); RFC 9325.",
+             B.13), PS3.18 (§10.5, Annex F, Annex I); RFC 9110, RFC 9112, RFC 9325.",
         ])),
         Section::new("4", "Implementation model"),
         Section::new("4.1", "Application entities and data flow").block(Block::Flow(prose.flow.clone())),
         entity.text(&prose.entity),
     ]
+}
+
+fn web_services(statement: &Statement) -> Section {
+    let section = Section::new("1.3", "DICOM web services");
+    if statement.web_services.is_empty() {
+        return section.text(&lines(["None."]));
+    }
+    section.table(Table::of(
+        "Table 1-2. DICOM web services",
+        &["Service", "Transaction", "User agent", "Origin server", "Remark"],
+        &statement.web_services,
+        |row| {
+            [
+                Cell::text(&row.service),
+                Cell::text(&row.transaction),
+                Cell::yes(row.user_agent),
+                Cell::yes(row.origin_server),
+                Cell::text(&row.note),
+            ]
+        },
+    ))
 }
 
 fn content(statement: &Statement) -> Section {

@@ -74,17 +74,18 @@ fn failures(rows: &[FailureRow]) -> Table {
     })
 }
 
-/// Operations with the sections that Annex N has for their services.
-const OPERATIONS: &[(&str, &str, &str)] = &[
-    ("7.3.2.1", "Verification service", "C-ECHO"),
-    ("7.3.2.5", "Storage service", "C-STORE"),
-    ("7.3.2.6", "Storage Commitment service: N-ACTION", "N-ACTION"),
-    ("7.3.2.7", "Storage Commitment service: N-EVENT-REPORT", "N-EVENT-REPORT"),
-    ("7.3.2.9", "Any other operation", "other"),
+/// Operations with the sections that Annex N has for their services, and what we are where we get their statuses.
+const OPERATIONS: &[(&str, &str, &str, &str)] = &[
+    ("7.3.2.1", "Verification service", "C-ECHO", "SCU"),
+    ("7.3.2.5", "Storage service", "C-STORE", "SCU"),
+    ("7.3.2.6", "Storage Commitment service: N-ACTION", "N-ACTION", "SCU"),
+    ("7.3.2.7", "Storage Commitment service: N-EVENT-REPORT", "N-EVENT-REPORT", "SCU"),
+    ("7.3.2.9", "Any other operation", "other", "SCU"),
+    ("7.3.3", "DICOM web services", "Store Instances", "user agent"),
 ];
 
 fn operations(statement: &Statement) -> impl Iterator<Item = Section> {
-    OPERATIONS.iter().filter_map(|(number, title, operation)| {
+    OPERATIONS.iter().filter_map(|(number, title, operation, role)| {
         let answers: Vec<&AnswerRow> =
             statement.answers.iter().filter(|row| row.operation == *operation).collect();
         let outcomes: Vec<&OutcomeRow> =
@@ -109,7 +110,7 @@ fn operations(statement: &Statement) -> impl Iterator<Item = Section> {
                 },
             ))
             .table(Table::of(
-                &format!("{operation}: behaviour on statuses received as SCU"),
+                &format!("{operation}: behaviour on statuses received as {role}"),
                 &["Status", "Meaning", "What follows"],
                 &outcomes,
                 |row| [Cell::code(&row.status), Cell::text(&row.meaning), Cell::text(&row.follows)],

@@ -30,6 +30,10 @@ pub(super) fn sections(statement: &Statement) -> Vec<Section> {
         sections
             .push(Section::new("5.2.6", "Storage Commitment service").text(&prose.commitment).table(reasons));
     }
+    if !prose.web.is_empty() {
+        let web = facts("Table 5-17. Requests of the Store transaction", &statement.web);
+        sections.push(Section::new("5.3", "DICOM web services").text(&prose.web).table(web));
+    }
     sections.push(Section::new("5.7", "Specific character sets").text(&prose.character_sets));
     sections.push(Section::new("6", "Configuration"));
     sections.push(configuration(statement));

@@ -24,6 +24,7 @@ const SPECIAL: &[Special] = &[
     word("Name", "name"),
     word("Uid", "UID"),
     word("RouteId", "32 hexadecimal digits"),
+    word("ServiceUrl", "URL"),
     word("Fingerprint", "64 hexadecimal digits"),
     word("SocketAddr", "address:port"),
     word("IpAddr", "address"),
