@@ -24,7 +24,11 @@ pub struct Condition {
 impl Condition {
     /// One of them.
     pub fn new(key: impl Into<String>, text: impl Into<String>, remedy: &'static str) -> Self {
-        Self { key: key.into(), text: text.into(), remedy, after: None }
+        // One line, whatever it was made of: it becomes the subject of a mail.
+        let line = |text: String| {
+            text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "?")
+        };
+        Self { key: line(key.into()), text: line(text.into()), remedy, after: None }
     }
 }
 
@@ -181,4 +185,82 @@ fn said<'a>(value: &'a Value, key: &str) -> &'a str {
 
 fn number(value: &Value, key: &str) -> u64 {
     value.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn texts(found: &[Condition]) -> Vec<&str> {
+        found.iter().map(|condition| condition.text.as_str()).collect()
+    }
+
+    #[test]
+    fn what_a_daemon_says_becomes_conditions_with_keys_that_stay() {
+        let status = json!({
+            "alarms": ["the card of clinic expires in 29 days: make and exchange a new one now"],
+            "last_reload": { "refused": "gateway-out.toml:3:1:\n\u{1b}[31munknown key" },
+            "sandbox": { "enforced": false },
+            "relays": [
+                { "name": "hub", "connected": false, "refused": null, "log": { "distrust": null } },
+                { "name": "other", "connected": true, "refused": null, "log": { "distrust": "its log forked" } },
+            ],
+        });
+        let found = common(&status);
+        assert_eq!(
+            texts(&found),
+            [
+                "the card of clinic expires in 29 days: make and exchange a new one now",
+                "the last configuration was refused, the earlier one holds: gateway-out.toml:3:1: ?[31munknown key",
+                "it runs without its sandbox",
+                "no connection to relay hub",
+                "relay other is not used: its log forked",
+            ]
+        );
+        assert_eq!(found[0].key, "the card of clinic", "the days are counted down");
+        assert!(
+            common(&json!({ "alarms": [], "relays": [{ "name": "hub", "connected": true }] })).is_empty()
+        );
+        assert!(common(&json!(null)).is_empty());
+    }
+
+    #[test]
+    fn limits_are_those_of_the_table() {
+        let table = AlarmTable { parked: 3, ..AlarmTable::default() };
+        let status = json!({ "queue": {
+            "oldest": [
+                { "route": "1", "destination": "archive", "age_s": 900 },
+                { "route": "2", "destination": "research", "age_s": 899 },
+            ],
+            "counts": [
+                { "route": "1", "destination": "archive", "state": "parked", "deliveries": 3 },
+                { "route": "2", "destination": "research", "state": "parked", "deliveries": 2 },
+                { "route": "2", "destination": "research", "state": "deferred", "deliveries": 9 },
+            ],
+        }});
+        assert_eq!(
+            texts(&queue(&status, &table)),
+            [
+                "an instance for archive has waited for 15 min",
+                "parked for archive, until a person decides: 3"
+            ]
+        );
+        assert_eq!(
+            texts(&queue(&json!({ "queue": { "error": "disk I/O error" } }), &table)),
+            ["the outbox's index cannot be read: disk I/O error"]
+        );
+        let tenants_of = |silent| {
+            let status = json!({ "tenants": [
+                { "name": "clinic", "sender": false, "recipient": false },
+                { "name": "hospital", "sender": true, "recipient": false },
+            ]});
+            tenants(&status, &AlarmTable { silent, ..AlarmTable::default() })
+        };
+        assert!(tenants_of(None).is_empty());
+        let silent = tenants_of(Some(crate::config::Span::from_secs(3600)));
+        assert_eq!(texts(&silent), ["clinic has not been connected for 1h"]);
+        assert_eq!(silent[0].after, Some(Duration::from_secs(3600)));
+    }
 }
