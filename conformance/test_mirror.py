@@ -7,7 +7,7 @@ import json
 import pytest
 
 from harness import generate, senders
-from harness.destinations import Absent
+from harness.destinations import Absent, wait_for_arrivals
 from harness.picky import Picky
 from harness.processes import wait_until
 from harness.rawul import Acceptor, Requestor
@@ -92,6 +92,8 @@ def test_the_pacs_is_offered_what_the_destination_accepts(make_stack, picky, tmp
         assert offered(stack) == TAKEN
         assert set(senders.storescu(stack.listen, stack.ae, [one.path for one in slices]).values()) == {0}
         stack.wait_settled()
+        # storescp answers before its file has its name.
+        wait_for_arrivals(picky, slices, 20, stack.logs)
         assert picky.arrived().keys() == {one.sop_instance for one in slices}
         # Nothing of it is known to the relay but questions, answers and their lengths.
         assert stack.status("relay")["counters"]["asks"] > 0
