@@ -250,11 +250,18 @@ def test_parked_and_old_instances_are_told_without_a_word_about_the_patient(make
 
 
 def test_what_cannot_be_told_is_refused_before_the_night(make_stack, told):
-    """Nobody to tell is an error of `alarm test`, and nothing to do for a timer."""
+    """Nobody to tell is an error, of the timer's unit too: somebody has written a table that is not read, or none."""
     stack = make_stack()
-    assert send(stack) == ""
+    for what in ("send", "test"):
+        refused = stack.command("gateway-out", "alarm", what, check=False)
+        assert refused.returncode == 1 and "nobody would be told" in refused.stderr
+    # What was told has to be kept somewhere; where it cannot be, it is told at once and that is told, too.
+    (told.directory / "file").write_text("")
+    alarmed(stack, "gateway-out", told.table(after="10min", state=str(told.directory / "file" / "alarm.json")))
     refused = stack.command("gateway-out", "alarm", "test", check=False)
-    assert refused.returncode == 1 and "nobody would be told" in refused.stderr
+    assert refused.returncode == 1 and "FAILED   state" in refused.stdout, refused.stdout
+    refused = stack.command("gateway-out", "alarm", "send", check=False)
+    assert refused.returncode == 1 and "the daemon does not answer" in told.piped()[-1]["text"] and "cannot be kept" in told.piped()[-1]["text"]
     (told.directory / "token").chmod(0o644)
     alarmed(stack, "gateway-out", told.table())
     refused = stack.command("gateway-out", "check", check=False)

@@ -19,7 +19,12 @@ use crate::{
 };
 
 /// What waits for one who reads slowly; then the oldest is lost for him, which he is told.
-const WAITING_MAX: usize = 1024;
+const WAITING_MAX: usize = 512;
+
+/// Items of one thing that are shown: of 128 contexts with some transfer syntaxes each, all.
+const ITEMS_MAX: usize = 1000;
+/// Bytes of one of them.
+const ITEM_BYTES_MAX: usize = 160;
 
 /// One thing that has passed, in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -125,9 +130,24 @@ impl Onlooker for Traced {
             calling: calling.clone(),
             called: called.clone(),
             what,
-            items,
+            items: bounded(items),
         });
     }
+}
+
+/// What a peer sends before it is admitted must not fill our memory while somebody looks.
+fn bounded(mut items: Vec<String>) -> Vec<String> {
+    let count = items.len();
+    items.truncate(ITEMS_MAX);
+    for item in &mut items {
+        item.truncate(item.floor_char_boundary(ITEM_BYTES_MAX));
+        item.shrink_to_fit();
+    }
+    if count > ITEMS_MAX {
+        items.push(format!("{} more", count - ITEMS_MAX));
+    }
+    items.shrink_to_fit();
+    items
 }
 
 /// Calling and called AE title: fixed fields of the A-ASSOCIATE-RQ (PS3.8 Table 9-11).

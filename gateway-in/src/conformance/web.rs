@@ -8,7 +8,7 @@ use crate::{
     config::DestinationTable,
     forward::{
         StatusOverrides,
-        stow::{HTTP_ROWS, HttpRow, Meaning},
+        stow::{HTTP_ROWS, HttpRow, Meaning, leaves_open},
         verdict,
     },
 };
@@ -130,7 +130,7 @@ pub(super) fn outcomes() -> Vec<OutcomeRow> {
             &key,
             &codes(http),
             &format!("{}, and nothing said of the instance", http.meaning),
-            what_follows(http.means),
+            if leaves_open(http.first) { what_follows(Meaning::Unsaid) } else { what_follows(http.means) },
         )
     }));
     rows

@@ -31,7 +31,7 @@ use crate::{
     config::StowTarget,
     forward::{
         StatusOverrides,
-        stow::{Meaning, meaning_of, row_of},
+        stow::{Meaning, leaves_open, meaning_of, row_of},
     },
 };
 
@@ -319,6 +319,10 @@ impl Worker {
         let meaning = meaning_of(response.status, response.is_early, said, &self.status);
         let (name, http, row) = (&self.reach.name, response.status, row_of(response.status));
         let is_news = self.fault.replace(http) != Some(http);
+        if !response.is_early && said == Said::Nothing && leaves_open(http) {
+            warn!(destination = %name, delivery = %instance.delivery.short(), http, meaning = row.meaning, "the service fails after it had all of the instance; it may be stored");
+            return Err(NotAnswered::Unknown);
+        }
         match meaning {
             Meaning::Status(status) => {
                 // Named instances are told by their status, as those of every destination are.

@@ -83,11 +83,20 @@ pub const HTTP_ROWS: &[HttpRow] = &[
     row((0, u16::MAX), "any other", Meaning::Status(Status::PROCESSING_FAILURE), "the log of the service says what went wrong"),
 ];
 
+/// A warning of no kind that we know.
+const WARNING: Status = Status(0xB000);
+
 /// The row of a status.
 pub fn row_of(http: u16) -> &'static HttpRow {
     let has = |row: &&HttpRow| (row.first..=row.last).contains(&http);
     #[expect(clippy::expect_used, reason = "the last row has all")]
     HTTP_ROWS.iter().find(has).expect("a row for each status")
+}
+
+/// Whether a status leaves open what became of an instance that had left as a whole: whoever says that something went wrong, often a
+/// proxy, does not say that it is not stored.
+pub fn leaves_open(http: u16) -> bool {
+    matches!(http, 408 | 500..=502 | 504..=506 | 508..=599)
 }
 
 /// What an answer means. `is_early`: the service had not all of the instance when it gave it, so it cannot have stored it.
@@ -97,11 +106,20 @@ pub fn meaning_of(http: u16, is_early: bool, said: Said, overrides: &StatusOverr
         (Meaning::Fault | Meaning::Busy, _) => row.means,
         (_, Said::Failed(reason)) => Meaning::Status(failure(reason, overrides)),
         (Meaning::Unsaid, Said::Stored(warning)) if !is_early => {
-            Meaning::Status(warning.map_or(Status::SUCCESS, Status))
+            Meaning::Status(warning.map_or(Status::SUCCESS, |code| warned(Status(code), overrides)))
         }
         // Whatever sense an operator gives to a code: the service has not said it.
         (Meaning::Status(status), _) if overrides.verdict(status) == Some(Verdict::Stored) => Meaning::Unsaid,
         (means, _) => means,
+    }
+}
+
+/// A Warning Reason as a status. Of what is stored none can be refused or sent again; some services have codes of their own there, too.
+fn warned(status: Status, overrides: &StatusOverrides) -> Status {
+    let is_stored = of_retry(dimse::retry(Service::Store, status)) == Verdict::Stored;
+    match is_stored || overrides.verdict(status).is_some() {
+        true => status,
+        false => WARNING,
     }
 }
 
@@ -136,6 +154,11 @@ mod tests {
         for http in [200, 201, 202] {
             assert_eq!(of(http, Said::Stored(None)), Meaning::Status(Status::SUCCESS));
             assert_eq!(of(http, Said::Stored(Some(0xB007))), Meaning::Status(Status(0xB007)));
+            assert_eq!(
+                of(http, Said::Stored(Some(0xC000))),
+                Meaning::Status(Status(0xB000)),
+                "a code of its own"
+            );
             assert_eq!(of(http, Said::Failed(Some(0xA900))), Meaning::Status(Status(0xA900)));
             assert_eq!(of(http, Said::Nothing), Meaning::Unsaid);
         }

@@ -1,8 +1,9 @@
 //! `alarm show`, `alarm send` and `alarm test`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use base::Timestamp;
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -114,7 +115,9 @@ async fn see(role: &Role<'_>, table: &AlarmTable) -> Result<Seen> {
 
 async fn show(role: &Role<'_>, as_json: bool) -> Result<()> {
     let table = role.table.clone().unwrap_or_default();
-    let seen = see(role, &table).await?;
+    let mut seen = see(role, &table).await?;
+    // What has to stand for a time of its own is known to `send`, which remembers.
+    seen.found.retain(|condition| condition.after.is_none());
     if as_json {
         let list: Vec<_> = seen
             .found
@@ -141,7 +144,7 @@ async fn show(role: &Role<'_>, as_json: bool) -> Result<()> {
 }
 
 async fn send(role: &Role<'_>) -> Result<()> {
-    let Some(table) = role.telling() else { return Ok(()) };
+    let table = role.telling().ok_or_else(|| nobody(role))?;
     let (path, dir) = (role.state(table)?, role.dir()?);
     // One that cannot be read must not keep an alarm back: what was told is told once more.
     let mut memory = Memory::read(&path).unwrap_or_else(|error| {
@@ -152,6 +155,15 @@ async fn send(role: &Role<'_>) -> Result<()> {
     let ways = ways(table);
     memory.keep_ways(&ways);
     memory.look(&seen.found, seen.complete, table, now);
+    if let Err(error) = memory.write(&path) {
+        // Without it nothing would ever have stood for long enough: all of it is told at once, and with each look until that is mended.
+        let text = format!("what was told cannot be kept: {}: {error}", path.display());
+        let unkept = Condition::new("memory", text, "the disk, or `state` in [alarm]");
+        let found: Vec<_> = seen.found.into_iter().chain([unkept]).collect();
+        let found: Vec<_> =
+            found.into_iter().map(|one| Condition { after: Some(Duration::ZERO), ..one }).collect();
+        memory.look(&found, seen.complete, table, now);
+    }
     let name = seen.name.as_deref().unwrap_or("");
     let mut failed = 0;
     for way in ways {
@@ -169,10 +181,15 @@ async fn send(role: &Role<'_>) -> Result<()> {
                     news.still.len()
                 );
                 memory.told(way, &news, now);
+                // Now: the next way may take longer than we are given.
+                if let Err(error) = memory.write(&path) {
+                    failed += 1;
+                    eprintln!("{}: {error}", path.display());
+                }
             }
             Err(error) => {
                 failed += 1;
-                eprintln!("{way}: {error:#}; it is tried again with the next look");
+                eprintln!("{way}: {}; it is tried again with the next look", plain(&format!("{error:#}")));
             }
         }
     }
@@ -184,22 +201,25 @@ async fn send(role: &Role<'_>) -> Result<()> {
 }
 
 async fn test(role: &Role<'_>) -> Result<()> {
-    let Some(table) = role.telling() else {
-        bail!(
-            "nobody would be told: {} has no [alarm.mail], no [alarm.webhook] and no `command` in [alarm]",
-            role.config.display()
-        );
-    };
+    let table = role.telling().ok_or_else(|| nobody(role))?;
     let (seen, dir) = (see(role, table).await?, role.dir()?);
     let name = seen.name.as_deref().unwrap_or("");
     let message = Message { role: role.role, name, version: role.version, at: Timestamp::now(), news: None };
     let mut failed = 0;
+    let path = role.state(table)?;
+    match Memory::read(&path).and_then(|memory| memory.write(&path)) {
+        Ok(()) => println!("ok       state: {}", path.display()),
+        Err(error) => {
+            failed += 1;
+            println!("FAILED   state: {}: {error}", path.display());
+        }
+    }
     for way in ways(table) {
         match tell(way, table, &message, &dir).await {
-            Ok(said) => println!("ok       {way}: {said}"),
+            Ok(said) => println!("ok       {way}: {}", plain(&said)),
             Err(error) => {
                 failed += 1;
-                println!("FAILED   {way}: {error:#}");
+                println!("FAILED   {way}: {}", plain(&format!("{error:#}")));
             }
         }
     }
@@ -208,6 +228,18 @@ async fn test(role: &Role<'_>) -> Result<()> {
         0 => Ok(()),
         failed => bail!("{failed} of the ways to tell alarms failed"),
     }
+}
+
+fn nobody(role: &Role<'_>) -> anyhow::Error {
+    anyhow!(
+        "nobody would be told: {} has no [alarm.mail], no [alarm.webhook] and no `command` in [alarm]",
+        role.config.display()
+    )
+}
+
+/// What a server has said decides nothing on a terminal.
+fn plain(said: &str) -> String {
+    said.chars().map(|c| if c.is_control() { '?' } else { c }).take(500).collect()
 }
 
 /// The ways that are configured.

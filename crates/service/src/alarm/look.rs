@@ -38,7 +38,9 @@ pub(super) fn common(status: &Value) -> Vec<Condition> {
     let mut found = Vec::new();
     for alarm in texts(status, "alarms") {
         // Who it is about; what follows counts days, and would be another alarm each day.
-        let key = alarm.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
+        let counted = |word: &str| word.parse::<u64>().is_ok();
+        let words = alarm.split_whitespace().map(|word| if counted(word) { "N" } else { word });
+        let key = words.take(4).collect::<Vec<_>>().join(" ");
         found.push(Condition::new(key, alarm, "docs/runbook.md; for cards and keys docs/rotating-keys.md"));
     }
     if let Some(why) = status.pointer("/last_reload/refused").and_then(Value::as_str) {

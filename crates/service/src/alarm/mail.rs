@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
 use lettre::transport::smtp::authentication::Credentials;
@@ -115,6 +115,8 @@ impl MailTable {
     /// Sends it, and gives the server's own answer. Paths in the table start at `dir`.
     pub(super) fn send(&self, message: &Message<'_>, dir: &Path) -> Result<String> {
         let (host, port) = self.place().context("no host and port")?;
+        // The daemon has not necessarily agreed to what stands in the file by now.
+        ensure!(self.user.is_none() || self.security != Security::None, "a password is not sent without TLS");
         let mut mail = lettre::Message::builder()
             .from(self.from.parse()?)
             .subject(message.subject())

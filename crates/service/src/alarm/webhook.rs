@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use ureq::Agent;
 use ureq::http::Uri;
@@ -39,6 +39,12 @@ impl WebhookTable {
                 "give a URL, as in \"https://chat.hospital.example/hooks/sluis\"",
             ));
         }
+        if has_user(&self.url) {
+            return Err(loaded.error(
+                "alarm.webhook.url",
+                "a user or password does not stand in a URL: give a token by its file",
+            ));
+        }
         if let Some(token) = &self.token {
             if scheme == Some("http") {
                 return Err(
@@ -57,6 +63,9 @@ impl WebhookTable {
 
     /// Posts it. Paths in the table start at `dir`.
     pub(super) fn send(&self, message: &Message<'_>, dir: &Path) -> Result<String> {
+        // The daemon has not necessarily agreed to what stands in the file by now.
+        ensure!(!has_user(&self.url), "a user or password does not stand in a URL");
+        ensure!(self.token.is_none() || self.url.starts_with("https://"), "a token is not sent without TLS");
         let mut config = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .root_certs(RootCerts::PlatformVerifier)
@@ -87,4 +96,11 @@ impl WebhookTable {
         }
         Ok(status.to_string())
     }
+}
+
+/// As in `https://user:password@host/`, which HTTP libraries send as a password.
+fn has_user(url: &str) -> bool {
+    url.parse::<Uri>()
+        .ok()
+        .is_some_and(|uri| uri.authority().is_some_and(|authority| authority.as_str().contains('@')))
 }
