@@ -139,7 +139,7 @@ def test_what_is_wrong_is_told_once_by_every_way_and_when_it_is_over(make_stack,
         stack["relay"].stop()
         wait_until("the relay is missed", lambda: not stack.status("gateway-out")["relays"][0]["connected"], 30, stack.logs)
         said = send(stack)
-        assert [line.split(":")[0] for line in said.splitlines()] == ["mail", "webhook", "command"] and said.count("told 1 new, 0 over") == 3
+        assert [line.split(":")[0] for line in said.splitlines()] == ["command", "webhook", "mail"] and said.count("told 1 new, 0 over") == 3
         assert send(stack) == "" and told.counts() == (1, 1, 1)
         shown = stack.command("gateway-out", "alarm", "show", check=False)
         assert shown.returncode == 1 and shown.stdout.startswith("no connection to relay ") and "first: UDP to the relay" in shown.stdout

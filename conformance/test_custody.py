@@ -130,3 +130,26 @@ def test_a_large_instance_that_is_not_accepted_never_ends_at_the_destination(mak
         assert senders.storescu(stack.listen, stack.ae, [large.path]) == {large.path: 0}
         stack.wait_settled()
         assert arrived(destination)[large.sop_instance] == large.digest()
+
+
+def test_an_outbox_restored_from_an_older_copy_sends_nothing_twice(make_stack, few):
+    """What it owes by its copy was stored long ago: the far side opens none of it, and counts each as a replay."""
+    with Acceptor() as destination:
+        stack = make_stack(to=destination.address)
+        stack.quick_retries()
+        stack.start("relay", "gateway-out")
+        assert set(senders.storescu(stack.listen, stack.ae, [one.path for one in few]).values()) == {0}
+        stack["gateway-out"].stop()
+        shutil.copytree(stack.directory / "outbox", stack.directory / "older")
+        stack.start("gateway-out", "gateway-in")
+        stack.wait_settled()
+        stack["gateway-out"].stop()
+        shutil.rmtree(stack.directory / "outbox")
+        (stack.directory / "older").rename(stack.directory / "outbox")
+        stack.start("gateway-out")
+        replays = lambda: stack.status("gateway-in")["nacks"]["replay"]  # noqa: E731
+        wait_until("each of them to be turned away", lambda: replays() >= len(few), 60, stack.logs)
+        parked = lambda: [row["state"] for row in stack.queue()] == ["parked"] * len(few)  # noqa: E731
+        wait_until("all of them to be parked", parked, 120, stack.logs)
+        assert arrived(destination) == {one.sop_instance: one.digest() for one in few}
+        assert set(destination.attempts.values()) == {1}

@@ -4,46 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.request
-
-from prometheus_client.parser import text_string_to_metric_families
+from pathlib import Path
 
 from harness import senders
+from harness.metrics import figures, of, text
 from harness.part10 import Instance
-from harness.processes import HOST, wait_until
+from harness.processes import wait_until
 from harness.rawul import Acceptor
-from harness.stack import ROLES, TOP, Stack
+from harness.stack import ROLES, TOP
 
 NAME = re.compile(r"\bsluis_[a-z_]+")
 DEPLOYED = [TOP / "deploy" / "prometheus" / "sluis.rules.yml", TOP / "deploy" / "grafana" / "sluis.json"]
 
 
-def text(stack: Stack, role: str) -> str:
-    with urllib.request.urlopen(f"http://{HOST}:{stack._admin_ports[role]}/metrics", timeout=10) as answer:
-        assert answer.headers["Content-Type"].startswith("text/plain")
-        return answer.read().decode()
-
-
-def figures(shown: str) -> dict[tuple[str, frozenset], float]:
-    samples = [sample for family in text_string_to_metric_families(shown) for sample in family.samples]
-    found = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
-    assert len(found) == len(samples), "a series is there twice"
-    return found
-
-
-def test_what_prometheus_reads(make_stack, few: list[Instance]):
+def test_what_prometheus_reads(make_stack, few: list[Instance], tmp_path: Path):
     with Acceptor() as destination:
         stack = make_stack(to=destination.address)
+        (tmp_path / "inbox").mkdir()
+        with stack.edit("gateway-out") as sending:
+            sending["watch"] = [{"dir": str(tmp_path / "inbox"), "ae": stack.ae}]
         with stack:
+            assert not [name for name, _ in figures(text(stack, "gateway-in")) if name.endswith("destination_up")], "nobody has tried"
             assert set(senders.storescu(stack.listen, stack.ae, [one.path for one in few]).values()) == {0}
             stack.wait_settled()
             assert set(senders.storescu(stack.listen, "NOBODY", [few[0].path]).values()) == {senders.NOT_SENT}
             shown = {role: text(stack, role) for role in ROLES}
             seen = {role: figures(shown[role]) for role in ROLES}
             out, receiving = seen["gateway-out"], seen["gateway-in"]
-
-            def of(found, name: str, **labels: str) -> float:
-                return found[name, frozenset(labels.items())]
 
             assert of(out, "sluis_gateway_out_cstore_total", ae=stack.ae, status="0000") == len(few)
             assert of(out, "sluis_gateway_out_associations_total") == 1
@@ -55,6 +42,11 @@ def test_what_prometheus_reads(make_stack, few: list[Instance]):
             assert not [name for name, _ in out if name == "sluis_gateway_out_oldest_age_seconds"], "nothing is owed"
             assert of(receiving, "sluis_gateway_in_stored_total") == len(few)
             assert of(receiving, "sluis_gateway_in_destination_up", destination="destination") == 1
+            assert of(receiving, "sluis_gateway_in_nacks_total", reason="replay") == 0
+            assert of(out, "sluis_gateway_out_watched_files", folder="1", ae=stack.ae) == 0
+            for found, name in ((out, "sluis_gateway_out_relay_rtt_seconds"), (receiving, "sluis_gateway_in_relay_rtt_seconds")):
+                [rtt] = [value for (series, _), value in found.items() if series == name]
+                assert 0 < rtt < 5, rtt
             for role in ROLES:
                 prefix = f"sluis_{role.replace('-', '_')}_"
                 assert {name[: len(prefix)] for name, _ in seen[role]} == {prefix}

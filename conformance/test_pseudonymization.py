@@ -18,7 +18,7 @@ from pydicom.uid import generate_uid
 
 import verify_receipt
 
-from harness import canaries, generate, part10, patients, senders
+from harness import canaries, generate, metrics, part10, patients, senders
 from harness.binaries import binary
 from harness.commitment import Asker
 from harness.destinations import PynetdicomScp, Storescp
@@ -312,6 +312,9 @@ def test_what_cannot_be_cleaned_is_refused_and_leaves_nothing(make_stack, tmp_pa
             wait_until("the good one to pass", lambda: 0 in senders.pynetdicom_send(stack.listen, stack.ae, [good]).values(), 10, stack.logs)
             stack.wait_settled()
             assert len(destination.arrived()) == 1 and stack.body_bytes() == 0
+            seen = metrics.figures(metrics.text(stack, "gateway-out"))
+            counted = [metrics.of(seen, "sluis_gateway_out_pseudonymized_total", ae=stack.ae, status=one) for one in ("0000", "C020", "C022")]
+            assert counted == [1, 2, 2], counted
             [only_receipt] = [row for row in stack.receipts() if row["outcome"] == "stored"]
             listed = json.loads(stack.command("gateway-out", "pseudonyms", "refused", "--json").stdout)
             assert [row["status"] for row in reversed(listed)][: len(cases)] == [f"{status:04X}" for _, status in cases.values()]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
+import pytest
 import tomlkit
 
 from harness import generate, part10
@@ -93,9 +95,10 @@ def test_a_refused_file_says_why_and_one_without_a_way_waits(make_stack, tmp_pat
     assert "status C001" in (inbox / "failed" / "broken.dcm.reason.txt").read_text()
 
 
-def test_thousands_at_once_and_a_kill_between_lose_and_double_nothing(make_stack, tmp_path):
-    """Twelve hundred files dropped at once; gateway-out is killed again and again while it takes them."""
-    count = 1200
+@pytest.mark.parametrize("count", [1200, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_thousands_at_once_and_a_kill_between_lose_and_double_nothing(make_stack, tmp_path, count):
+    """Files dropped at once; gateway-out is killed again and again while it takes them."""
+    patience = 120 + count // 20
     [one] = generate.study(tmp_path / "study", 1, seed=3, side=16)
     inbox = tmp_path / "inbox"
     with Storescp(tmp_path) as destination:
@@ -105,13 +108,73 @@ def test_thousands_at_once_and_a_kill_between_lose_and_double_nothing(make_stack
         (tmp_path / "made").rename(inbox / "all")
         with stack:
             for share in (0.2, 0.5, 0.8):
-                wait_until(f"{share:.0%} put away", lambda share=share: len(files(inbox / "done")) > share * count, 120, stack.logs)
+                wait_until(f"{share:.0%} put away", lambda share=share: len(files(inbox / "done")) > share * count, patience, stack.logs)
                 stack.restart("gateway-out")
-            wait_until("all put away", lambda: len(files(inbox / "done")) == count, 120, stack.logs)
-            wait_until("all at the destination", lambda: len({one.sop_instance for one in part10.find(destination.out)}) == count, 120, stack.logs)
-            stack.wait_settled(120)
+            wait_until("all put away", lambda: len(files(inbox / "done")) == count, patience, stack.logs)
+            wait_until("all at the destination", lambda: len({one.sop_instance for one in part10.find(destination.out)}) == count, patience, stack.logs)
+            stack.wait_settled(patience)
     assert {one.sop_instance for one in part10.find(destination.out)} == made
     assert files(inbox) == put_away(inbox) and not (inbox / "failed").exists()
+
+
+def test_folders_come_change_and_go_with_a_reload(make_stack, tmp_path):
+    """What the process may reach at once is taken at once; another folder says what it waits for, and goes on after a start."""
+    study = generate.study(tmp_path / "study", 6, seed=4, side=64)
+    inbox, elsewhere = tmp_path / "inbox", tmp_path / "elsewhere"
+    (inbox / "ward").mkdir(parents=True)
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address)
+        watching(stack, inbox)
+        said = lambda: stack.status("gateway-out")["watched"]  # noqa: E731
+
+        def change(folder: Path | None, check: bool = True, **table: object):
+            with stack.edit("gateway-out") as sending:
+                del sending["watch"]
+            if folder:
+                watching(stack, folder, **table)
+            return stack.command("gateway-out", "reload", check=check)
+
+        def drop(one: generate.Instance, path: Path) -> None:
+            shutil.copy(one.path, path.with_suffix(".part"))
+            path.with_suffix(".part").rename(path)
+
+        with stack:
+            drop(study[0], inbox / "0.dcm")
+            wait_for_arrivals(destination, study[:1], 30, stack.logs)
+            # A folder that is there no more is refused with the whole file; the earlier one goes on.
+            with stack.edit("gateway-out") as sending:
+                sending["watch"][0]["dir"] = str(tmp_path / "nowhere")
+            refused = stack.command("gateway-out", "reload", check=False)
+            assert refused.returncode != 0 and "is no folder" in refused.stderr + refused.stdout, refused
+            drop(study[1], inbox / "1.dcm")
+            wait_for_arrivals(destination, study[:2], 30, stack.logs)
+            # One below it, with other values, from SIGHUP on.
+            with stack.edit("gateway-out") as sending:
+                sending["watch"][0].update({"dir": str(inbox / "ward"), "delivered": "remove"})
+            stack["gateway-out"].process.send_signal(signal.SIGHUP)
+            wait_until("the change", lambda: [one["dir"] for one in said()] == [str(inbox / "ward")], 10, stack.logs)
+            drop(study[2], inbox / "2.dcm")
+            drop(study[3], inbox / "ward" / "3.dcm")
+            wait_for_arrivals(destination, [*study[:2], study[3]], 30, stack.logs)
+            wait_until("it is removed", lambda: files(inbox / "ward") == set(), 10, stack.logs)
+            assert (inbox / "2.dcm").exists()
+            # One that the running process has locked itself out of.
+            assert '"folders_changed": 2' in change(elsewhere).stdout.replace("'", '"')
+            drop(study[4], elsewhere / "4.dcm")
+            waits = wait_until("a word", lambda: said()[0]["hindered_by"], 10, stack.logs)
+            assert "the next start lets it in" in waits, waits
+            assert [one for one in stack.status("gateway-out")["alarms"] if one.startswith(f"watched folder for {stack.ae} waits: ")]
+            stack.restart("gateway-out")
+            wait_for_arrivals(destination, [*study[:2], *study[3:5]], 30, stack.logs)
+            wait_until("nothing waits", lambda: said()[0]["hindered_by"] is None and said()[0]["waiting"] == 0, 10, stack.logs)
+            # None.
+            change(None)
+            assert said() == []
+            drop(study[5], elsewhere / "5.dcm")
+            time.sleep(2)
+            assert (elsewhere / "5.dcm").exists()
+            stack.wait_settled()
+    assert {one.sop_instance for one in part10.find(destination.out)} == {one.sop_instance for one in [*study[:2], *study[3:5]]}
 
 
 def many(path: Path, folder: Path, count: int) -> set[str]:

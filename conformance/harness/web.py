@@ -76,6 +76,28 @@ class OrthancWeb(Orthanc):
         return urllib.request.urlopen(request, timeout=300)
 
 
+def listen(port: int, serve: Callable[[socket.socket], None]) -> socket.socket:
+    """Takes connections until `close`, each in a thread of its own."""
+    listener = socket.create_server((HOST, port))
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                link, _ = listener.accept()
+                threading.Thread(target=serve, args=(link,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return listener
+
+
+def close(listener: socket.socket | None) -> None:
+    """Also wakes the thread that waits for the next connection."""
+    if listener:
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
 class TlsFront:
     """What many put before a server that has no TLS, or a poor one: takes HTTPS and passes it on without."""
 
@@ -88,23 +110,11 @@ class TlsFront:
         return f"https://{HOST}:{self.port}/dicom-web"
 
     def __enter__(self) -> "TlsFront":
-        self._listener = socket.create_server((HOST, self.port))
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        self._listener = listen(self.port, self._pass_on)
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._listener
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                link, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._pass_on, args=(link,), daemon=True).start()
+        close(self._listener)
 
     def _pass_on(self, link: socket.socket) -> None:
         with contextlib.suppress(OSError), self._context.wrap_socket(link, server_side=True) as outside:
@@ -225,16 +235,12 @@ class WebServer:
 
     def start(self) -> "WebServer":
         self._closing.clear()
-        self._listener = socket.create_server((HOST, self.port))
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        self._listener = listen(self.port, self._serve)
         return self
 
     def stop(self) -> None:
         self._closing.set()
-        if self._listener:
-            with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
+        close(self._listener)
         for one in list(self._open):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -263,14 +269,6 @@ class WebServer:
         return f"web server {self.port}: {[(post.line, post.whole, post.sop_instance) for post in self.posts][-10:]}"
 
     # -- serving --------------------------------------------------------------------------------------------------
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                link, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(link,), daemon=True).start()
 
     def _serve(self, link: socket.socket) -> None:
         with self._lock:

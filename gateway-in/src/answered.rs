@@ -3,14 +3,39 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use base::{Name, Status, Timestamp};
-use ledger::Outcome;
+use ledger::{NackReason, Outcome};
 use service::throughput::{Day, Throughput};
 
 use crate::outcome::Ending;
+
+/// Deliveries that were turned away before a destination saw them, by reason, since the start.
+#[derive(Debug, Default)]
+pub struct Nacks([AtomicU64; NackReason::ALL.len()]);
+
+impl Nacks {
+    /// Once more.
+    pub(crate) fn count(&self, reason: NackReason) {
+        let counted = NackReason::ALL.iter().zip(&self.0).find(|(one, _)| **one == reason);
+        if let Some((_, count)) = counted {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// All reasons, also those that were never given: an alert counts from 0 on.
+    pub fn all(&self) -> impl Iterator<Item = (NackReason, u64)> {
+        NackReason::ALL
+            .into_iter()
+            .zip(&self.0)
+            .map(|(reason, count)| (reason, count.load(Ordering::Relaxed)))
+    }
+}
 
 /// Counts by destination. Names are those of the configuration, statuses are two bytes: there are only so many. The lock is never
 /// held across an await.

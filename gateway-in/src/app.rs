@@ -1,7 +1,7 @@
 //! Puts gateway-in together: what its parts share, and the order in which they start and stop.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -272,12 +272,13 @@ impl Status {
             .downlinks
             .iter()
             .zip(&self.witnesses)
-            .map(|((name, link), witness)| json!({ "name": name, "connected": link.is_connected(), "refused": link.refusal() , "log": witness.json() }));
+            .map(|((name, link), witness)| json!({ "name": name, "connected": link.is_connected(), "round_trip_s": link.round_trip().map(|time| time.as_secs_f64()), "refused": link.refusal(), "log": witness.json() }));
         let silent = self.witnesses.iter().filter_map(|witness| witness.alarm());
         let destinations = self.inbox.all_destinations().map(|destination| {
             json!({
                 "name": destination.settings.name,
-                "up": destination.health.state() == HealthState::Up,
+                "up": destination.health.may_be_asked(),
+                "tried": destination.health.state() != HealthState::Untried,
                 "accepts": self.desk.table_json(&destination.settings.name),
             })
         });
@@ -291,6 +292,7 @@ impl Status {
             "relays": relays.collect::<Vec<_>>(),
             "destinations": destinations.collect::<Vec<_>>(),
             "in_flight": self.inbox.in_flight(),
+            "nacks": self.inbox.nacks.all().map(|(reason, count)| (reason.as_str(), count)).collect::<BTreeMap<_, _>>(),
             "commitment": pledges_json(&self.inbox.inbound).await,
             "ledger": ledger_json(&self.inbox.inbound).await,
         })

@@ -25,7 +25,6 @@ mod coercion;
 mod destination;
 mod probe;
 mod proposes;
-mod secret;
 mod stow;
 
 pub use self::stow::{Credentials, StowTarget, TlsTable};

@@ -26,7 +26,7 @@ use tracing::{Instrument, info_span, warn};
 use transport::{Downlink, IncomingOffer, Lease};
 
 use crate::{
-    answered::Answers,
+    answered::{Answers, Nacks},
     collect::{self, Collecting},
     config::{CollectTable, Route, Settings},
     destination::{Changes, Destination},
@@ -54,6 +54,8 @@ pub struct Inbox {
     pub(crate) room: Room,
     /// What destinations answered, in this run.
     pub(crate) answers: Answers,
+    /// What was turned away, in this run.
+    pub(crate) nacks: Nacks,
     /// Senders, by headers that verified.
     pub(crate) heard: Contacts,
     changes: Changes,
@@ -100,6 +102,7 @@ impl Inbox {
             ledger_key: settings.commitment.as_ref().map(|commitment| Arc::clone(&commitment.key)),
             room,
             answers: Answers::default(),
+            nacks: Nacks::default(),
             heard: Contacts::default(),
             changes,
             sessions: Mutex::new(sessions),
@@ -461,6 +464,9 @@ pub(crate) async fn settle(
     asker: Asker,
 ) {
     let (delivery, attempt) = (asker.delivery, ending.attempt());
+    if let Ending::Nack { reason, .. } = ending {
+        inbox.nacks.count(*reason);
+    }
     // The attempt itself first: what the ledger keeps is its settlement.
     let mut own = None;
     if answer.is_some() || asker.attempt == attempt {

@@ -27,7 +27,6 @@ use crate::{
     asked::{Asked, Desk},
     commitment,
     config::Route,
-    destination::HealthState,
     inbox::Inbox,
     logbook::{self, Logbook},
     signer,
@@ -237,7 +236,7 @@ impl Link {
     /// A route is open while its destination is up, and the relay's log has kept its promise.
     async fn open_windows(&self) {
         for route in self.inbox.all_routes() {
-            let up = self.inbox.destination(&route).is_some_and(|to| to.health.state() == HealthState::Up);
+            let up = self.inbox.destination(&route).is_some_and(|to| to.health.may_be_asked());
             let deliveries = if up && self.witness.is_trusted() { self.inbox.collect.window } else { 0 };
             if self.downlink.window(route.id, deliveries).await.is_err() {
                 return;

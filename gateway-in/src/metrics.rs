@@ -12,14 +12,17 @@ pub(crate) fn render(status: &Value, ready: bool, ledger: &Path, card_ends: &[(S
     metrics::relays(&mut text, status);
     metrics::disk(&mut text, ledger);
     let destinations = status.get("destinations").and_then(Value::as_array).into_iter().flatten();
+    let is = |one: &Value, what: &str| one.get(what).and_then(Value::as_bool).unwrap_or(false);
     let destinations: Vec<_> = destinations
+        .filter(|one| is(one, "tried"))
         .map(|one| {
             let name = one.get("name").and_then(Value::as_str).unwrap_or("?");
-            ([("destination", name)], one.get("up").and_then(Value::as_bool).unwrap_or(false))
+            ([("destination", name)], is(one, "up"))
         })
         .collect();
     let figures = destinations.iter().map(|(labels, up)| (&labels[..], u8::from(*up)));
-    text.family("destination_up", Kind::Gauge, "1 while its routes are open: it answered lately.", figures);
+    let help = "1 while its routes are open: it answered lately. Absent until it was tried.";
+    text.family("destination_up", Kind::Gauge, help, figures);
     let in_flight = number(status.get("in_flight"));
     text.one("in_flight", Kind::Gauge, "Deliveries that are being opened or stored.", in_flight);
     let of = |name: &str| status.get("ledger").and_then(|ledger| ledger.get(name));
@@ -35,18 +38,20 @@ pub(crate) fn render(status: &Value, ready: bool, ledger: &Path, card_ends: &[(S
     for (name, key, help) in totals {
         text.one(name, Kind::Counter, help, number(of(key)));
     }
+    let help = "Deliveries turned away before a destination saw them, by reason.";
+    by(&mut text, ("nacks_total", Kind::Counter, "reason"), help, status.get("nacks"));
     let help = "Deliveries in the ledger, by state; signed ones wait for their sender's word.";
-    by_state(&mut text, "deliveries", help, of("states"));
+    by(&mut text, ("deliveries", Kind::Gauge, "state"), help, of("states"));
     let help = "Instances that a destination is asked to commit to, by state.";
-    by_state(&mut text, "pledges", help, status.get("commitment"));
+    by(&mut text, ("pledges", Kind::Gauge, "state"), help, status.get("commitment"));
     text.finish()
 }
 
-fn by_state(text: &mut Text, name: &str, help: &str, states: Option<&Value>) {
-    let states = states.and_then(Value::as_object).into_iter().flatten();
-    let states: Vec<_> =
-        states.map(|(state, count)| ([("state", state.as_str())], number(Some(count)))).collect();
-    text.family(name, Kind::Gauge, help, states.iter().map(|(labels, count)| (&labels[..], count)));
+/// A family with one label, from an object of counts.
+fn by(text: &mut Text, (name, kind, label): (&str, Kind, &str), help: &str, counts: Option<&Value>) {
+    let counts = counts.and_then(Value::as_object).into_iter().flatten();
+    let counts: Vec<_> = counts.map(|(one, count)| ([(label, one.as_str())], number(Some(count)))).collect();
+    text.family(name, kind, help, counts.iter().map(|(labels, count)| (&labels[..], count)));
 }
 
 fn number(value: Option<&Value>) -> u64 {

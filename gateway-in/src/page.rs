@@ -16,7 +16,7 @@ use spool::{InboundCounts, InboundState};
 use crate::{
     app::Status,
     config::{Route, Target},
-    destination::{Destination, HealthState},
+    destination::Destination,
 };
 
 /// All of it, as it is now.
@@ -159,5 +159,5 @@ fn sorted(status: &Status) -> Vec<std::sync::Arc<Route>> {
 }
 
 fn is_up(destination: &Destination) -> bool {
-    destination.health.state() == HealthState::Up
+    destination.health.may_be_asked()
 }

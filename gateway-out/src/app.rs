@@ -73,7 +73,7 @@ pub struct Shared {
     /// Requests for storage commitment.
     pub commitment: Commitments,
     /// Watched folders.
-    pub folders: Vec<folders::Folder>,
+    pub folders: folders::Folders,
     /// PACS that wait for a destination's answer (`respond = "delivered"`).
     pub waiting: Waiting,
     /// Answers for deliveries that the outbox does not know.
@@ -139,6 +139,12 @@ impl Shared {
         let mut alarms = expiry::all_alarms(&self.own.now(), peers.chain(relays), now);
         alarms.extend(self.heard.clocks.alarms());
         alarms
+    }
+
+    /// All that somebody has to look at.
+    pub fn all_alarms(&self, now: Timestamp) -> Vec<String> {
+        let silent = self.witnesses.iter().filter_map(|witness| witness.alarm());
+        self.alarms(now).into_iter().chain(silent).chain(self.folders.alarms()).collect()
     }
 
     /// Notes how a reload ended.
@@ -237,7 +243,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let (countersign, to_sign) = Countersign::new();
     let tables =
         mirror::Tables::open(&settings.outbox.dir, settings.own.id(), &mirror::legs(&settings.routes));
-    let watched = settings.watched.iter().cloned().map(folders::Folder::new).collect();
+    let folders = folders::Folders::new(&settings.watched);
     let shared = Arc::new(Shared {
         own,
         settings,
@@ -250,7 +256,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         sessions,
         countersign,
         commitment: Commitments::default(),
-        folders: watched,
+        folders,
         waiting: Waiting::default(),
         strays: Strays::default(),
         relays,
@@ -272,10 +278,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     // Groups, stopped one after the other: who accepts, who sends, who hears answers, who signs for them.
     let (mut accepting, mut sending, mut answering) = (Tasks::new(), Tasks::new(), Tasks::new());
     accepting.spawn("intake", intake::run(Arc::clone(&shared), listeners.dicom, accepting.token()));
-    for (number, folder) in shared.settings.watched.iter().enumerate() {
-        let running = folders::run(Arc::clone(&shared), number, accepting.token());
-        accepting.spawn(format!("watched folder {}", folder.dir.display()), running);
-    }
+    accepting.spawn("watched folders", folders::run(Arc::clone(&shared), accepting.token()));
     sending.spawn("dispatch", dispatch::run(Arc::clone(&shared), orders, sending.token()));
     sending.spawn("commitment", commitment::run(Arc::clone(&shared), sending.token()));
     let mut signing = Tasks::new();

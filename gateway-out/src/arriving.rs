@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use base::{Digest, InstanceMeta, ObjectId, Secret, Timestamp, random_bytes};
+use base::{Digest, InstanceMeta, ObjectId, Secret, Status, Timestamp, random_bytes};
 use dataset::{Findings, Walker};
 use envelope::{BodyContext, BodyMeta, BodySealer, BodyTail, SealedBody};
 use spool::{InstanceRecord, SealedFacts, StudyDeeds};
@@ -130,8 +130,9 @@ impl Arrived {
     }
 
     /// Notes what was done to it, once it is accepted.
-    pub(crate) fn note(self, shared: &Shared) {
+    pub(crate) fn note(self, shared: &Shared, route: &Route) {
         if let Some(deeds) = self.deeds {
+            shared.counters.pseudonymized(&route.ae, Status::SUCCESS);
             shared.outbox.pseudonymized(deeds, Timestamp::now());
         }
     }

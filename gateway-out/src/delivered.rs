@@ -97,7 +97,7 @@ async fn store_whole(
     let wait = way.shared.settings.retry.delivered_timeout.0;
     let answered = answered(verdict, deposit, wait).await;
     drop(file);
-    Ok(way.answer(answered, arrived).await)
+    Ok(way.answer(route, answered, arrived).await)
 }
 
 async fn write(writer: &mpsc::Sender<BodyPiece>, sealed: &mut Vec<u8>) -> bool {
@@ -181,10 +181,10 @@ impl Way {
     }
 
     /// What the PACS is told at the end.
-    async fn answer(&self, answered: Option<base::Status>, arrived: Arrived) -> Answer {
+    async fn answer(&self, route: &Route, answered: Option<base::Status>, arrived: Arrived) -> Answer {
         if let Some(status) = answered {
             self.shared.counters.accepted(arrived.body.data_len, Timestamp::now());
-            arrived.note(&self.shared);
+            arrived.note(&self.shared, route);
             return Answer { status, comment: None };
         }
         give_back(&self.shared, &self.leg, self.delivery).await;
@@ -225,7 +225,7 @@ impl Delivering<'_> {
         drop(writer);
         let wait = way.shared.settings.retry.delivered_timeout.0;
         let answered = if last { answered(verdict, deposit, wait).await } else { None };
-        way.answer(answered, arrived).await
+        way.answer(route, answered, arrived).await
     }
 }
 

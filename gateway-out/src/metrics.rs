@@ -20,6 +20,7 @@ pub(crate) async fn render(shared: &Shared) -> String {
     metrics::disk(&mut text, &shared.settings.outbox.dir);
     shared.counters.show(&mut text);
     clocks(&mut text, shared);
+    watched(&mut text, shared);
     if let Some(queue) = status.get("queue") {
         queued(&mut text, queue);
     }
@@ -55,6 +56,34 @@ fn queued(text: &mut Text, queue: &Value) {
     let figures = oldest.iter().map(|(labels, age)| (&labels[..], age));
     let help = "Age of the oldest instance that is owed, by route: the alarm to have.";
     text.family("oldest_age_seconds", Kind::Gauge, help, figures);
+}
+
+/// Watched folders, by their place in the configuration: a path may be named after somebody.
+fn watched(text: &mut Text, shared: &Shared) {
+    let folders: Vec<_> = shared
+        .folders
+        .now()
+        .iter()
+        .enumerate()
+        .map(|(i, folder)| {
+            let place = (i + 1).to_string();
+            (place, folder.watched().ae.to_string(), folder.counts(), u8::from(folder.hindrance().is_some()))
+        })
+        .collect();
+    let labels: Vec<_> =
+        folders.iter().map(|(place, ae, ..)| [("folder", place.as_str()), ("ae", ae.as_str())]).collect();
+    let kinds = [
+        ("watched_files", Kind::Gauge, "Files that wait in a watched folder."),
+        ("watched_taken_total", Kind::Counter, "Files of it that are in custody."),
+        ("watched_failed_total", Kind::Counter, "Files of it that lie in `failed`."),
+    ];
+    for (i, (name, kind, help)) in kinds.into_iter().enumerate() {
+        let figures = folders.iter().map(|(_, _, counts, _)| counts.get(i).copied().unwrap_or(0));
+        text.family(name, kind, help, labels.iter().map(|labels| &labels[..]).zip(figures));
+    }
+    let figures = folders.iter().map(|(.., hindered)| *hindered);
+    let help = "1 while the files of a watched folder do not go on; `status` says why.";
+    text.family("watched_hindered", Kind::Gauge, help, labels.iter().map(|labels| &labels[..]).zip(figures));
 }
 
 /// Clocks of receiving gateways.

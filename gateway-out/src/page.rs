@@ -53,7 +53,6 @@ pub(crate) async fn overview(shared: &Shared, now: Timestamp) -> Overview {
     let queued = Queued::read(&shared.outbox).await;
     let relays = relays(shared, now);
     let served = shared.uplink().is_some();
-    let silent = shared.witnesses.iter().filter_map(|witness| witness.alarm());
     let not_ready = match status::readiness(shared) {
         Readiness::Ready => None,
         Readiness::NotReady(why) => Some(why),
@@ -69,12 +68,19 @@ pub(crate) async fn overview(shared: &Shared, now: Timestamp) -> Overview {
         now,
         started_at: shared.started_at,
         not_ready: not_ready.or_else(|| queued.unreadable.clone()),
-        alarms: shared.alarms(now).into_iter().chain(silent).collect(),
+        alarms: shared.all_alarms(now),
         reload_refused: reload.and_then(|reload| reload.refused().map(str::to_owned)),
         figures: figures(shared, &queued, now),
         series: vec![overview::series("taken in", taken), overview::series("receipts", stored)],
         routes: routes::lines(&shared.settings.routes, &queued, served, now),
-        tables: vec![tables::refusals(shared, &queued), tables::rejections(shared, now)],
+        tables: [
+            Some(tables::refusals(shared, &queued)),
+            Some(tables::rejections(shared, now)),
+            tables::folders(shared),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         peers: peers(shared, &relays, now),
         relays,
         disks: vec![disk(shared, rate)],

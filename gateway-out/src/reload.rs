@@ -1,4 +1,4 @@
-//! Peers, relays, routes and commitment peers are read again while gateway-out runs: all of it is taken over at once, or nothing.
+//! Peers, relays, routes, watched folders and commitment peers are read again while gateway-out runs: all of it is taken over at once, or nothing.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ fn reload(shared: &Shared, looked: &mut Timestamp, fixed: Option<&Value>) -> Rel
     let (loaded, settings) = read(shared).map_err(|error| error.to_string())?;
     if Some(&fixed_part(&loaded)) != fixed {
         warn!(
-            "only peers, relays, routes, commitment, certificates and our own keys are taken over; the other changes take effect at the next start"
+            "only peers, relays, routes, watched folders, commitment, certificates and our own keys are taken over; the other changes take effect at the next start"
         );
     }
     if let (Some(running), Some(now)) = (&shared.settings.dicom_tls, &settings.dicom_tls) {
@@ -45,6 +45,7 @@ fn reload(shared: &Shared, looked: &mut Timestamp, fixed: Option<&Value>) -> Rel
     shared.settings.commitment.exchange(&settings.commitment);
     let over = shared.settings.routes.exchange(&settings.routes);
     over.iter().for_each(|route: &RouteId| shared.sessions.forget(*route));
+    let folders = shared.folders.exchange(&settings.watched);
     let rotated = shared.own.exchange(settings.own);
     if rotated {
         let own = shared.own.now();
@@ -57,7 +58,7 @@ fn reload(shared: &Shared, looked: &mut Timestamp, fixed: Option<&Value>) -> Rel
     let changed = retarget(shared, looked, settings.relays, rotated);
     shared.dispatch.wake();
     Ok(
-        json!({ "routes": settings.routes.iter().count(), "sessions_ended": over.len(), "relays_changed": changed, "keys_changed": rotated }),
+        json!({ "routes": settings.routes.iter().count(), "folders_changed": folders, "sessions_ended": over.len(), "relays_changed": changed, "keys_changed": rotated }),
     )
 }
 
@@ -86,7 +87,7 @@ fn retarget(shared: &Shared, looked: &mut Timestamp, later: Vec<Relay>, rotated:
 fn fixed_part(loaded: &Loaded<Config>) -> Value {
     let mut value = serde_json::to_value(&loaded.config).unwrap_or_default();
     if let Value::Object(tables) = &mut value {
-        for table in ["peer", "relay", "route", "route_defaults", "groups", "commitment"] {
+        for table in ["peer", "relay", "route", "route_defaults", "groups", "commitment", "watch"] {
             tables.remove(table);
         }
     }

@@ -27,7 +27,9 @@ pub struct Counters {
     refused: AtomicU64,
     without_route: AtomicU64,
     /// Answers to C-STORE, by called AE title. Both are of our tables: there are only so many.
-    answers: Mutex<BTreeMap<(AeTitle, u16), u64>>,
+    answers: ByStatus,
+    /// What came of instances whose route pseudonymizes: success, or the status they were refused with.
+    pseudonymized: ByStatus,
     answering: Histogram,
     delivering: Histogram,
     /// What came into our custody, or was delivered, in the last day.
@@ -69,8 +71,12 @@ impl Counters {
     /// A C-STORE was answered so, after this time.
     pub fn answered(&self, called: &AeTitle, status: Status, took: Duration) {
         self.answering.observe(took);
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        *answers.entry((called.clone(), status.0)).or_default() += 1;
+        count(&self.answers, called, status);
+    }
+
+    /// An instance for a route that pseudonymizes was taken so, or refused with this status.
+    pub fn pseudonymized(&self, called: &AeTitle, status: Status) {
+        count(&self.pseudonymized, called, status);
     }
 
     /// The receipt for an instance of this many bytes came, after this time in our custody.
@@ -113,22 +119,10 @@ impl Counters {
         for (name, help, counter) in counters {
             text.one(name, Kind::Counter, help, counter.load(Ordering::Relaxed));
         }
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let said: Vec<_> = answers
-            .iter()
-            .map(|((ae, status), count)| (ae.to_string(), format!("{status:04X}"), count))
-            .collect();
-        let said: Vec<_> = said
-            .iter()
-            .map(|(ae, status, count)| ([("ae", ae.as_str()), ("status", status.as_str())], count))
-            .collect();
-        let figures = said.iter().map(|(labels, count)| (&labels[..], count));
-        text.family(
-            "cstore_total",
-            Kind::Counter,
-            "C-STORE responses, by called AE title and status.",
-            figures,
-        );
+        by_status(text, "cstore_total", "C-STORE responses, by called AE title and status.", &self.answers);
+        let help =
+            "Instances of routes that pseudonymize: 0000 pseudonymized, else refused with this status.";
+        by_status(text, "pseudonymized_total", help, &self.pseudonymized);
         text.histogram("cstore_seconds", "From a C-STORE request to its response.", &self.answering);
         text.histogram(
             "delivery_seconds",
@@ -136,6 +130,24 @@ impl Counters {
             &self.delivering,
         );
     }
+}
+
+type ByStatus = Mutex<BTreeMap<(AeTitle, u16), u64>>;
+
+fn count(counts: &ByStatus, called: &AeTitle, status: Status) {
+    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    *counts.entry((called.clone(), status.0)).or_default() += 1;
+}
+
+fn by_status(text: &mut Text, name: &str, help: &str, counts: &ByStatus) {
+    let counts = counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let said: Vec<_> =
+        counts.iter().map(|((ae, status), count)| (ae.to_string(), format!("{status:04X}"), count)).collect();
+    let said: Vec<_> = said
+        .iter()
+        .map(|(ae, status, count)| ([("ae", ae.as_str()), ("status", status.as_str())], count))
+        .collect();
+    text.family(name, Kind::Counter, help, said.iter().map(|(labels, count)| (&labels[..], count)));
 }
 
 /// Ready is: the outbox takes instances, and no relay's log broke its promise. A relay that is away makes them wait and is no reason to refuse them.
@@ -156,10 +168,9 @@ pub async fn status(shared: &Shared) -> Value {
     let relays = shared.settings.relays.iter().zip(links).map(|(relay, (uplink, witness))| {
         json!({
             "name": relay.name, "address": relay.address, "connected": uplink.is_connected(),
-            "refused": uplink.refusal(), "log": witness.json(),
+            "round_trip_s": uplink.round_trip().map(|time| time.as_secs_f64()), "refused": uplink.refusal(), "log": witness.json(),
         })
     });
-    let silent = shared.witnesses.iter().filter_map(|witness| witness.alarm());
     let counters = &shared.counters;
     let last_reload = shared.last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
     json!({
@@ -169,14 +180,14 @@ pub async fn status(shared: &Shared) -> Value {
         "fingerprint": identity::fingerprint_text(&shared.identity().fingerprint()),
         "dicom": shared.settings.dicom.listen,
         "dicom_tls": shared.settings.dicom.tls.as_ref().map(|tls| tls.listen),
-        "alarms": shared.alarms(Timestamp::now()).into_iter().chain(silent).collect::<Vec<_>>(),
+        "alarms": shared.all_alarms(Timestamp::now()),
         "last_reload": last_reload.as_ref().map(service::LastReload::json),
         "relays": relays.collect::<Vec<_>>(),
         "windows_closed": crate::hindered::closed(&shared.settings.routes, Timestamp::now()),
         "mirror": shared.tables.json(&crate::mirror::legs(&shared.settings.routes)),
         "queue": queue(&shared.outbox, Timestamp::now()).await,
         "commitment": crate::commitment::show::counts(&shared.outbox, Timestamp::now()).await,
-        "watched": shared.folders.iter().map(crate::folders::Folder::json).collect::<Vec<_>>(),
+        "watched": shared.folders.now().iter().map(|folder| folder.json()).collect::<Vec<_>>(),
         "since_start": {
             "associations": counters.associations.load(Ordering::Relaxed),
             "associations_rejected": counters.rejected.load(Ordering::Relaxed),

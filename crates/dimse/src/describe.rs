@@ -5,6 +5,7 @@ use base::{Status, Uid};
 use dicom_ul::pdu::{Pdu, PresentationContextResultReason, UserVariableItem};
 
 use crate::{
+    admission::Rejection,
     associate::{self, abort_codes},
     command::{CommandSet, element, field},
     framing::pdu_type,
@@ -84,16 +85,9 @@ fn pdu(pdu_type: u8, body: &[u8]) -> (String, Vec<String>) {
 /// PS3.8 Table 9-21.
 fn rejection(body: &[u8]) -> String {
     let [_, result, source, reason] = *body else { return format!("A-ASSOCIATE-RJ of {} bytes", body.len()) };
-    let how = if result == 2 { "transient" } else { "permanent" };
-    let why = match (source, reason) {
-        (1, 2) => "application context name not supported",
-        (1, 3) => "calling AE title not recognized",
-        (1, 7) => "called AE title not recognized",
-        (2, 2) => "protocol version not supported",
-        (3, 1) => "temporary congestion",
-        (3, 2) => "local limit exceeded",
-        _ => "no reason given",
-    };
+    let rejection = Rejection::new(result, source, reason);
+    let how = if rejection.is_permanent() { "permanent" } else { "transient" };
+    let why = rejection.meaning();
     format!("A-ASSOCIATE-RJ result {result} ({how}), source {source}, reason {reason} ({why})")
 }
 

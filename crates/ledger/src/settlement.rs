@@ -205,6 +205,29 @@ impl Class {
 }
 
 impl NackReason {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::Malformed,
+        Self::BadSignature,
+        Self::NotPinned,
+        Self::WrongDestination,
+        Self::WrongSuite,
+        Self::UnknownPrekey,
+        Self::PrekeyUsed,
+        Self::UnknownSession,
+        Self::Expired,
+        Self::Replay,
+        Self::BadHeader,
+        Self::BadCommitment,
+        Self::BadTag,
+        Self::Truncated,
+        Self::BadBody,
+        Self::Interrupted,
+        Self::Cancelled,
+        Self::LimitExceeded,
+        Self::Internal,
+    ];
+
     /// The word for logs and screens.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -21,7 +21,7 @@ pub enum Readable {
 }
 
 /// A secret is one line, and no file that somebody named by mistake is read in whole.
-const SECRET_BYTES_MAX: u64 = 4096;
+const SECRET_BYTES_MAX: u64 = 16 << 10;
 
 /// Why a file is no secret that can be used.
 #[derive(Debug, Error)]
@@ -309,15 +309,15 @@ mod tests {
     fn a_secret_is_the_first_line_of_a_private_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
-        let long = "x".repeat(5000);
+        let long = "x".repeat(20_000);
         let cases = [
             ("word\nmore\n", 0o600, Ok("word")),
             (" spaces count \r\n", 0o400, Ok(" spaces count ")),
             ("word", 0o640, Err("others may read it (mode 0640); chmod 600")),
             ("word", 0o604, Err("others may read it (mode 0604); chmod 600")),
-            ("", 0o600, Err("its first line is empty, is not UTF-8, or is longer than 4096 bytes")),
-            ("\nword", 0o600, Err("its first line is empty, is not UTF-8, or is longer than 4096 bytes")),
-            (&long, 0o600, Err("its first line is empty, is not UTF-8, or is longer than 4096 bytes")),
+            ("", 0o600, Err("its first line is empty, is not UTF-8, or is longer than 16384 bytes")),
+            ("\nword", 0o600, Err("its first line is empty, is not UTF-8, or is longer than 16384 bytes")),
+            (&long, 0o600, Err("its first line is empty, is not UTF-8, or is longer than 16384 bytes")),
         ];
         for (text, mode, want) in cases {
             let _ = fs::remove_file(&path);

@@ -158,13 +158,17 @@ pub fn relays(text: &mut Text, status: &Value) {
             let name = relay.get("name").and_then(Value::as_str).unwrap_or("?");
             let connected = relay.get("connected").and_then(Value::as_bool).unwrap_or(false);
             let trusted = relay.get("log").is_none_or(|log| log.get("distrust").is_none_or(Value::is_null));
-            ([("relay", name)], connected, trusted)
+            let round_trip = relay.get("round_trip_s").and_then(Value::as_f64);
+            ([("relay", name)], connected, trusted, round_trip)
         })
         .collect();
-    let figures = relays.iter().map(|(labels, connected, _)| (&labels[..], u8::from(*connected)));
+    let figures = relays.iter().map(|(labels, connected, ..)| (&labels[..], u8::from(*connected)));
     text.family("relay_connected", Kind::Gauge, "1 while there is a connection.", figures);
-    let figures = relays.iter().map(|(labels, _, trusted)| (&labels[..], u8::from(*trusted)));
+    let figures = relays.iter().map(|(labels, _, trusted, _)| (&labels[..], u8::from(*trusted)));
     text.family("relay_trusted", Kind::Gauge, "0 if its log forked or went back: it is not used.", figures);
+    let figures = relays.iter().filter_map(|(labels, _, _, seconds)| Some((&labels[..], (*seconds)?)));
+    let help = "Round trip to the relay as QUIC measures it, while there is a connection.";
+    text.family("relay_rtt_seconds", Kind::Gauge, help, figures);
 }
 
 /// Room on the disk of a folder, and how much of it there is in all.

@@ -18,7 +18,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -81,13 +81,37 @@ where
     T: Serialize + Clone + Send + 'static,
     O: Fn(&T, &str) -> bool + Send + Sync + 'static,
 {
-    let lines = stream::unfold((follower, is_of), |(mut follower, is_of)| async move {
-        let line = next(&mut follower, &is_of).await?;
-        Some((Ok::<_, Infallible>(Bytes::from(format!("{line}\n"))), (follower, is_of)))
+    let (lines, shown) = mpsc::channel(1);
+    tokio::spawn(follow(follower, is_of, lines));
+    let lines = stream::unfold(shown, |mut shown| async move {
+        let line: Value = shown.recv().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(format!("{line}\n"))), shown))
     });
     let mut response = Response::new(Body::from_stream(lines));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response
+}
+
+/// Has a task of its own: one that reads nothing, or has gone, gives up its place like others.
+async fn follow<T: Serialize + Clone>(
+    mut follower: Follower<T>,
+    is_of: impl Fn(&T, &str) -> bool,
+    lines: mpsc::Sender<Value>,
+) {
+    loop {
+        let line = tokio::select! {
+            () = lines.closed() => return,
+            line = next(&mut follower, &is_of) => line,
+        };
+        let Some(line) = line else { return };
+        tokio::select! {
+            () = follower.stop.cancelled() => return,
+            sent = timeout_at(follower.until, lines.send(line)) => match sent {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            },
+        }
+    }
 }
 
 async fn next<T: Serialize + Clone>(
@@ -172,6 +196,33 @@ mod tests {
             "01:02:03.004Z #7 PACS > CLINIC 192.0.2.1:5 sent     A-ASSOCIATE-AC\n    context 1: accepted\n"
         );
         assert_eq!(text(r#"{"lost":3}"#), "3 messages are not shown: they came faster than they were read\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_reads_nothing_or_has_gone_gives_up_its_place() {
+        let sender = broadcast::Sender::new(4);
+        let places = Arc::new(Semaphore::new(1));
+        for goes in [false, true] {
+            let follower = Follower {
+                values: sender.subscribe(),
+                title: "B".to_owned(),
+                until: Instant::now() + Duration::from_secs(10),
+                stop: CancellationToken::new(),
+                _place: places.clone().try_acquire_owned().unwrap(),
+            };
+            let (lines, shown) = mpsc::channel(1);
+            let started = Instant::now();
+            let running =
+                tokio::spawn(follow(follower, |value: &&str, title| value.starts_with(title), lines));
+            for value in ["B1", "B2", "B3"] {
+                sender.send(value).unwrap();
+            }
+            let kept = (!goes).then_some(shown);
+            running.await.unwrap();
+            assert_eq!(started.elapsed().as_secs(), if goes { 0 } else { 10 });
+            assert_eq!(places.available_permits(), 1);
+            drop(kept);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,25 +26,25 @@ pub enum AuthorizationError {
 
 impl Authorization {
     /// A token.
-    pub fn bearer(token: &Secret<Vec<u8>>) -> Result<Self, AuthorizationError> {
-        let token = token.expose();
+    pub fn bearer(token: &Secret<String>) -> Result<Self, AuthorizationError> {
+        let token = token.expose().as_bytes();
         let end = token.iter().rposition(|byte| *byte != b'=').ok_or(AuthorizationError::Token)?;
         let is_good = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
         if !token.iter().take(end + 1).all(is_good) {
             return Err(AuthorizationError::Token);
         }
-        Ok(Self(Secret::new([b"Bearer ", token.as_slice()].concat())))
+        Ok(Self(Secret::new([b"Bearer ", token].concat())))
     }
 
     /// A name and its password.
-    pub fn basic(user: &str, password: &Secret<Vec<u8>>) -> Result<Self, AuthorizationError> {
+    pub fn basic(user: &str, password: &Secret<String>) -> Result<Self, AuthorizationError> {
         if user.contains(':') || user.bytes().any(|byte| byte.is_ascii_control()) {
             return Err(AuthorizationError::User);
         }
-        if password.expose().iter().any(u8::is_ascii_control) {
+        if password.expose().bytes().any(|byte| byte.is_ascii_control()) {
             return Err(AuthorizationError::Password);
         }
-        let pair = Secret::new([user.as_bytes(), b":", password.expose()].concat());
+        let pair = Secret::new([user, ":", password.expose()].concat());
         let encoded = Secret::new(STANDARD.encode(pair.expose()).into_bytes());
         Ok(Self(Secret::new([b"Basic ", encoded.expose().as_slice()].concat())))
     }
@@ -64,8 +64,8 @@ impl fmt::Debug for Authorization {
 mod tests {
     use super::*;
 
-    fn secret(text: &str) -> Secret<Vec<u8>> {
-        Secret::new(text.as_bytes().to_vec())
+    fn secret(text: &str) -> Secret<String> {
+        Secret::new(text.to_owned())
     }
 
     #[test]

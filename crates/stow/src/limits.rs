@@ -12,7 +12,7 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
 pub const LINE_BYTES_MAX: usize = 4 * 1024;
 /// Interim responses (1xx) before the final one.
 pub const INTERIM_MAX: usize = 8;
-/// The longest `Retry-After` that is believed.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// The longest `Retry-After` that is believed: a service that is mended before is asked soon after.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 /// Once a server takes no more, so long an answer may still come that it wrote before.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn a_request_says_what_it_brings_and_what_it_wants_to_hear() {
         let url = ServiceUrl::parse("https://pacs.example:8443/dicom-web").unwrap();
-        let token = Authorization::bearer(&Secret::new(b"geheim".to_vec())).unwrap();
+        let token = Authorization::bearer(&Secret::new("geheim".to_owned())).unwrap();
         let boundary = Boundary::random();
         let request = Request::store(&url, Some(&token), "SLUIS_1", &boundary, Framing::Chunked);
         let want = format!(

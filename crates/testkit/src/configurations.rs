@@ -18,6 +18,29 @@ pub struct Mistake {
     pub wrong: &'static str,
 }
 
+const fn added(title: &'static str, wrong: &'static str) -> Mistake {
+    Mistake { title, right: "", wrong }
+}
+
+/// In `[alarm]`, which every role has. `notes.txt` is a file that is not what it is named for.
+#[rustfmt::skip]
+pub const ALARM_MISTAKES: &[Mistake] = &[
+    added("alarms that come all the time", "[alarm]\nrepeat = \"1min\""),
+    added("alarms that come too late", "[alarm]\nafter = \"1day\""),
+    added("a part of a disk that is more than all", "[alarm]\ndisk = 100"),
+    added("an alarm program without its path", "[alarm]\ncommand = [\"page\"]"),
+    added("a mail server without a port", "[alarm.mail]\nserver = \"mail\"\nfrom = \"a@b.example\"\nto = [\"c@b.example\"]"),
+    added("a mail to nobody", "[alarm.mail]\nserver = \"mail:25\"\nfrom = \"a@b.example\"\nto = []"),
+    added("a mail address that is none", "[alarm.mail]\nserver = \"mail:25\"\nfrom = \"a@b.example\"\nto = [\"c\"]"),
+    added("a user of a mail server without a password", "[alarm.mail]\nserver = \"mail:25\"\nfrom = \"a@b.example\"\nto = [\"c@b.example\"]\nuser = \"a\""),
+    added("a password without TLS", "[alarm.mail]\nserver = \"mail:25\"\nsecurity = \"none\"\nfrom = \"a@b.example\"\nto = [\"c@b.example\"]\nuser = \"a\"\npassword = \"notes.txt\""),
+    added("a webhook that is no URL", "[alarm.webhook]\nurl = \"chat.example\""),
+    added("a password in a webhook", "[alarm.webhook]\nurl = \"https://me:secret@chat.example/\""),
+    added("a token without TLS", "[alarm.webhook]\nurl = \"http://chat.example/\"\ntoken = \"notes.txt\""),
+    added("a token file that is not there", "[alarm.webhook]\nurl = \"https://chat.example/\"\ntoken = \"keys/hook.token\""),
+    added("authorities that are none", "[alarm.webhook]\nurl = \"https://chat.example/\"\nca = \"notes.txt\""),
+];
+
 /// What a daemon says of each mistake. `error_of` is given the text of the whole file.
 ///
 /// # Panics

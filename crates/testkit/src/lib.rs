@@ -14,7 +14,8 @@ mod random;
 mod wait;
 
 pub use configurations::{
-    Mistake, compare_defaults, compare_snapshot, errors_of_mistakes, keys_documented, keys_known,
+    ALARM_MISTAKES, Mistake, compare_defaults, compare_snapshot, errors_of_mistakes, keys_documented,
+    keys_known,
 };
 pub use documents::documented_commands;
 pub use logs::Logs;

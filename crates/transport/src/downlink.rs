@@ -142,6 +142,7 @@ struct Shared {
 
 #[derive(Clone)]
 struct Live {
+    connection: Connection,
     control: mpsc::Sender<RecipientFrame>,
     leases: Leases,
 }
@@ -184,6 +185,11 @@ impl Downlink {
     /// True while the link stands.
     pub fn is_connected(&self) -> bool {
         self.shared.lock().is_some()
+    }
+
+    /// The round trip to the relay, as the connection measures it.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.shared.lock().as_ref().map(|live| live.connection.rtt())
     }
 
     /// Publishes prekey bundles, in as many frames as they need.
@@ -402,7 +408,8 @@ impl Driver {
         let Established { endpoint, connection, control_out, mut control_in, boot, lease_ms } = link;
         let (control, queue) = mpsc::channel(limits::CONTROL_QUEUE_FRAMES);
         let leases = Leases::default();
-        *self.shared.lock() = Some(Live { control: control.clone(), leases: leases.clone() });
+        *self.shared.lock() =
+            Some(Live { connection: connection.clone(), control: control.clone(), leases: leases.clone() });
         let lease = Duration::from_millis(u64::from(lease_ms));
         let session =
             Session { connection: connection.clone(), control, leases, pool: GrantPool::new(), lease };

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use base::Secret;
 use dimse::{AsyncWindow, UserIdentity, UserIdentityKind};
 use serde::{Deserialize, Serialize};
-use service::config::{ConfigError, Loaded};
+use service::{
+    config::{ConfigError, Loaded},
+    files,
+};
 
-use super::{Config, DestinationTable, secret};
+use super::{Config, DestinationTable};
 
 /// `user` of a `[[destination]]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,17 +46,16 @@ pub(super) fn check(
             "empty: nobody would be named; give a name, or leave `user` out".to_owned(),
         ));
     }
-    let passcode = match &user.passcode {
-        None => None,
-        Some(file) => {
-            Some(secret::first_line(&loaded.resolve(file)).map_err(|why| refuse("user.passcode", why))?)
-        }
-    };
+    let read = |file: &PathBuf| files::read_secret(&loaded.resolve(file));
+    let passcode = user.passcode.as_ref().map(read).transpose();
+    let passcode = passcode.map_err(|why| refuse("user.passcode", why.to_string()))?;
     let identity = UserIdentity {
         kind: if passcode.is_some() { UserIdentityKind::NameAndPasscode } else { UserIdentityKind::Name },
         positive_response_requested: false,
         primary: Secret::new(user.name.clone().into_bytes()),
-        secondary: passcode.unwrap_or_else(|| Secret::new(Vec::new())),
+        secondary: Secret::new(
+            passcode.map_or_else(Vec::new, |passcode| passcode.expose().clone().into_bytes()),
+        ),
     };
     Ok(Proposes { user_identity: Some(identity), async_window })
 }

@@ -11,10 +11,13 @@ use std::{
 use base::{Host, ServiceUrl};
 use dimse::{Dialer, PeerTls, TlsRefused};
 use serde::{Deserialize, Serialize};
-use service::config::{ConfigError, Loaded};
+use service::{
+    config::{ConfigError, Loaded},
+    files,
+};
 use stow::Authorization;
 
-use super::{Config, DestinationTable, Kind, PrivateVrRule, Reencode, secret};
+use super::{Config, DestinationTable, Kind, PrivateVrRule, Reencode};
 use crate::commitment::Means;
 
 /// `tls` of a `[[destination]]`
@@ -238,7 +241,7 @@ fn credentials(
         }
         (Some(file), None) => {
             let file = loaded.resolve(file);
-            let token = secret::first_line(&file).map_err(|why| refuse("bearer", why))?;
+            let token = files::read_secret(&file).map_err(|why| refuse("bearer", why.to_string()))?;
             let shown = |error| refuse("bearer", format!("{}: {error}", file.display()));
             Authorization::bearer(&token).map(Some).map_err(shown)
         }
@@ -248,7 +251,8 @@ fn credentials(
                 return Err(refuse("user", message));
             };
             let file = loaded.resolve(file);
-            let password = secret::first_line(&file).map_err(|why| refuse("user.passcode", why))?;
+            let password =
+                files::read_secret(&file).map_err(|why| refuse("user.passcode", why.to_string()))?;
             match Authorization::basic(&user.name, &password) {
                 Ok(basic) if !user.name.is_empty() => Ok(Some(basic)),
                 Ok(_) => Err(refuse("user.name", "empty; give a name, or leave `user` out".to_owned())),
@@ -268,8 +272,7 @@ mod tests {
     use super::*;
 
     fn target(url: &str, port: u16, token: Option<&str>) -> StowTarget {
-        let token =
-            token.map(|token| Authorization::bearer(&Secret::new(token.as_bytes().to_vec())).unwrap());
+        let token = token.map(|token| Authorization::bearer(&Secret::new(token.to_owned())).unwrap());
         StowTarget {
             url: ServiceUrl::parse(url).unwrap(),
             address: SocketAddr::from(([127, 0, 0, 1], port)),

@@ -8,7 +8,7 @@ use base::{AeTitle, Name, Status, Uid};
 use dimse::{ConnectError, Requestor, StoreError};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -149,7 +149,7 @@ impl Worker {
         if instance.cancel.is_cancelled() {
             return Outcome::Cancelled;
         }
-        if self.health.state() == HealthState::Down {
+        if !self.health.may_be_asked() {
             return Outcome::NotAnswered(NotAnswered::Unreachable);
         }
         let alone = instance.body.is_streamed();
@@ -343,10 +343,10 @@ impl Worker {
 fn announce(name: &Name, target: &DicomTarget, health: &Health, state: HealthState) {
     if health.set(state) {
         match state {
-            HealthState::Up => info!(destination = %name, address = %target.address, "destination is up"),
             HealthState::Down => {
                 warn!(destination = %name, address = %target.address, "destination is down; its instances wait at their senders")
             }
+            _ => info!(destination = %name, address = %target.address, "destination is up"),
         }
     }
 }
@@ -388,21 +388,9 @@ async fn probe(
     health: Health,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
-    let mut watch = health.watch();
     // A configured title where there is one; else the destination is asked under its own name.
     let calling = target.calling.clone().unwrap_or_else(|| target.ae.clone());
-    loop {
-        let down = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            changed = watch.wait_for(|state| *state == HealthState::Down) => changed.is_ok(),
-        };
-        if !down {
-            return Ok(());
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = sleep(target.probe_every) => {}
-        }
+    while health.wait_down(|| target.probe_every, &stop).await {
         let verification = (dimse::verification(), dimse::implicit_little_endian());
         match dial(&target, calling.clone(), vec![verification], Duration::MAX).await {
             Ok(mut association) => {
@@ -417,4 +405,5 @@ async fn probe(
             Err(error) => debug!(destination = %name, %error, "still down"),
         }
     }
+    Ok(())
 }

@@ -1,13 +1,16 @@
 //! Whether a destination can be reached: while it cannot, nothing is granted for it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
 
 /// Up until a connection fails, down until a C-ECHO, or a web service's POST of nothing, is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthState {
-    /// Reachable, as far as known.
+    /// Nobody has tried since the start: taken for reachable.
+    Untried,
+    /// The last connection was made.
     Up,
     /// The last connection failed.
     Down,
@@ -38,9 +41,9 @@ impl Changes {
 }
 
 impl Health {
-    /// Starts as up: the first attempt tells.
+    /// The first attempt tells.
     pub fn new(changes: &Changes) -> Self {
-        Self { state: Arc::new(watch::Sender::new(HealthState::Up)), changes: changes.clone() }
+        Self { state: Arc::new(watch::Sender::new(HealthState::Untried)), changes: changes.clone() }
     }
 
     /// Records what an attempt or a probe found; answers whether that is news.
@@ -57,8 +60,19 @@ impl Health {
         *self.state.borrow()
     }
 
-    /// To wait for changes.
-    pub fn watch(&self) -> watch::Receiver<HealthState> {
-        self.state.subscribe()
+    /// False only where the last connection failed.
+    pub fn may_be_asked(&self) -> bool {
+        self.state() != HealthState::Down
+    }
+
+    /// For a prober: waits until it is down, and for `pause` after that. False: it is time to end.
+    pub(super) async fn wait_down(&self, pause: impl FnOnce() -> Duration, stop: &CancellationToken) -> bool {
+        let mut states = self.state.subscribe();
+        let waited = async {
+            let is_down = states.wait_for(|state| *state == HealthState::Down).await.is_ok();
+            sleep(pause()).await;
+            is_down
+        };
+        stop.run_until_cancelled(waited).await.unwrap_or(false)
     }
 }

@@ -16,7 +16,7 @@ use dimse::{ConnectError, Stream};
 use enquiry::EchoOutcome;
 use spool::Sent;
 use stow::{Boundary, Connection, Failure, Framing, Progress, Request, Response, Said};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -85,10 +85,10 @@ impl Reach {
     fn announce(&self, state: HealthState) {
         if self.health.set(state) {
             match state {
-                HealthState::Up => info!(destination = %self.name, "destination is up"),
                 HealthState::Down => {
                     warn!(destination = %self.name, "destination is down; its instances wait at their senders");
                 }
+                _ => info!(destination = %self.name, "destination is up"),
             }
         }
     }
@@ -155,7 +155,7 @@ impl Worker {
         if instance.cancel.is_cancelled() {
             return Outcome::Cancelled;
         }
-        if self.reach.health.state() == HealthState::Down {
+        if !self.reach.health.may_be_asked() {
             return Outcome::NotAnswered(NotAnswered::Unreachable);
         }
         // A web service is asked nothing before: what it does not take it refuses.
@@ -416,19 +416,7 @@ pub async fn echo_stow(target: &StowTarget, within: Duration) -> EchoOutcome {
 /// Asks a service that is down until it answers: anything but that it cannot serve now. Whether it takes instances is for the next
 /// one to learn.
 async fn prober(target: StowTarget, reach: Reach, stop: CancellationToken) -> Result<(), Infallible> {
-    let mut watch = reach.health.watch();
-    loop {
-        let down = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            changed = watch.wait_for(|state| *state == HealthState::Down) => changed.is_ok(),
-        };
-        if !down {
-            return Ok(());
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = sleep(target.probe_every.max(reach.pause_left())) => {}
-        }
+    while reach.health.wait_down(|| target.probe_every.max(reach.pause_left()), &stop).await {
         let posted = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             posted = post_nothing(&target, Duration::MAX) => posted,
@@ -439,4 +427,5 @@ async fn prober(target: StowTarget, reach: Reach, stop: CancellationToken) -> Re
             Err(outcome) => debug!(destination = %reach.name, %outcome, "still down"),
         }
     }
+    Ok(())
 }

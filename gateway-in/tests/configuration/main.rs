@@ -13,7 +13,7 @@ use base::{Name, Secret};
 use gateway_in::{config::Config, init};
 use identity::{CardFields, IdentityKey};
 use service::config::{Origin, load_with};
-use testkit::{compare_snapshot, errors_of_mistakes, keys_documented, keys_known};
+use testkit::{ALARM_MISTAKES, compare_snapshot, errors_of_mistakes, keys_documented, keys_known};
 
 use mistakes::{GOOD, MISTAKES};
 
@@ -51,7 +51,9 @@ fn error_of(dir: &Path, text: &str, check: bool) -> Option<String> {
 #[test]
 fn every_mistake_is_answered_with_place_and_remedy() {
     let dir = folder();
-    let text = errors_of_mistakes(GOOD, MISTAKES, |text| error_of(dir.path(), text, true));
+    let text = errors_of_mistakes(GOOD, &[MISTAKES, ALARM_MISTAKES].concat(), |text| {
+        error_of(dir.path(), text, true)
+    });
     compare_snapshot(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configuration/errors.txt"), &text);
 }
 

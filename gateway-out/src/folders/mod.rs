@@ -11,7 +11,7 @@ mod seen;
 mod table;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     convert::Infallible,
     io,
     path::PathBuf,
@@ -25,7 +25,8 @@ use std::{
 use base::Status;
 use dimse::Retry;
 use serde_json::{Value, json};
-use tokio::{task::block_in_place, time::sleep};
+use service::{Ended, Tasks};
+use tokio::{sync::watch, task::block_in_place, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -43,7 +44,52 @@ const BATCH: usize = 100;
 /// How long a folder is left alone after something that a repeat may mend: no room, no port, no association.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(30);
 
-/// What `status` says of a folder.
+/// The folders that are watched at this moment.
+#[derive(Debug)]
+pub struct Folders(watch::Sender<Vec<Arc<Folder>>>);
+
+impl Folders {
+    /// As the configuration has them.
+    pub fn new(watched: &[Watched]) -> Self {
+        Self(watch::Sender::new(watched.iter().cloned().map(Folder::new).map(Arc::new).collect()))
+    }
+
+    /// In the order of the configuration.
+    pub fn now(&self) -> Vec<Arc<Folder>> {
+        self.0.borrow().clone()
+    }
+
+    /// A line for each whose files do not go on. The folder stays out of it, since alarms are also mailed.
+    pub fn alarms(&self) -> Vec<String> {
+        let line = |folder: &Arc<Folder>| {
+            Some(format!("watched folder for {} waits: {}", folder.watched.ae, folder.hindrance()?))
+        };
+        self.now().iter().filter_map(line).collect()
+    }
+
+    /// From now on it is these; gives how many are new, are other than before, or are watched no more. One that stays as it was goes on
+    /// with what it had found out.
+    pub fn exchange(&self, watched: &[Watched]) -> usize {
+        let before = self.now();
+        let same = |one: &Watched| before.iter().find(|folder| folder.watched == *one).map(Arc::clone);
+        let after: Vec<_> = watched
+            .iter()
+            .map(|one| same(one).unwrap_or_else(|| Arc::new(Folder::new(one.clone()))))
+            .collect();
+        let stayed = after.iter().filter(|folder| contains(&before, folder)).count();
+        let changed = after.len() + before.len() - 2 * stayed;
+        if changed > 0 {
+            self.0.send_replace(after);
+        }
+        changed
+    }
+}
+
+fn contains(folders: &[Arc<Folder>], one: &Arc<Folder>) -> bool {
+    folders.iter().any(|folder| Arc::ptr_eq(folder, one))
+}
+
+/// What a folder is for, and what has come of it since it is watched so.
 #[derive(Debug)]
 pub struct Folder {
     watched: Watched,
@@ -67,12 +113,26 @@ impl Folder {
 
     /// For `status`. No patient data: the folder is the configuration's.
     pub fn json(&self) -> Value {
-        let hindrance = self.hindrance.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let [waiting, taken, failed] = self.counts();
         json!({
-            "dir": self.watched.dir, "ae": self.watched.ae, "waiting": self.waiting.load(Ordering::Relaxed),
-            "taken": self.taken.load(Ordering::Relaxed), "failed": self.failed.load(Ordering::Relaxed),
-            "hindered_by": hindrance,
+            "dir": self.watched.dir, "ae": self.watched.ae, "waiting": waiting, "taken": taken, "failed": failed,
+            "hindered_by": self.hindrance(),
         })
+    }
+
+    /// What is found in it: waiting, taken and failed files.
+    pub fn counts(&self) -> [u64; 3] {
+        [&self.waiting, &self.taken, &self.failed].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Its table.
+    pub fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// Why its files do not go on.
+    pub fn hindrance(&self) -> Option<String> {
+        self.hindrance.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says once why nothing goes on, and once that it does again.
@@ -88,21 +148,67 @@ impl Folder {
     }
 }
 
+/// Looks after the folders of the moment until it is told to stop. Ends by itself only with the failure of one of them.
+pub async fn run(shared: Arc<Shared>, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut changes = shared.folders.0.subscribe();
+    let mut tasks = Tasks::child_of(&stop);
+    let mut running: Vec<(Arc<Folder>, CancellationToken)> = Vec::new();
+    loop {
+        let folders = changes.borrow_and_update().clone();
+        let (stays, goes): (Vec<_>, Vec<_>) =
+            running.into_iter().partition(|(folder, _)| contains(&folders, folder));
+        goes.iter().for_each(|(_, stop)| stop.cancel());
+        // Two never look through one folder: the batch of one that goes has its answers first.
+        while tasks.len() > stays.len() {
+            ended_well(tasks.next_ended().await)?;
+        }
+        running = stays;
+        for folder in folders {
+            if running.iter().any(|(other, _)| Arc::ptr_eq(other, &folder)) {
+                continue;
+            }
+            let stop = tasks.token().child_token();
+            let watching = look_after(Arc::clone(&shared), Arc::clone(&folder), stop.clone());
+            tasks.spawn(format!("watched folder {}", folder.watched.dir.display()), watching);
+            running.push((folder, stop));
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = changes.changed() => if changed.is_err() { break },
+            ended = tasks.next_ended(), if !tasks.is_empty() => ended_well(ended)?,
+        }
+    }
+    while let Some(ended) = tasks.next_ended().await {
+        ended_well(Some(ended))?;
+    }
+    Ok(())
+}
+
+fn ended_well(ended: Option<Ended>) -> anyhow::Result<()> {
+    let failed = ended.filter(|ended| ended.end.is_failure());
+    failed.map_or(Ok(()), |failed| Err(anyhow::anyhow!("{failed}")))
+}
+
 /// Looks after one folder until it is told to stop.
-pub async fn run(shared: Arc<Shared>, number: usize, stop: CancellationToken) -> Result<(), Infallible> {
-    let Some(folder) = shared.folders.get(number) else {
-        stop.cancelled().await;
-        return Ok(());
-    };
+async fn look_after(
+    shared: Arc<Shared>,
+    folder: Arc<Folder>,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    let folder = folder.as_ref();
     let mut work = Work { folder, seen: Seen::default(), answered: HashMap::new(), trouble: None };
     loop {
-        let looked = block_in_place(|| work.seen.look(&folder.watched));
+        let looked = match unreachable(&shared, folder) {
+            None => block_in_place(|| work.seen.look(&folder.watched))
+                .map_err(|error| format!("it cannot be read: {error}")),
+            Some(why) => Err(why),
+        };
         match looked {
             Ok(settled) => {
                 folder.waiting.store(work.seen.len(), Ordering::Relaxed);
                 work.take(&shared, settled, &stop).await;
             }
-            Err(error) => work.trouble = Some(format!("it cannot be read: {error}")),
+            Err(why) => work.trouble = Some(why),
         }
         let trouble = work.trouble.take();
         let pause = if trouble.is_some() { PAUSE_AFTER_FAILURE } else { folder.watched.every };
@@ -112,6 +218,18 @@ pub async fn run(shared: Arc<Shared>, number: usize, stop: CancellationToken) ->
             () = sleep(pause) => {}
         }
     }
+}
+
+/// Why a folder that came with a reload can only be served after the next start.
+fn unreachable(shared: &Shared, folder: &Folder) -> Option<String> {
+    if shared.settings.dicom.listen.is_none() {
+        return Some("[dicom] `listen` came after the start: the next start opens that port".to_owned());
+    }
+    let report = sandbox::report().filter(|report| report.enforced)?;
+    let reaches = report.writable.iter().any(|writable| folder.watched.dir.starts_with(writable));
+    (!reaches).then(|| {
+        "it came after the start, and the running process has locked itself out of other folders: the next start lets it in".to_owned()
+    })
 }
 
 /// What came of a file: it is in custody, or why not and never.
@@ -137,7 +255,8 @@ impl Work<'_> {
             calling: watched.calling.clone(),
             called: watched.ae.clone(),
         };
-        self.answered.retain(|path, _| settled.iter().any(|one| one.path == *path));
+        let there: HashSet<_> = settled.iter().map(|one| &one.path).collect();
+        self.answered.retain(|path, _| there.contains(path));
         for batch in settled.chunks(BATCH) {
             if stop.is_cancelled() {
                 return;
@@ -202,6 +321,7 @@ impl Work<'_> {
             Ok(()) => {
                 let counter = if answer.is_ok() { &self.folder.taken } else { &self.folder.failed };
                 counter.fetch_add(1, Ordering::Relaxed);
+                self.folder.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.answered.remove(&path);
             }
             // It was replaced meanwhile: what stands there now is another one, and is met at the next look.

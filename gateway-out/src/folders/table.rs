@@ -53,7 +53,7 @@ fn every() -> Span {
 }
 
 /// A checked table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
     /// Where files appear.
     pub dir: PathBuf,

@@ -46,6 +46,27 @@ fn row(who: String, status: Option<Status>, state: &str, count: u64) -> Vec<Cell
     vec![Cell::Text(who), said, Cell::Text(state.to_owned()), Cell::count(count)]
 }
 
+/// Watched folders, where there are any.
+pub(super) fn folders(shared: &Shared) -> Option<Table> {
+    let folders = shared.folders.now();
+    let rows = folders.iter().map(|folder| {
+        let [waiting, taken, failed] = folder.counts();
+        let place = Cell::Text(format!("{} → {}", folder.watched().dir.display(), folder.watched().ae));
+        let state = Cell::Text(
+            folder.hindrance().map_or_else(|| "goes on".to_owned(), |why| format!("waits: {why}")),
+        );
+        vec![place, state, Cell::count(waiting), Cell::count(taken), Cell::count(failed)]
+    });
+    let table = Table {
+        title: "Watched folders",
+        caption: "Files since the start, or since the folder is watched as it is now; what failed lies in its `failed`.".to_owned(),
+        columns: vec!["Folder", "State", "Waiting", "Taken", "Failed"],
+        rows: rows.collect(),
+        empty: "",
+    };
+    (!table.rows.is_empty()).then_some(table)
+}
+
 /// Who was turned away: titles and reasons; addresses are for `gateway-out rejections`.
 pub(super) fn rejections(shared: &Shared, now: Timestamp) -> Table {
     let all = shared.rejections.alike();

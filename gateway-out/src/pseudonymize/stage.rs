@@ -260,10 +260,12 @@ pub(crate) fn refuse(
     why: &NotPseudonymized,
 ) -> Cause {
     let cause = cause(why);
+    let status = Answer::from(cause).status;
+    shared.counters.pseudonymized(&route.ae, status);
     warn!(ae = %route.ae, %why, "instance refused: it is not pseudonymized, and nothing of it leaves");
     let refusal = NewRefusal {
         called: route.ae.clone(),
-        status: Answer::from(cause).status,
+        status,
         reason: why.to_string(),
         sop_class: meta.sop_class.clone(),
         ids: RefusedIds {

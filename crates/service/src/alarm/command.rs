@@ -242,12 +242,12 @@ fn plain(said: &str) -> String {
     said.chars().map(|c| if c.is_control() { '?' } else { c }).take(500).collect()
 }
 
-/// The ways that are configured.
+/// The ways that are configured. Mail is last: a server that gives its answer byte by byte may take all the time that the unit has.
 fn ways(table: &AlarmTable) -> Vec<&'static str> {
     let mail = table.mail.as_ref().map(|_| "mail");
     let webhook = table.webhook.as_ref().map(|_| "webhook");
     let program = (!table.command.is_empty()).then_some("command");
-    mail.into_iter().chain(webhook).chain(program).collect()
+    program.into_iter().chain(webhook).chain(mail).collect()
 }
 
 /// Tells it by one way, and gives what was answered.

@@ -146,10 +146,22 @@ pub fn disk(folder: &Path, table: &AlarmTable) -> Option<Condition> {
     let Ok(found) = rustix::fs::statvfs(folder) else {
         return Some(Condition::new("disk", "the disk of the daemon's folder cannot be looked at", remedy));
     };
-    let percent = found.f_bavail.saturating_mul(100).checked_div(found.f_blocks)?;
-    let free = found.f_bavail.saturating_mul(found.f_frsize) as f64 / (1_u64 << 30) as f64;
-    let text = format!("less than {} % of the daemon's disk is free: {free:.1} GiB", table.disk);
-    (percent < u64::from(table.disk)).then(|| Condition::new("disk", text, remedy))
+    let is_short = |left: u64, of: u64| {
+        left.saturating_mul(100).checked_div(of).is_some_and(|percent| percent < u64::from(table.disk))
+    };
+    if is_short(found.f_bavail, found.f_blocks) {
+        let free = found.f_bavail.saturating_mul(found.f_frsize) as f64 / (1_u64 << 30) as f64;
+        let text = format!("less than {} % of the daemon's disk is free: {free:.1} GiB", table.disk);
+        return Some(Condition::new("disk", text, remedy));
+    }
+    // A file system that does not count its files says that it can have none.
+    is_short(found.f_favail, found.f_files).then(|| {
+        let text = format!(
+            "the daemon's disk has room for {} more files, less than {} %",
+            found.f_favail, table.disk
+        );
+        Condition::new("disk", text, remedy)
+    })
 }
 
 /// Gateways that a relay serves and that are not connected, where `[alarm] silent` asks for them.
