@@ -77,6 +77,8 @@ enum Command {
         #[command(flatten)]
         args: SupportArgs,
     },
+    /// Have the running daemon read its configuration again, as SIGHUP does, and say what it took over. Exit code 0 says that it did.
+    Reload(StatusArgs),
     /// Show the status again and again, until interrupted.
     Watch {
         #[command(flatten)]
@@ -303,6 +305,7 @@ fn run(command: Command) -> Result<()> {
                 service::trace::command(&args.config.config, ae.as_str(), span.duration(), args.json).await
             }
             Command::Alarm { config, command } => commands::alarm(&config, command).await,
+            Command::Reload(args) => service::reload::command(&args.config.config, args.json).await,
             Command::Watch { config, every } => service::watch::watch(&config.config, every.0).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),

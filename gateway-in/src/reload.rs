@@ -7,9 +7,9 @@ use std::{
 };
 
 use base::{Name, RouteId, Timestamp};
-use serde_json::{Value, json};
+use serde_json::json;
 use service::{
-    LastReload, ReloadRequests, Reloaded,
+    Fixed, LastReload, ReloadRequests, Reloaded,
     config::{self, FilesRead, Loaded},
     own::LiveOwn,
     peers::{LinkChange, Relay, RelaysReloaded},
@@ -114,18 +114,15 @@ pub struct Live {
 impl Live {
     /// Takes over whatever the files say, each time somebody asks. Never ends by itself.
     pub async fn run(mut self, source: &Path, mut requests: ReloadRequests) {
-        let fixed = tokio::task::block_in_place(|| read(source)).ok().map(|(loaded, _)| fixed_part(&loaded));
+        let before = tokio::task::block_in_place(|| read(source)).ok().map(|(loaded, _)| fixed(&loaded));
         loop {
             let request = requests.next().await;
             let reloaded = match tokio::task::block_in_place(|| read(source)) {
                 Err(error) => Err(error.to_string()),
                 Ok((loaded, settings)) => {
-                    if Some(&fixed_part(&loaded)) != fixed.as_ref() {
-                        warn!(
-                            "only peers, relays, routes, coercion, certificates, credentials of web services and our own keys are taken over; the other changes take effect at the next start"
-                        );
-                    }
-                    self.take_over(settings).await
+                    let waiting =
+                        before.as_ref().map_or_else(Vec::new, |before| before.waiting(&fixed(&loaded)));
+                    self.take_over(settings, waiting).await
                 }
             };
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastReload::now(&reloaded));
@@ -133,7 +130,7 @@ impl Live {
         }
     }
 
-    async fn take_over(&mut self, settings: Settings) -> Reloaded {
+    async fn take_over(&mut self, settings: Settings, waiting: Vec<String>) -> Reloaded {
         if let Some(route) = settings.routes.values().find(|route| self.inbox.destination(route).is_none()) {
             return Err(format!("destination {} is new: restart to use it", route.destination));
         }
@@ -159,7 +156,7 @@ impl Live {
         let relays_changed = self.retarget(settings.relays, rotated);
         Ok(json!({
             "routes": routes, "routes_ended": over.len(), "routes_opened": new.len(), "relays_changed": relays_changed,
-            "keys_changed": rotated,
+            "keys_changed": rotated, "count_from_the_next_start": waiting,
         }))
     }
 
@@ -209,12 +206,6 @@ fn read(source: &Path) -> Result<(Loaded<Config>, Settings), config::ConfigError
 }
 
 /// What is the same for the whole life of the process.
-fn fixed_part(loaded: &Loaded<Config>) -> Value {
-    let mut value = serde_json::to_value(&loaded.config).unwrap_or_default();
-    if let Value::Object(tables) = &mut value {
-        for table in ["peer", "relay", "route", "coercion"] {
-            tables.remove(table);
-        }
-    }
-    value
+fn fixed(loaded: &Loaded<Config>) -> Fixed {
+    Fixed::new(&loaded.config, &["peer", "relay", "route", "coercion"])
 }

@@ -85,6 +85,7 @@ fn run(command: Command) -> Result<()> {
             Command::Generate(args) => manual::generate(Cli::command(), &args),
             Command::Status(args) => show_status(&args).await,
             Command::Support { config, args } => commands::support_command(&config, &args).await,
+            Command::Reload(args) => service::reload::command(&args.config.config, args.json).await,
             Command::Watch { config, every } => service::watch::watch(&config.config, every.0).await,
             Command::Key(KeyCommand::Show(arg)) => show_card(&arg),
             Command::Key(KeyCommand::Fingerprint(arg)) => show_fingerprint(&arg),

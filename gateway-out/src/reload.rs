@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use base::{RouteId, Timestamp};
-use serde_json::{Value, json};
+use serde_json::json;
 use service::{
-    ReloadRequests, Reloaded,
+    Fixed, ReloadRequests, Reloaded,
     config::{self, Loaded},
     peers::{LinkChange, Relay, RelaysReloaded},
 };
-use tracing::{info, warn};
+use tracing::info;
 use transport::UplinkConfig;
 
 use crate::{app::Shared, config::Config, settings::Settings};
@@ -17,10 +17,10 @@ use crate::{app::Shared, config::Config, settings::Settings};
 /// Takes over whatever the files say, each time somebody asks. Never ends by itself.
 pub async fn run(shared: &Shared, mut requests: ReloadRequests) {
     let mut looked = Timestamp::now();
-    let fixed = tokio::task::block_in_place(|| read(shared)).ok().map(|(loaded, _)| fixed_part(&loaded));
+    let before = tokio::task::block_in_place(|| read(shared)).ok().map(|(loaded, _)| fixed(&loaded));
     loop {
         let request = requests.next().await;
-        let reloaded = tokio::task::block_in_place(|| reload(shared, &mut looked, fixed.as_ref()));
+        let reloaded = tokio::task::block_in_place(|| reload(shared, &mut looked, before.as_ref()));
         shared.reloaded(&reloaded);
         request.answer(reloaded);
     }
@@ -32,13 +32,16 @@ fn read(shared: &Shared) -> Result<(Loaded<Config>, Settings), config::ConfigErr
     Ok((loaded, settings))
 }
 
-fn reload(shared: &Shared, looked: &mut Timestamp, fixed: Option<&Value>) -> Reloaded {
+/// What is the same for the whole life of the process.
+fn fixed(loaded: &Loaded<Config>) -> Fixed {
+    const TAKEN_OVER: [&str; 7] =
+        ["peer", "relay", "route", "route_defaults", "groups", "commitment", "watch"];
+    Fixed::new(&loaded.config, &TAKEN_OVER)
+}
+
+fn reload(shared: &Shared, looked: &mut Timestamp, before: Option<&Fixed>) -> Reloaded {
     let (loaded, settings) = read(shared).map_err(|error| error.to_string())?;
-    if Some(&fixed_part(&loaded)) != fixed {
-        warn!(
-            "only peers, relays, routes, watched folders, commitment, certificates and our own keys are taken over; the other changes take effect at the next start"
-        );
-    }
+    let waiting = before.map_or_else(Vec::new, |before| before.waiting(&fixed(&loaded)));
     if let (Some(running), Some(now)) = (&shared.settings.dicom_tls, &settings.dicom_tls) {
         running.exchange(now);
     }
@@ -57,9 +60,10 @@ fn reload(shared: &Shared, looked: &mut Timestamp, fixed: Option<&Value>) -> Rel
     shared.files.exchange(Arc::new(settings.files));
     let changed = retarget(shared, looked, settings.relays, rotated);
     shared.dispatch.wake();
-    Ok(
-        json!({ "routes": settings.routes.iter().count(), "folders_changed": folders, "sessions_ended": over.len(), "relays_changed": changed, "keys_changed": rotated }),
-    )
+    Ok(json!({
+        "routes": settings.routes.iter().count(), "folders_changed": folders, "sessions_ended": over.len(),
+        "relays_changed": changed, "keys_changed": rotated, "count_from_the_next_start": waiting,
+    }))
 }
 
 fn retarget(shared: &Shared, looked: &mut Timestamp, later: Vec<Relay>, rotated: bool) -> usize {
@@ -81,15 +85,4 @@ fn retarget(shared: &Shared, looked: &mut Timestamp, later: Vec<Relay>, rotated:
     }
     reloaded.warn_of_new(shared.settings.relays.iter().map(|relay| &relay.name));
     changed
-}
-
-/// What is the same for the whole life of the process.
-fn fixed_part(loaded: &Loaded<Config>) -> Value {
-    let mut value = serde_json::to_value(&loaded.config).unwrap_or_default();
-    if let Value::Object(tables) = &mut value {
-        for table in ["peer", "relay", "route", "route_defaults", "groups", "commitment", "watch"] {
-            tables.remove(table);
-        }
-    }
-    value
 }

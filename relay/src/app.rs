@@ -27,7 +27,7 @@ use crate::http;
 use crate::log::{Found, LogDir, LogDirError, LogView, Telling};
 use crate::logbook::{Logbook, Tell, Writer};
 use crate::proofs::LedgerCheck;
-use crate::reload::{self, Read, Unusable};
+use crate::reload::{self, Read, Unusable, Usable};
 use crate::settings::{Directory, Keys, Settings};
 use crate::vault::{Command, Input, Policy, Vault};
 
@@ -228,8 +228,8 @@ impl Relay {
     /// the connections of whoever is not admitted any more are closed within this turn.
     fn take_over(&mut self, read: Read) {
         let Read { settings, request } = read;
-        let settings = match settings {
-            Ok(settings) => *settings,
+        let Usable { settings, waiting } = match settings {
+            Ok(usable) => *usable,
             Err(unusable) => return self.take_over_revocations(unusable, request),
         };
         let Settings { own, mut policy, keys, directory, .. } = settings;
@@ -240,7 +240,11 @@ impl Relay {
         }
         // Limits hold for the life of the process: peers were told of them.
         policy.limits = self.vault.limits().clone();
-        let answer = Ok(self.exchange(policy, keys, directory));
+        let mut changed = self.exchange(policy, keys, directory);
+        if let Some(changed) = changed.as_object_mut() {
+            changed.insert("count_from_the_next_start".to_owned(), json!(waiting));
+        }
+        let answer = Ok(changed);
         self.admitted.reload = Some(LastReload::now(&answer));
         request.answer(answer);
     }

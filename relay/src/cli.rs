@@ -95,6 +95,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Has the running relay read its configuration again, as SIGHUP does, and says what it took over. Exit code 0 says that it did.
+    Reload {
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = "/etc/sluis/relay.toml")]
+        config: PathBuf,
+        /// JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
     /// Tells people what is wrong: by mail, a webhook or a program.
     Alarm {
         /// The configuration.
@@ -178,6 +187,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Init { dir, config, name, listen, admin } => init_command(dir, config, &name, listen, admin),
         Command::Check { config } => check_command(&config),
         Command::Status { config, json } => status_command(&config, json),
+        Command::Reload { config, json } => runtime()?.block_on(service::reload::command(&config, json)),
         Command::Alarm { config, command } => runtime()?.block_on(alarm_command(&config, command)),
         Command::Admit(args) => runtime()?.block_on(admit::admit(args)),
         Command::Revoke(args) => runtime()?.block_on(admit::revoke(args)),

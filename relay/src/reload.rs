@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
 use service::config::{ConfigError, ENVIRONMENT_PREFIX, load};
-use service::{ReloadRequest, ReloadRequests};
+use service::{Fixed, ReloadRequest, ReloadRequests};
 use tokio::sync::mpsc;
-use tracing::warn;
 
 use crate::config::{Config, RevokedTable};
 use crate::emergency;
@@ -14,8 +12,15 @@ use crate::settings::Settings;
 
 /// A configuration that was read, or why it cannot be, with whoever asked for it.
 pub(crate) struct Read {
-    pub(crate) settings: Result<Box<Settings>, Unusable>,
+    pub(crate) settings: Result<Box<Usable>, Unusable>,
     pub(crate) request: ReloadRequest,
+}
+
+/// A configuration that can be used.
+pub(crate) struct Usable {
+    pub(crate) settings: Settings,
+    /// Tables of it that count from the next start.
+    pub(crate) waiting: Vec<String>,
 }
 
 /// A configuration that cannot be used. Its revocations hold all the same.
@@ -30,8 +35,8 @@ pub(crate) async fn run(
     mut requests: ReloadRequests,
     loop_: mpsc::Sender<Read>,
 ) -> Result<(), std::io::Error> {
-    let fixed = tokio::task::block_in_place(|| {
-        load::<Config>(&source, ENVIRONMENT_PREFIX).ok().map(|l| fixed_part(&l.config))
+    let before = tokio::task::block_in_place(|| {
+        load::<Config>(&source, ENVIRONMENT_PREFIX).ok().map(|loaded| fixed(&loaded.config))
     });
     loop {
         let request = tokio::select! {
@@ -39,7 +44,7 @@ pub(crate) async fn run(
             request = requests.next() => request,
         };
         let settings = tokio::task::block_in_place(|| {
-            read(&source, fixed.as_ref())
+            read(&source, before.as_ref())
                 .map_err(|reason| Unusable { reason, revoked: emergency::revocations(&source) })
         });
         if loop_.send(Read { settings, request }).await.is_err() {
@@ -48,24 +53,15 @@ pub(crate) async fn run(
     }
 }
 
-fn read(source: &Path, fixed: Option<&Value>) -> Result<Box<Settings>, String> {
+fn read(source: &Path, before: Option<&Fixed>) -> Result<Box<Usable>, String> {
     let text = |error: ConfigError| error.to_string();
     let loaded = load::<Config>(source, ENVIRONMENT_PREFIX).map_err(text)?;
     let settings = Settings::check(&loaded).map_err(text)?;
-    if Some(&fixed_part(&loaded.config)) != fixed {
-        warn!(
-            "only tenants, revocations and our own keys are taken over; the other changes take effect at the next start"
-        );
-    }
-    Ok(Box::new(settings))
+    let waiting = before.map_or_else(Vec::new, |before| before.waiting(&fixed(&loaded.config)));
+    Ok(Box::new(Usable { settings, waiting }))
 }
 
 /// What is the same for the whole life of the process.
-fn fixed_part(config: &Config) -> Value {
-    let mut value = serde_json::to_value(config).unwrap_or_default();
-    if let Value::Object(tables) = &mut value {
-        tables.remove("tenant");
-        tables.remove("revoked");
-    }
-    value
+fn fixed(config: &Config) -> Fixed {
+    Fixed::new(config, &["tenant", "revoked"])
 }

@@ -1,18 +1,51 @@
 //! Reading the configuration again while running: on SIGHUP, or when the admin port is asked to.
 
 use std::io;
+use std::path::Path;
 
+use anyhow::{Result, bail};
 use base::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info};
+use tracing::{error, info, warn};
+
+use crate::admin::{self, RequestError};
+use crate::peers::admin_access;
 
 /// Reloads that wait for the running one.
 const WAITING_MAX: usize = 16;
 
 /// What changed, or why everything stays as it was.
 pub type Reloaded = Result<Value, String>;
+
+/// What of a configuration holds for the whole life of the process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fixed(Map<String, Value>);
+
+impl Fixed {
+    /// All of it but these tables, which a reload takes over.
+    pub fn new(config: &impl Serialize, taken_over: &[&str]) -> Self {
+        let mut tables = match serde_json::to_value(config) {
+            Ok(Value::Object(tables)) => tables,
+            _ => Map::new(),
+        };
+        tables.retain(|name, _| !taken_over.contains(&name.as_str()));
+        Self(tables)
+    }
+
+    /// The tables in which another reading differs: they count from the next start, which is warned of.
+    pub fn waiting(&self, later: &Self) -> Vec<String> {
+        let differ = later.0.iter().filter(|(name, table)| self.0.get(*name) != Some(table));
+        let gone = self.0.keys().filter(|name| !later.0.contains_key(*name));
+        let waiting: Vec<String> = differ.map(|(name, _)| name).chain(gone).cloned().collect();
+        if !waiting.is_empty() {
+            warn!(tables = waiting.join(", "), "changed, and taken over at the next start only");
+        }
+        waiting
+    }
+}
 
 /// How the last reload ended, for `status`.
 #[derive(Clone, Debug)]
@@ -118,9 +151,70 @@ impl ReloadRequest {
     }
 }
 
+/// `reload`: has the running daemon read its configuration again, and says what came of it.
+pub async fn command(config: &Path, as_json: bool) -> Result<()> {
+    let changed = match admin::ask_to_reload(admin_access(config)?).await {
+        Err(RequestError::Refused { status: 409, text }) => bail!("everything stays as it was: {text}"),
+        asked => asked?,
+    };
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&changed)?);
+    } else {
+        print!("{}", text(&changed));
+    }
+    match changed.get("refused").and_then(Value::as_str) {
+        Some(reason) => bail!("it took over the revocations, and nothing else: {reason}"),
+        None => Ok(()),
+    }
+}
+
+fn text(changed: &Value) -> String {
+    let mut text = "the running daemon has read its configuration again\n".to_owned();
+    for (name, value) in changed.as_object().into_iter().flatten() {
+        let name = name.replace('_', " ");
+        match value {
+            Value::Array(tables) if tables.is_empty() => {}
+            Value::Array(tables) => {
+                let tables: Vec<_> = tables.iter().filter_map(Value::as_str).collect();
+                text.push_str(&format!("{name}: {}\n", tables.join(", ")));
+            }
+            Value::String(said) => text.push_str(&format!("{name}: {said}\n")),
+            other => text.push_str(&format!("{name}: {other}\n")),
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_that_a_reload_does_not_take_over_wait() {
+        let of = |config: Value| Fixed::new(&config, &["route"]);
+        let before = of(json!({ "dicom": { "listen": 1 }, "log": 2, "route": 3 }));
+        // (what is read later, tables that wait)
+        let cases = [
+            (json!({ "dicom": { "listen": 1 }, "log": 2, "route": 4 }), vec![]),
+            (json!({ "dicom": { "listen": 1 }, "log": 2 }), vec![]),
+            (json!({ "dicom": { "listen": 2 }, "log": 2 }), vec!["dicom"]),
+            (json!({ "dicom": { "listen": 1 }, "admin": 1 }), vec!["admin", "log"]),
+        ];
+        for (later, want) in cases {
+            assert_eq!(before.waiting(&of(later.clone())), want, "{later}");
+        }
+    }
+
+    #[test]
+    fn what_came_of_it_is_a_line_each() {
+        let changed =
+            json!({ "routes": 2, "keys_changed": false, "count_from_the_next_start": ["dicom", "log"] });
+        assert_eq!(
+            text(&changed),
+            "the running daemon has read its configuration again\ncount from the next start: dicom, log\nkeys changed: false\nroutes: 2\n"
+        );
+        assert_eq!(text(&json!({ "count_from_the_next_start": [] })).lines().count(), 1);
+    }
 
     #[tokio::test]
     async fn whoever_asks_is_answered_one_after_the_other() {

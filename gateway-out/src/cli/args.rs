@@ -49,6 +49,8 @@ pub(super) enum Command {
     Generate(GenerateArgs),
     /// Show relays and the queue.
     Status(JsonArgs),
+    /// Have the running daemon read its configuration again, as SIGHUP does, and say what it took over. Exit code 0 says that it did.
+    Reload(JsonArgs),
     /// Show the status again and again, until interrupted.
     Watch {
         #[command(flatten)]
