@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness import generate
-from harness.binaries import binary
+from harness.binaries import DAEMONS, binary
 from harness.destinations import Storescp, program
 from harness.processes import HOST, Daemon, free_ports, run, tcp_listens, wait_until
 from harness.stack import TOP
@@ -139,6 +139,28 @@ def test_the_packages_are_installed_booted_upgraded_and_purged():
     assert done.returncode == 0, done.stdout + done.stderr
     if "not run  everything" in done.stdout:
         pytest.skip(done.stdout.strip())
+
+
+@pytest.mark.slow
+@pytest.mark.root
+def test_static_programs_need_nothing_of_the_host(tmp_path):
+    """In a root that has nothing but them: identities, cards, a configuration that is good, and a relay that locks itself down."""
+    built = run([TOP / "deploy" / "static"], 3600, check=False)
+    if "is missing" in built.stderr:
+        pytest.skip(built.stderr.strip())
+    assert built.returncode == 0, built.stderr
+    archive = TOP / "target" / "static" / built.stdout.split()[-1]
+    run(["tar", "--extract", "--gzip", "--strip-components=1", "--directory", tmp_path, "--file", archive], 60)
+    (tmp_path / "proc").mkdir()
+    for role in DAEMONS:
+        where = ["--dir", "/etc/sluis"] if role == "relay" else ["--config", f"/etc/sluis/{role}.toml"]
+        run(["chroot", tmp_path, f"/bin/{role}", "init", *where, "--name", role], 60)
+    for role in ("gateway-out", "gateway-in"):
+        trust = ["trust", "/etc/sluis/relay.card", "--relay", f"{HOST}:4433", "--yes", "--config", f"/etc/sluis/{role}.toml"]
+        run(["chroot", tmp_path, f"/bin/{role}", *trust], 60)
+    run(["chroot", tmp_path, "/bin/gateway-out", "check", "--config", "/etc/sluis/gateway-out.toml"], 60)
+    assert {path.name for path in (tmp_path / "sbom").iterdir()} == {f"{role}.cdx.json" for role in DAEMONS}
+    assert (tmp_path / "systemd" / "sluis-relay.service").is_file() and list((tmp_path / "share").rglob("relay*.1"))
 
 
 @pytest.fixture
