@@ -147,7 +147,7 @@ def test_an_outbox_restored_from_an_older_copy_sends_nothing_twice(make_stack, f
         shutil.rmtree(stack.directory / "outbox")
         (stack.directory / "older").rename(stack.directory / "outbox")
         stack.start("gateway-out")
-        replays = lambda: stack.status("gateway-in")["nacks"]["replay"]  # noqa: E731
+        replays = lambda: stack.status("gateway-in")["nacks"].get("replay", 0)  # noqa: E731
         wait_until("each of them to be turned away", lambda: replays() >= len(few), 60, stack.logs)
         parked = lambda: [row["state"] for row in stack.queue()] == ["parked"] * len(few)  # noqa: E731
         wait_until("all of them to be parked", parked, 120, stack.logs)

@@ -28,12 +28,10 @@ impl Nacks {
         }
     }
 
-    /// All reasons, also those that were never given: an alert counts from 0 on.
-    pub fn all(&self) -> impl Iterator<Item = (NackReason, u64)> {
-        NackReason::ALL
-            .into_iter()
-            .zip(&self.0)
-            .map(|(reason, count)| (reason, count.load(Ordering::Relaxed)))
+    /// The reasons that were given.
+    pub fn given(&self) -> impl Iterator<Item = (NackReason, u64)> {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        NackReason::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0)
     }
 }
 

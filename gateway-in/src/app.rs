@@ -272,7 +272,7 @@ impl Status {
             .downlinks
             .iter()
             .zip(&self.witnesses)
-            .map(|((name, link), witness)| json!({ "name": name, "connected": link.is_connected(), "round_trip_s": link.round_trip().map(|time| time.as_secs_f64()), "refused": link.refusal(), "log": witness.json() }));
+            .map(|((name, link), witness)| json!({ "name": name, "connected": link.is_connected(), "round_trip_us": link.round_trip().map(|time| time.as_micros()), "refused": link.refusal(), "log": witness.json() }));
         let silent = self.witnesses.iter().filter_map(|witness| witness.alarm());
         let destinations = self.inbox.all_destinations().map(|destination| {
             json!({
@@ -292,7 +292,7 @@ impl Status {
             "relays": relays.collect::<Vec<_>>(),
             "destinations": destinations.collect::<Vec<_>>(),
             "in_flight": self.inbox.in_flight(),
-            "nacks": self.inbox.nacks.all().map(|(reason, count)| (reason.as_str(), count)).collect::<BTreeMap<_, _>>(),
+            "nacks": self.inbox.nacks.given().map(|(reason, count)| (reason.as_str(), count)).collect::<BTreeMap<_, _>>(),
             "commitment": pledges_json(&self.inbox.inbound).await,
             "ledger": ledger_json(&self.inbox.inbound).await,
         })

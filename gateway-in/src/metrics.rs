@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ledger::NackReason;
 use serde_json::Value;
 use service::metrics::{self, Kind, Text};
 
@@ -39,19 +40,27 @@ pub(crate) fn render(status: &Value, ready: bool, ledger: &Path, card_ends: &[(S
         text.one(name, Kind::Counter, help, number(of(key)));
     }
     let help = "Deliveries turned away before a destination saw them, by reason.";
-    by(&mut text, ("nacks_total", Kind::Counter, "reason"), help, status.get("nacks"));
+    // Also those that were never given: an alert counts from 0 on.
+    let nacks = NackReason::ALL.map(|reason| {
+        (
+            [("reason", reason.as_str())],
+            number(status.get("nacks").and_then(|nacks| nacks.get(reason.as_str()))),
+        )
+    });
+    let figures = nacks.iter().map(|(labels, count)| (&labels[..], count));
+    text.family("nacks_total", Kind::Counter, help, figures);
     let help = "Deliveries in the ledger, by state; signed ones wait for their sender's word.";
-    by(&mut text, ("deliveries", Kind::Gauge, "state"), help, of("states"));
+    by_state(&mut text, "deliveries", help, of("states"));
     let help = "Instances that a destination is asked to commit to, by state.";
-    by(&mut text, ("pledges", Kind::Gauge, "state"), help, status.get("commitment"));
+    by_state(&mut text, "pledges", help, status.get("commitment"));
     text.finish()
 }
 
-/// A family with one label, from an object of counts.
-fn by(text: &mut Text, (name, kind, label): (&str, Kind, &str), help: &str, counts: Option<&Value>) {
-    let counts = counts.and_then(Value::as_object).into_iter().flatten();
-    let counts: Vec<_> = counts.map(|(one, count)| ([(label, one.as_str())], number(Some(count)))).collect();
-    text.family(name, kind, help, counts.iter().map(|(labels, count)| (&labels[..], count)));
+fn by_state(text: &mut Text, name: &str, help: &str, states: Option<&Value>) {
+    let states = states.and_then(Value::as_object).into_iter().flatten();
+    let states: Vec<_> =
+        states.map(|(state, count)| ([("state", state.as_str())], number(Some(count)))).collect();
+    text.family(name, Kind::Gauge, help, states.iter().map(|(labels, count)| (&labels[..], count)));
 }
 
 fn number(value: Option<&Value>) -> u64 {

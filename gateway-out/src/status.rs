@@ -168,7 +168,7 @@ pub async fn status(shared: &Shared) -> Value {
     let relays = shared.settings.relays.iter().zip(links).map(|(relay, (uplink, witness))| {
         json!({
             "name": relay.name, "address": relay.address, "connected": uplink.is_connected(),
-            "round_trip_s": uplink.round_trip().map(|time| time.as_secs_f64()), "refused": uplink.refusal(), "log": witness.json(),
+            "round_trip_us": uplink.round_trip().map(|time| time.as_micros()), "refused": uplink.refusal(), "log": witness.json(),
         })
     });
     let counters = &shared.counters;

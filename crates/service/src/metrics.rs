@@ -158,7 +158,7 @@ pub fn relays(text: &mut Text, status: &Value) {
             let name = relay.get("name").and_then(Value::as_str).unwrap_or("?");
             let connected = relay.get("connected").and_then(Value::as_bool).unwrap_or(false);
             let trusted = relay.get("log").is_none_or(|log| log.get("distrust").is_none_or(Value::is_null));
-            let round_trip = relay.get("round_trip_s").and_then(Value::as_f64);
+            let round_trip = relay.get("round_trip_us").and_then(Value::as_u64).map(Duration::from_micros);
             ([("relay", name)], connected, trusted, round_trip)
         })
         .collect();
@@ -166,7 +166,8 @@ pub fn relays(text: &mut Text, status: &Value) {
     text.family("relay_connected", Kind::Gauge, "1 while there is a connection.", figures);
     let figures = relays.iter().map(|(labels, _, trusted, _)| (&labels[..], u8::from(*trusted)));
     text.family("relay_trusted", Kind::Gauge, "0 if its log forked or went back: it is not used.", figures);
-    let figures = relays.iter().filter_map(|(labels, _, _, seconds)| Some((&labels[..], (*seconds)?)));
+    let figures =
+        relays.iter().filter_map(|(labels, _, _, time)| Some((&labels[..], (*time)?.as_secs_f64())));
     let help = "Round trip to the relay as QUIC measures it, while there is a connection.";
     text.family("relay_rtt_seconds", Kind::Gauge, help, figures);
 }
