@@ -167,6 +167,16 @@ def test_folders_come_change_and_go_with_a_reload(make_stack, tmp_path):
             stack.restart("gateway-out")
             wait_for_arrivals(destination, [*study[:2], *study[3:5]], 30, stack.logs)
             wait_until("nothing waits", lambda: said()[0]["hindered_by"] is None and said()[0]["waiting"] == 0, 10, stack.logs)
+            # The running outbox under another name for the next start: what lies in it was not dropped by anybody.
+            with stack.edit("gateway-out") as sending:
+                running = sending["outbox"]["dir"]
+                sending["outbox"]["dir"] = str(tmp_path / "other-outbox")
+            for mine, words in ((stack.directory / running, "of the running process"), (stack.directory, "lies in it")):
+                clash = change(mine, check=False)
+                assert clash.returncode == 1 and "everything stays as it was" in clash.stderr and words in clash.stderr, clash
+                assert "gateway-out.toml:" in clash.stderr and said()[0]["dir"] == str(elsewhere)
+            with stack.edit("gateway-out") as sending:
+                sending["outbox"]["dir"] = running
             # None.
             change(None)
             assert said() == []
@@ -175,6 +185,50 @@ def test_folders_come_change_and_go_with_a_reload(make_stack, tmp_path):
             assert (elsewhere / "5.dcm").exists()
             stack.wait_settled()
     assert {one.sop_instance for one in part10.find(destination.out)} == {one.sop_instance for one in [*study[:2], *study[3:5]]}
+
+
+def test_a_folder_whose_files_wait_for_answers_holds_up_no_other(make_stack, tmp_path):
+    """gateway-in is away and the route answers when it is delivered: the batch of one folder takes its time, and another is looked through."""
+    study = generate.study(tmp_path / "study", 5, seed=5, side=64)
+    first, second = tmp_path / "first", tmp_path / "second"
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address)
+        stack.respond_when_delivered()
+        for folder in (first, second):
+            folder.mkdir()
+        both = [{"dir": str(folder), "ae": stack.ae, "settle": "500ms", "every": "200ms"} for folder in (first, second)]
+        with stack.edit("gateway-out") as sending:
+            sending["watch"] = both
+            sending.setdefault("retry", {})["delivered_timeout"] = "6s"
+        with stack:
+            said = lambda: {Path(one["dir"]).name: one for one in stack.status("gateway-out")["watched"]}  # noqa: E731
+            with stack.edit("gateway-out") as sending:
+                sending["watch"] = both[:1]
+            stack.command("gateway-out", "reload")
+            stack["gateway-in"].stop()
+            for one in study[:3]:
+                shutil.copy(one.path, first / one.path.name)
+            # An association that is open has its batch under way.
+            associations = lambda: stack.status("gateway-out")["since_start"]["associations"]  # noqa: E731
+            wait_until("the batch", lambda: associations() == 1, 20, stack.logs)
+            shutil.copy(study[3].path, second / study[3].path.name)
+            with stack.edit("gateway-out") as sending:
+                sending["watch"] = both[1:]
+            stack.command("gateway-out", "reload")
+            wait_until("the other folder's batch", lambda: associations() == 2 and said()["second"]["waiting"] == 1, 8, stack.logs)
+            # Its successor waits for its answers, and says so.
+            with stack.edit("gateway-out") as sending:
+                sending["watch"] = [{**both[0], "delivered": "remove"}, both[1]]
+            stack.command("gateway-out", "reload")
+            assert "get their answers first" in said()["first"]["hindered_by"]
+            stack.start("gateway-in")
+            wait_for_arrivals(destination, study[:4], 60, stack.logs)
+            shutil.copy(study[4].path, first / study[4].path.name)
+            wait_until("the last one", lambda: not (first / study[4].path.name).exists(), 60, stack.logs)
+            wait_for_arrivals(destination, study, 30, stack.logs)
+            wait_until("nothing waits", lambda: all(one["waiting"] == 0 and not one["hindered_by"] for one in said().values()), 60, stack.logs)
+            assert said()["first"]["folder"] != said()["second"]["folder"]
+    assert {one.sop_instance for one in part10.find(destination.out)} == {one.sop_instance for one in study}
 
 
 def many(path: Path, folder: Path, count: int) -> set[str]:

@@ -15,7 +15,7 @@ use service::throughput::{Day, Throughput};
 
 use crate::outcome::Ending;
 
-/// Deliveries that were turned away before a destination saw them, by reason, since the start.
+/// Deliveries that were not stored for a fault on the way, by reason, since the start.
 #[derive(Debug, Default)]
 pub struct Nacks([AtomicU64; NackReason::ALL.len()]);
 

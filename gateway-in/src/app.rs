@@ -147,6 +147,7 @@ pub async fn run(settings: Settings, listeners: impl Into<Listeners>, stop: Canc
         own: own.clone(),
         witnesses: witnesses.clone(),
         last: Arc::clone(&last),
+        fixed: settings.fixed.clone(),
         files: files.clone(),
     };
     let settings = Arc::new(settings);

@@ -8,7 +8,7 @@ use envelope::Suite;
 use identity::PeerCard;
 use serde::{Deserialize, Serialize};
 use service::{
-    AdminTls, TransparencyTable,
+    AdminTls, Fixed, TransparencyTable,
     alarm::AlarmTable,
     config::{ByteSize, ConfigError, FilesRead, Loaded, Span, unknown_name},
     own::{IdentityTable, Own},
@@ -190,6 +190,8 @@ pub struct Settings {
     pub admin_tls: Option<AdminTls>,
     /// Log lines.
     pub log: LogConfig,
+    /// What a reload does not take over.
+    pub fixed: Fixed,
     /// The file that all of this comes from, to be read again.
     pub source: PathBuf,
     /// What was read.
@@ -268,6 +270,7 @@ impl Config {
             admin: config.admin.listen,
             admin_tls: config.admin.check(loaded)?,
             log: config.log.clone(),
+            fixed: crate::reload::fixed(config),
             source: loaded.path().to_owned(),
             files: loaded.files_read(),
         })

@@ -39,7 +39,7 @@ pub(crate) fn render(status: &Value, ready: bool, ledger: &Path, card_ends: &[(S
     for (name, key, help) in totals {
         text.one(name, Kind::Counter, help, number(of(key)));
     }
-    let help = "Deliveries turned away before a destination saw them, by reason.";
+    let help = "Deliveries that were not stored for a fault on the way, by reason.";
     // Also those that were never given: an alert counts from 0 on.
     let nacks = NackReason::ALL.map(|reason| {
         (

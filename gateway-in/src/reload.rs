@@ -10,7 +10,7 @@ use base::{Name, RouteId, Timestamp};
 use serde_json::json;
 use service::{
     Fixed, LastReload, ReloadRequests, Reloaded,
-    config::{self, FilesRead, Loaded},
+    config::{self, FilesRead},
     own::LiveOwn,
     peers::{LinkChange, Relay, RelaysReloaded},
     witness::LogWitness,
@@ -107,6 +107,8 @@ pub struct Live {
     pub witnesses: Vec<Arc<LogWitness>>,
     /// Told to `status`.
     pub last: Last,
+    /// What a reload does not take over.
+    pub fixed: Fixed,
     /// The configuration as it was read last and could be used.
     pub files: service::Live<FilesRead>,
 }
@@ -114,26 +116,22 @@ pub struct Live {
 impl Live {
     /// Takes over whatever the files say, each time somebody asks. Never ends by itself.
     pub async fn run(mut self, source: &Path, mut requests: ReloadRequests) {
-        let before = tokio::task::block_in_place(|| read(source)).ok().map(|(loaded, _)| fixed(&loaded));
         loop {
             let request = requests.next().await;
             let reloaded = match tokio::task::block_in_place(|| read(source)) {
                 Err(error) => Err(error.to_string()),
-                Ok((loaded, settings)) => {
-                    let waiting =
-                        before.as_ref().map_or_else(Vec::new, |before| before.waiting(&fixed(&loaded)));
-                    self.take_over(settings, waiting).await
-                }
+                Ok(settings) => self.take_over(settings).await,
             };
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastReload::now(&reloaded));
             request.answer(reloaded);
         }
     }
 
-    async fn take_over(&mut self, settings: Settings, waiting: Vec<String>) -> Reloaded {
+    async fn take_over(&mut self, settings: Settings) -> Reloaded {
         if let Some(route) = settings.routes.values().find(|route| self.inbox.destination(route).is_none()) {
             return Err(format!("destination {} is new: restart to use it", route.destination));
         }
+        let mut waiting = self.fixed.waiting(&settings.fixed);
         self.exchange_certificates(&settings);
         let routes = settings.routes.len();
         let (over, new) = self.inbox.exchange_routes(settings.routes);
@@ -153,7 +151,8 @@ impl Live {
             self.witnesses.iter().for_each(|witness| witness.cosign_with(Arc::clone(&own.log_key)));
         }
         self.files.exchange(Arc::new(settings.files));
-        let relays_changed = self.retarget(settings.relays, rotated);
+        let (relays_changed, relays_waiting) = self.retarget(settings.relays, rotated);
+        waiting.extend(relays_waiting);
         Ok(json!({
             "routes": routes, "routes_ended": over.len(), "routes_opened": new.len(), "relays_changed": relays_changed,
             "keys_changed": rotated, "count_from_the_next_start": waiting,
@@ -178,7 +177,7 @@ impl Live {
         }
     }
 
-    fn retarget(&mut self, later: Vec<Relay>, rotated: bool) -> usize {
+    fn retarget(&mut self, later: Vec<Relay>, rotated: bool) -> (usize, Vec<String>) {
         let reloaded = RelaysReloaded::exchange(&self.relays, later, &mut self.looked, rotated);
         let mut changed = 0;
         for ((name, downlink), witness) in self.downlinks.iter().zip(&self.witnesses) {
@@ -194,18 +193,29 @@ impl Live {
             }
             changed += 1;
         }
-        reloaded.warn_of_new(self.downlinks.iter().map(|(name, _)| name));
-        changed
+        (changed, reloaded.waiting(self.downlinks.iter().map(|(name, _)| name)))
     }
 }
 
-fn read(source: &Path) -> Result<(Loaded<Config>, Settings), config::ConfigError> {
-    let loaded = config::load::<Config>(source, config::ENVIRONMENT_PREFIX)?;
-    let settings = Config::check(&loaded)?;
-    Ok((loaded, settings))
+fn read(source: &Path) -> Result<Settings, config::ConfigError> {
+    Config::check(&config::load::<Config>(source, config::ENVIRONMENT_PREFIX)?)
 }
 
-/// What is the same for the whole life of the process.
-fn fixed(loaded: &Loaded<Config>) -> Fixed {
-    Fixed::new(&loaded.config, &["peer", "relay", "route", "coercion"])
+/// What is the same for the whole life of the process. Paths of certificates and credentials are read anew, wherever they lead.
+pub(crate) fn fixed(config: &Config) -> Fixed {
+    const TAKEN_OVER: [&str; 12] = [
+        "identity",
+        "peer",
+        "relay",
+        "route",
+        "coercion",
+        "destination.tls.ca",
+        "destination.tls.cert",
+        "destination.tls.key",
+        "destination.bearer",
+        "commitment.tls.cert",
+        "commitment.tls.key",
+        "commitment.tls.clients",
+    ];
+    Fixed::new(config, &TAKEN_OVER)
 }

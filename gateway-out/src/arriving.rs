@@ -82,6 +82,9 @@ impl<'a> Arriving<'a> {
         let deeds = changed
             .transpose()
             .map_err(|why| stage::refuse(self.shared, self.route, self.meta, Some(&findings), &why.into()))?;
+        if deeds.is_some() {
+            self.shared.counters.pseudonymized(&self.route.ae, Status::SUCCESS);
+        }
         Ok(Checked { findings, tail: self.sealer.tail(), deeds })
     }
 
@@ -130,10 +133,9 @@ impl Arrived {
     }
 
     /// Notes what was done to it, once it is accepted.
-    pub(crate) fn note(self, shared: &Shared, route: &Route) {
-        if let Some(deeds) = self.deeds {
-            shared.counters.pseudonymized(&route.ae, Status::SUCCESS);
-            shared.outbox.pseudonymized(deeds, Timestamp::now());
+    pub(crate) fn note(&self, shared: &Shared) {
+        if let Some(deeds) = &self.deeds {
+            shared.outbox.pseudonymized(deeds.clone(), Timestamp::now());
         }
     }
 

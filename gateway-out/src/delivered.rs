@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use base::{Attempt, DeliveryId, InstanceMeta, Timestamp};
 use bytes::Bytes;
 use dimse::AssociationError;
-use spool::{NewUnspooled, UnspooledDecision};
+use spool::{NewUnspooled, Outcome, UnspooledDecision};
 use tokio::{
     sync::mpsc,
     task::block_in_place,
@@ -97,7 +97,7 @@ async fn store_whole(
     let wait = way.shared.settings.retry.delivered_timeout.0;
     let answered = answered(verdict, deposit, wait).await;
     drop(file);
-    Ok(way.answer(route, answered, arrived).await)
+    Ok(way.answer(answered, &arrived).await)
 }
 
 async fn write(writer: &mpsc::Sender<BodyPiece>, sealed: &mut Vec<u8>) -> bool {
@@ -166,6 +166,10 @@ impl Way {
             Ok(UnspooledDecision::New { .. }) => Ok(()),
             Ok(UnspooledDecision::AnswerFrom { outcome, status, delivery }) => {
                 info!(ae = %route.ae, delivery = %delivery.short(), %status, ?outcome, "answered from a receipt that came late");
+                // The attempt that the receipt is for waited in vain, and nothing was noted of it.
+                if outcome == Outcome::Stored {
+                    arrived.note(&self.shared);
+                }
                 Err(Answer { status, comment: None })
             }
             Ok(UnspooledDecision::Earlier { earlier }) => {
@@ -181,10 +185,10 @@ impl Way {
     }
 
     /// What the PACS is told at the end.
-    async fn answer(&self, route: &Route, answered: Option<base::Status>, arrived: Arrived) -> Answer {
+    async fn answer(&self, answered: Option<base::Status>, arrived: &Arrived) -> Answer {
         if let Some(status) = answered {
             self.shared.counters.accepted(arrived.body.data_len, Timestamp::now());
-            arrived.note(&self.shared, route);
+            arrived.note(&self.shared);
             return Answer { status, comment: None };
         }
         give_back(&self.shared, &self.leg, self.delivery).await;
@@ -225,7 +229,7 @@ impl Delivering<'_> {
         drop(writer);
         let wait = way.shared.settings.retry.delivered_timeout.0;
         let answered = if last { answered(verdict, deposit, wait).await } else { None };
-        way.answer(route, answered, arrived).await
+        way.answer(answered, &arrived).await
     }
 }
 

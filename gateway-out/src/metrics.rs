@@ -58,15 +58,14 @@ fn queued(text: &mut Text, queue: &Value) {
     text.family("oldest_age_seconds", Kind::Gauge, help, figures);
 }
 
-/// Watched folders, by their place in the configuration: a path may be named after somebody.
+/// Watched folders, by their numbers: a path may be named after somebody.
 fn watched(text: &mut Text, shared: &Shared) {
     let folders: Vec<_> = shared
         .folders
         .now()
         .iter()
-        .enumerate()
-        .map(|(i, folder)| {
-            let place = (i + 1).to_string();
+        .map(|folder| {
+            let place = folder.number().to_string();
             (place, folder.watched().ae.to_string(), folder.counts(), u8::from(folder.hindrance().is_some()))
         })
         .collect();

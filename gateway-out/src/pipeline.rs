@@ -210,7 +210,7 @@ impl<'a> Spooling<'a> {
         match shared.outbox.commit(file, new, Timestamp::now()).await {
             Ok(committed) => {
                 shared.counters.accepted(facts.data_len, Timestamp::now());
-                arrived.note(shared, route);
+                arrived.note(shared);
                 let decisions = committed.placed.iter().map(|placed| Some(placed.decision));
                 for (one, decision) in going.into_iter().zip(decisions.chain(std::iter::repeat(None))) {
                     one.go(shared, (&sealing, facts, received_at), meta, decision);

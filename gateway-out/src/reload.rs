@@ -5,43 +5,61 @@ use std::sync::Arc;
 use base::{RouteId, Timestamp};
 use serde_json::json;
 use service::{
-    Fixed, ReloadRequests, Reloaded,
-    config::{self, Loaded},
+    Fixed, ReloadRequests, Reloaded, config,
     peers::{LinkChange, Relay, RelaysReloaded},
 };
 use tracing::info;
 use transport::UplinkConfig;
 
-use crate::{app::Shared, config::Config, settings::Settings};
+use crate::{app::Shared, config::Config, folders::Watched, settings::Settings};
 
 /// Takes over whatever the files say, each time somebody asks. Never ends by itself.
 pub async fn run(shared: &Shared, mut requests: ReloadRequests) {
     let mut looked = Timestamp::now();
-    let before = tokio::task::block_in_place(|| read(shared)).ok().map(|(loaded, _)| fixed(&loaded));
     loop {
         let request = requests.next().await;
-        let reloaded = tokio::task::block_in_place(|| reload(shared, &mut looked, before.as_ref()));
+        let reloaded = tokio::task::block_in_place(|| reload(shared, &mut looked));
         shared.reloaded(&reloaded);
         request.answer(reloaded);
     }
 }
 
-fn read(shared: &Shared) -> Result<(Loaded<Config>, Settings), config::ConfigError> {
+/// A configuration that this process can take over.
+fn read(shared: &Shared) -> Result<Settings, config::ConfigError> {
     let loaded = config::load::<Config>(&shared.settings.source, config::ENVIRONMENT_PREFIX)?;
     let settings = Config::check(&loaded)?;
-    Ok((loaded, settings))
+    // Another outbox counts from the next start: until then, what lies in this one must not be taken for something that was dropped.
+    let clash = |watched: &Watched| shared.settings.ours.clash(&watched.dir);
+    let clashes = settings.watched.iter().enumerate().find_map(|(i, watched)| Some((i, clash(watched)?)));
+    match clashes {
+        Some((i, why)) => {
+            Err(loaded.error(&format!("watch[{i}].dir"), format!("of the running process: {why}")))
+        }
+        None => Ok(settings),
+    }
 }
 
-/// What is the same for the whole life of the process.
-fn fixed(loaded: &Loaded<Config>) -> Fixed {
-    const TAKEN_OVER: [&str; 7] =
-        ["peer", "relay", "route", "route_defaults", "groups", "commitment", "watch"];
-    Fixed::new(&loaded.config, &TAKEN_OVER)
+/// What is the same for the whole life of the process. Paths of certificates are read anew, wherever they lead.
+pub(crate) fn fixed(config: &Config) -> Fixed {
+    const TAKEN_OVER: [&str; 11] = [
+        "identity",
+        "peer",
+        "relay",
+        "route",
+        "route_defaults",
+        "groups",
+        "commitment",
+        "watch",
+        "dicom.tls.cert",
+        "dicom.tls.key",
+        "dicom.tls.clients",
+    ];
+    Fixed::new(config, &TAKEN_OVER)
 }
 
-fn reload(shared: &Shared, looked: &mut Timestamp, before: Option<&Fixed>) -> Reloaded {
-    let (loaded, settings) = read(shared).map_err(|error| error.to_string())?;
-    let waiting = before.map_or_else(Vec::new, |before| before.waiting(&fixed(&loaded)));
+fn reload(shared: &Shared, looked: &mut Timestamp) -> Reloaded {
+    let settings = read(shared).map_err(|error| error.to_string())?;
+    let mut waiting = shared.settings.fixed.waiting(&settings.fixed);
     if let (Some(running), Some(now)) = (&shared.settings.dicom_tls, &settings.dicom_tls) {
         running.exchange(now);
     }
@@ -58,7 +76,8 @@ fn reload(shared: &Shared, looked: &mut Timestamp, before: Option<&Fixed>) -> Re
         shared.witnesses.iter().for_each(|witness| witness.cosign_with(Arc::clone(&own.log_key)));
     }
     shared.files.exchange(Arc::new(settings.files));
-    let changed = retarget(shared, looked, settings.relays, rotated);
+    let (changed, relays_waiting) = retarget(shared, looked, settings.relays, rotated);
+    waiting.extend(relays_waiting);
     shared.dispatch.wake();
     Ok(json!({
         "routes": settings.routes.iter().count(), "folders_changed": folders, "sessions_ended": over.len(),
@@ -66,7 +85,12 @@ fn reload(shared: &Shared, looked: &mut Timestamp, before: Option<&Fixed>) -> Re
     }))
 }
 
-fn retarget(shared: &Shared, looked: &mut Timestamp, later: Vec<Relay>, rotated: bool) -> usize {
+fn retarget(
+    shared: &Shared,
+    looked: &mut Timestamp,
+    later: Vec<Relay>,
+    rotated: bool,
+) -> (usize, Vec<String>) {
     let reloaded = RelaysReloaded::exchange(&shared.pinned_relays, later, looked, rotated);
     let mut changed = 0;
     let links = shared.uplinks.iter().zip(&shared.witnesses);
@@ -83,6 +107,5 @@ fn retarget(shared: &Shared, looked: &mut Timestamp, later: Vec<Relay>, rotated:
         }
         changed += 1;
     }
-    reloaded.warn_of_new(shared.settings.relays.iter().map(|relay| &relay.name));
-    changed
+    (changed, reloaded.waiting(shared.settings.relays.iter().map(|relay| &relay.name)))
 }

@@ -8,7 +8,7 @@ use std::{
 use dimse::Doorkeeper;
 use envelope::Padding;
 use service::{
-    AdminTls, TransparencyTable,
+    AdminTls, Fixed, TransparencyTable,
     config::{ConfigError, FilesRead, Loaded},
     own::Own,
     peers::{Relay, load_peers, load_relays},
@@ -20,6 +20,7 @@ use crate::{
     commitment,
     config::{Config, DicomTable, OutboxTable, RetryTable},
     folders::{self, Watched},
+    reload,
     routes::Routes,
     user_identity::{IdentityRule, OnIdentity},
 };
@@ -52,6 +53,10 @@ pub struct Settings {
     pub commitment: commitment::Peers,
     /// Folders into which files are dropped.
     pub watched: Vec<Watched>,
+    /// What none of them may hold.
+    pub ours: folders::Ours,
+    /// What a reload does not take over.
+    pub fixed: Fixed,
     /// Admin listener.
     pub admin: SocketAddr,
     /// Its certificate and key, if it speaks TLS.
@@ -110,6 +115,8 @@ impl Config {
             routes: Routes::new(routes::check(loaded, &peers)?),
             commitment: commitment::Peers::check(loaded)?,
             watched: folders::check(loaded)?,
+            ours: folders::Ours::of(loaded),
+            fixed: reload::fixed(config),
             admin: config.admin.listen,
             admin_tls: config.admin.check(loaded)?,
             log: config.log.clone(),

@@ -121,7 +121,7 @@ impl Counters {
         }
         by_status(text, "cstore_total", "C-STORE responses, by called AE title and status.", &self.answers);
         let help =
-            "Instances of routes that pseudonymize: 0000 pseudonymized, else refused with this status.";
+            "Data sets for routes that pseudonymize: 0000 pseudonymized, else refused with this status.";
         by_status(text, "pseudonymized_total", help, &self.pseudonymized);
         text.histogram("cstore_seconds", "From a C-STORE request to its response.", &self.answering);
         text.histogram(

@@ -178,6 +178,7 @@ impl Relay {
             policy: Policy { limits, tenants },
             log_dir: None,
             directory: Vec::new(),
+            fixed: Default::default(),
             source: None,
         };
         let shutdown = CancellationToken::new();

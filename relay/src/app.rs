@@ -9,7 +9,7 @@ use identity::{LogKey, LogPublic};
 use serde_json::{Value, json};
 use service::admin::{Admin, Readiness};
 use service::own::{LiveOwn, Own};
-use service::{LastReload, ReloadRequest, Reloads, expiry, rotation};
+use service::{Fixed, LastReload, ReloadRequest, Reloads, expiry, rotation};
 use service::{Supervisor, Tasks};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -27,7 +27,7 @@ use crate::http;
 use crate::log::{Found, LogDir, LogDirError, LogView, Telling};
 use crate::logbook::{Logbook, Tell, Writer};
 use crate::proofs::LedgerCheck;
-use crate::reload::{self, Read, Unusable, Usable};
+use crate::reload::{self, Read, Unusable};
 use crate::settings::{Directory, Keys, Settings};
 use crate::vault::{Command, Input, Policy, Vault};
 
@@ -69,7 +69,7 @@ pub async fn run(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let Settings { own, log, log_dir, policy, keys, directory, source, admin_tls, .. } = settings;
+    let Settings { own, log, log_dir, policy, keys, directory, source, admin_tls, fixed, .. } = settings;
     // Before anybody is served: where it cannot go on, there is no relay.
     let found = match log_dir {
         Some(dir) => Some(open_log(dir, &own).await?),
@@ -125,7 +125,7 @@ pub async fn run(
     };
     // It may have signed the last head with an earlier one.
     log.sign_with(own.now().log_key.clone(), earlier);
-    let admitted = Admitted { own, keys, directory, reload: None };
+    let admitted = Admitted { own, keys, directory, reload: None, fixed };
     let mut relay =
         Relay { vault, log, listener, links: HashMap::new(), events, asked, views, reading, admitted };
     let supervisor = listeners.supervisor;
@@ -180,6 +180,7 @@ struct Admitted {
     keys: LiveKeys,
     directory: Directory,
     reload: Option<LastReload>,
+    fixed: Fixed,
 }
 
 impl Relay {
@@ -228,11 +229,12 @@ impl Relay {
     /// the connections of whoever is not admitted any more are closed within this turn.
     fn take_over(&mut self, read: Read) {
         let Read { settings, request } = read;
-        let Usable { settings, waiting } = match settings {
-            Ok(usable) => *usable,
+        let settings = match settings {
+            Ok(settings) => *settings,
             Err(unusable) => return self.take_over_revocations(unusable, request),
         };
-        let Settings { own, mut policy, keys, directory, .. } = settings;
+        let Settings { own, mut policy, keys, directory, fixed, .. } = settings;
+        let waiting = self.admitted.fixed.waiting(&fixed);
         if let Err(error) = self.use_keys(own) {
             let refused = Err(error.to_string());
             self.admitted.reload = Some(LastReload::now(&refused));

@@ -12,15 +12,8 @@ use crate::settings::Settings;
 
 /// A configuration that was read, or why it cannot be, with whoever asked for it.
 pub(crate) struct Read {
-    pub(crate) settings: Result<Box<Usable>, Unusable>,
+    pub(crate) settings: Result<Box<Settings>, Unusable>,
     pub(crate) request: ReloadRequest,
-}
-
-/// A configuration that can be used.
-pub(crate) struct Usable {
-    pub(crate) settings: Settings,
-    /// Tables of it that count from the next start.
-    pub(crate) waiting: Vec<String>,
 }
 
 /// A configuration that cannot be used. Its revocations hold all the same.
@@ -35,17 +28,16 @@ pub(crate) async fn run(
     mut requests: ReloadRequests,
     loop_: mpsc::Sender<Read>,
 ) -> Result<(), std::io::Error> {
-    let before = tokio::task::block_in_place(|| {
-        load::<Config>(&source, ENVIRONMENT_PREFIX).ok().map(|loaded| fixed(&loaded.config))
-    });
     loop {
         let request = tokio::select! {
             () = loop_.closed() => return Ok(()),
             request = requests.next() => request,
         };
         let settings = tokio::task::block_in_place(|| {
-            read(&source, before.as_ref())
-                .map_err(|reason| Unusable { reason, revoked: emergency::revocations(&source) })
+            read(&source).map_err(|error| Unusable {
+                reason: error.to_string(),
+                revoked: emergency::revocations(&source),
+            })
         });
         if loop_.send(Read { settings, request }).await.is_err() {
             return Ok(());
@@ -53,15 +45,11 @@ pub(crate) async fn run(
     }
 }
 
-fn read(source: &Path, before: Option<&Fixed>) -> Result<Box<Usable>, String> {
-    let text = |error: ConfigError| error.to_string();
-    let loaded = load::<Config>(source, ENVIRONMENT_PREFIX).map_err(text)?;
-    let settings = Settings::check(&loaded).map_err(text)?;
-    let waiting = before.map_or_else(Vec::new, |before| before.waiting(&fixed(&loaded.config)));
-    Ok(Box::new(Usable { settings, waiting }))
+fn read(source: &Path) -> Result<Box<Settings>, ConfigError> {
+    Settings::check(&load::<Config>(source, ENVIRONMENT_PREFIX)?).map(Box::new)
 }
 
 /// What is the same for the whole life of the process.
-fn fixed(config: &Config) -> Fixed {
-    Fixed::new(config, &["tenant", "revoked"])
+pub(crate) fn fixed(config: &Config) -> Fixed {
+    Fixed::new(config, &["identity", "tenant", "revoked"])
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use base::{Fingerprint, Name, Timestamp};
 use identity::PeerCard;
 use serde::{Deserialize, Serialize};
-use service::AdminTls;
 use service::config::{ConfigError, Loaded};
 use service::own::Own;
 use service::peers::load_card;
+use service::{AdminTls, Fixed};
 use wire::Role;
 
 use crate::config::{Config, MemoryTable, TransparencyTable};
@@ -46,6 +46,8 @@ pub struct Settings {
     pub keys: Keys,
     /// All tenants as the operator knows them, revoked ones too.
     pub directory: Directory,
+    /// What a reload does not take over.
+    pub fixed: Fixed,
     /// The file that all of this comes from, to be read again; none in tests.
     pub source: Option<PathBuf>,
 }
@@ -141,6 +143,7 @@ impl Settings {
             policy,
             keys,
             directory,
+            fixed: crate::reload::fixed(config),
             source,
         })
     }

@@ -3,7 +3,7 @@
 //! Nothing is asked for it: whoever signs that something happened at a time has seen it after we sent it, and before we hear of it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base::{Name, Timestamp};
@@ -13,50 +13,78 @@ use crate::overview::words;
 /// A difference that is worth a word: receipts carry times, and keys end by them.
 const ALARM_FROM: Duration = Duration::from_secs(60);
 
-/// Our clock has been put right meanwhile if its time has gone by so much faster or slower than the time since the start of the machine.
+/// Our clock has been put right if its time has gone by so much faster or slower than the time that nobody puts right.
 const STEP: Duration = Duration::from_secs(10);
 
 /// The last difference of each. Names are those of the configuration. The lock is never held across an await.
-#[derive(Debug, Default)]
-pub struct Clocks(Mutex<BTreeMap<Name, Difference>>);
+#[derive(Debug)]
+pub struct Clocks(Mutex<Seen>);
 
-#[derive(Clone, Copy, Debug)]
-struct Difference {
-    ahead_ms: i64,
-    /// When it was found out: by our clock, and by one that nobody puts right.
-    found: (Timestamp, Instant),
+#[derive(Debug)]
+struct Seen {
+    ahead_ms: BTreeMap<Name, i64>,
+    own: OwnClock,
 }
 
-impl Difference {
-    /// It says nothing once our clock has been put right.
-    fn stands(&self, now: (Timestamp, Instant)) -> bool {
-        let passed = now.1.saturating_duration_since(self.found.1);
-        let want =
-            Timestamp(self.found.0.0.saturating_add(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)));
-        now.0.since(want).max(want.since(now.0)) < STEP
+/// Whether our own clock has been put right.
+#[derive(Debug)]
+struct OwnClock {
+    /// The same moment by our clock, and by one that nobody puts right.
+    anchor: (Timestamp, Instant),
+    /// What our clock said up to here shows nothing: it was another clock.
+    trusted_after: Timestamp,
+}
+
+impl OwnClock {
+    fn new(now: (Timestamp, Instant)) -> Self {
+        Self { anchor: now, trusted_after: now.0 }
+    }
+
+    /// Whether it was put right since the last look.
+    fn was_put_right(&mut self, now: (Timestamp, Instant)) -> bool {
+        let passed = now.1.saturating_duration_since(self.anchor.1).as_millis();
+        let want = Timestamp(self.anchor.0.0.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)));
+        if now.0.since(want).max(want.since(now.0)) < STEP {
+            return false;
+        }
+        // Nothing that it said before, by either time.
+        *self = Self { anchor: now, trusted_after: want.max(now.0) };
+        true
+    }
+}
+
+impl Default for Clocks {
+    fn default() -> Self {
+        let own = OwnClock::new((Timestamp::now(), Instant::now()));
+        Self(Mutex::new(Seen { ahead_ms: BTreeMap::new(), own }))
     }
 }
 
 impl Clocks {
     /// Somebody says that it was `said`, which by our clock was not before `earliest` and not after `latest`.
     pub fn said(&self, name: &Name, said: Timestamp, (earliest, latest): (Timestamp, Timestamp)) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if latest < earliest {
-            // Ours went back in between: it shows nothing of theirs.
-            all.remove(name);
+        let mut seen = self.look();
+        // Before the start, or before our own clock was put right: it shows nothing of theirs.
+        if earliest < seen.own.trusted_after || latest < earliest {
             return;
         }
         let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         let ahead_ms = millis(said.since(latest)) - millis(earliest.since(said));
-        all.insert(name.clone(), Difference { ahead_ms, found: (Timestamp::now(), Instant::now()) });
+        seen.ahead_ms.insert(name.clone(), ahead_ms);
+    }
+
+    /// What still holds.
+    fn look(&self) -> MutexGuard<'_, Seen> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.own.was_put_right((Timestamp::now(), Instant::now())) {
+            seen.ahead_ms.clear();
+        }
+        seen
     }
 
     /// Milliseconds by which each is ahead at least; behind, where they are negative.
     pub fn all(&self) -> Vec<(Name, i64)> {
-        let (all, now) =
-            (self.0.lock().unwrap_or_else(PoisonError::into_inner), (Timestamp::now(), Instant::now()));
-        let standing = all.iter().filter(|(_, difference)| difference.stands(now));
-        standing.map(|(name, difference)| (name.clone(), difference.ahead_ms)).collect()
+        self.look().ahead_ms.iter().map(|(name, ahead)| (name.clone(), *ahead)).collect()
     }
 
     /// A line for each that differs by more than a minute.
@@ -79,7 +107,9 @@ mod tests {
     #[test]
     fn only_what_cannot_be_otherwise_is_a_difference() {
         let name = Name::parse("clinic").unwrap();
-        let second = |seconds: u64| Timestamp(seconds * 1000);
+        let clocks = Clocks::default();
+        let start = clocks.look().own.trusted_after;
+        let second = |seconds: u64| Timestamp(start.0 - 1_000_000 + seconds * 1000);
         let between = (second(1000), second(1010));
         // (what is said, milliseconds, alarm)
         let cases = [
@@ -90,31 +120,37 @@ mod tests {
             (940, -60_000, "the clock of clinic is behind ours by 1 min at least: look at both"),
             (941, -59_000, ""),
         ];
-        let clocks = Clocks::default();
         for (said, ahead, alarm) in cases {
             clocks.said(&name, second(said), between);
             assert_eq!(clocks.all(), [(name.clone(), ahead)], "{said}");
             assert_eq!(clocks.alarms().concat(), alarm, "{said}");
         }
-        clocks.said(&name, second(2000), (second(1010), second(1000)));
-        assert!(clocks.all().is_empty(), "our own clock went back");
+        // Our own clock went back meanwhile; and what came before the start.
+        for nothing in [(second(1010), second(1000)), (second(999), second(1010))] {
+            clocks.said(&name, second(2000), nothing);
+            assert_eq!(clocks.all(), [(name.clone(), -59_000)]);
+        }
     }
 
     #[test]
-    fn a_clock_of_ours_that_was_put_right_ends_what_it_had_shown() {
-        let (at, start) = (Timestamp(1_000_000), Instant::now());
-        let found = Difference { ahead_ms: 90_000, found: (at, start) };
+    fn a_clock_of_ours_that_was_put_right_shows_nothing_of_before() {
+        let (at, start) = (Timestamp(10_000_000), Instant::now());
         let hour = Duration::from_secs(3600);
-        // (by our clock after the start, milliseconds; whether it stands an hour later)
-        for (wall, stands) in [
-            (3_600_000, true),
-            (3_609_999, true),
-            (3_590_001, true),
-            (3_610_000, false),
-            (3_590_000, false),
-            (0, false),
-        ] {
-            assert_eq!(found.stands((Timestamp(at.0 + wall), start + hour)), stands, "{wall}");
+        // (by our clock after an hour, milliseconds; from when on it is trusted then, where it was put right)
+        let cases = [
+            (3_600_000, None),
+            (3_609_999, None),
+            (3_590_001, None),
+            (3_610_000, Some(3_610_000)),
+            (3_590_000, Some(3_600_000)),
+            (0, Some(3_600_000)),
+        ];
+        for (wall, trusted) in cases {
+            let mut own = OwnClock::new((at, start));
+            let now = (Timestamp(at.0 + wall), start + hour);
+            assert_eq!(own.was_put_right(now), trusted.is_some(), "{wall}");
+            assert_eq!(own.trusted_after.0 - at.0, trusted.unwrap_or(0), "{wall}");
+            assert!(!own.was_put_right(now), "{wall}: once");
         }
     }
 }

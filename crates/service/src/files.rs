@@ -66,8 +66,11 @@ pub fn read_secret(path: &Path) -> Result<Secret<String>, SecretFileError> {
     let mut bytes = Vec::new();
     file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
     let bytes = Secret::new(bytes);
-    let text = std::str::from_utf8(bytes.expose()).map_err(|_| content())?;
-    let line = text.lines().next().filter(|line| !line.is_empty()).ok_or_else(content)?;
+    let line = bytes.expose().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = std::str::from_utf8(line.strip_suffix(b"\r").unwrap_or(line)).map_err(|_| content())?;
+    if line.is_empty() {
+        return Err(content());
+    }
     match bytes.expose().len() as u64 {
         0..=SECRET_BYTES_MAX => Ok(Secret::new(line.to_owned())),
         _ => Err(content()),

@@ -157,11 +157,18 @@ impl RelaysReloaded {
         (change, after)
     }
 
-    /// Says of which relays there is no link yet: `linked` are those with one.
-    pub fn warn_of_new<'a>(&self, linked: impl Iterator<Item = &'a Name> + Clone) {
-        for relay in self.after.iter().filter(|relay| !linked.clone().any(|name| *name == relay.name)) {
-            warn!(relay = %relay.name, "a new relay is used from the next start on");
+    /// What of it counts from the next start: relays to which there is no link yet, and another order of the others. `linked` are those
+    /// with a link, the preferred one first.
+    pub fn waiting<'a>(&self, linked: impl Iterator<Item = &'a Name> + Clone) -> Vec<String> {
+        let is_linked = |relay: &&Relay| linked.clone().any(|name| *name == relay.name);
+        let (known, new): (Vec<&Relay>, Vec<&Relay>) = self.after.iter().partition(is_linked);
+        let mut waiting: Vec<_> = new.iter().map(|relay| format!("relay {}", relay.name)).collect();
+        let is_there = |name: &&Name| known.iter().any(|relay| relay.name == **name);
+        if !linked.clone().filter(is_there).eq(known.iter().map(|relay| &relay.name)) {
+            waiting.push("the order of relays".to_owned());
         }
+        waiting.iter().for_each(|what| warn!(what, "used from the next start on"));
+        waiting
     }
 }
 

@@ -21,18 +21,18 @@ const WAITING_MAX: usize = 16;
 pub type Reloaded = Result<Value, String>;
 
 /// What of a configuration holds for the whole life of the process.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fixed(Map<String, Value>);
 
 impl Fixed {
-    /// All of it but these tables, which a reload takes over.
+    /// All of it but these keys, which a reload takes over: `table`, or `table.key` (in each table of an array).
     pub fn new(config: &impl Serialize, taken_over: &[&str]) -> Self {
-        let mut tables = match serde_json::to_value(config) {
-            Ok(Value::Object(tables)) => tables,
-            _ => Map::new(),
-        };
-        tables.retain(|name, _| !taken_over.contains(&name.as_str()));
-        Self(tables)
+        let mut all = serde_json::to_value(config).unwrap_or_default();
+        taken_over.iter().for_each(|key| remove(&mut all, key));
+        match all {
+            Value::Object(tables) => Self(tables),
+            _ => Self(Map::new()),
+        }
     }
 
     /// The tables in which another reading differs: they count from the next start, which is warned of.
@@ -44,6 +44,17 @@ impl Fixed {
             warn!(tables = waiting.join(", "), "changed, and taken over at the next start only");
         }
         waiting
+    }
+}
+
+fn remove(value: &mut Value, key: &str) {
+    match (value, key.split_once('.')) {
+        (Value::Array(all), _) => all.iter_mut().for_each(|one| remove(one, key)),
+        (Value::Object(table), Some((name, rest))) => {
+            table.get_mut(name).into_iter().for_each(|inner| remove(inner, rest))
+        }
+        (Value::Object(table), None) => drop(table.remove(key)),
+        _ => {}
     }
 }
 
@@ -191,18 +202,31 @@ mod tests {
 
     #[test]
     fn tables_that_a_reload_does_not_take_over_wait() {
-        let of = |config: Value| Fixed::new(&config, &["route"]);
-        let before = of(json!({ "dicom": { "listen": 1 }, "log": 2, "route": 3 }));
+        let of = |config: Value| Fixed::new(&config, &["route", "dicom.tls.cert", "to.tls.key"]);
+        let before = of(
+            json!({ "dicom": { "listen": 1, "tls": { "cert": 1 } }, "log": 2, "route": 3, "to": [{ "ae": 1, "tls": { "key": 1 } }, { "ae": 2 }] }),
+        );
+        let rest = |tables: Value| {
+            let mut all = json!({ "dicom": { "listen": 1, "tls": { "cert": 2 } }, "log": 2, "to": [{ "ae": 1, "tls": { "key": 2 } }, { "ae": 2 }] });
+            for (name, table) in tables.as_object().unwrap() {
+                all[name] = table.clone();
+            }
+            all
+        };
         // (what is read later, tables that wait)
         let cases = [
-            (json!({ "dicom": { "listen": 1 }, "log": 2, "route": 4 }), vec![]),
-            (json!({ "dicom": { "listen": 1 }, "log": 2 }), vec![]),
-            (json!({ "dicom": { "listen": 2 }, "log": 2 }), vec!["dicom"]),
-            (json!({ "dicom": { "listen": 1 }, "admin": 1 }), vec!["admin", "log"]),
+            (json!({ "route": 4 }), vec![]),
+            (json!({}), vec![]),
+            (json!({ "dicom": { "listen": 2, "tls": {} } }), vec!["dicom"]),
+            (json!({ "dicom": { "listen": 1, "tls": { "listen": 2 } } }), vec!["dicom"]),
+            (json!({ "to": [{ "ae": 1, "tls": {} }, { "ae": 3 }] }), vec!["to"]),
+            (json!({ "to": [{ "ae": 1, "tls": {} }], "admin": 1 }), vec!["admin", "to"]),
         ];
-        for (later, want) in cases {
-            assert_eq!(before.waiting(&of(later.clone())), want, "{later}");
+        for (tables, want) in cases {
+            assert_eq!(before.waiting(&of(rest(tables.clone()))), want, "{tables}");
         }
+        let gone = Fixed::new(&json!({ "log": 2 }), &["dicom", "to"]);
+        assert_eq!(before.waiting(&gone), ["dicom", "to"]);
     }
 
     #[test]

@@ -391,19 +391,23 @@ async fn probe(
     // A configured title where there is one; else the destination is asked under its own name.
     let calling = target.calling.clone().unwrap_or_else(|| target.ae.clone());
     while health.wait_down(|| target.probe_every, &stop).await {
-        let verification = (dimse::verification(), dimse::implicit_little_endian());
-        match dial(&target, calling.clone(), vec![verification], Duration::MAX).await {
-            Ok(mut association) => {
-                let answered = association.echo().await.is_ok();
-                association.release().await;
-                if answered {
-                    announce(&name, &target, &health, HealthState::Up);
-                }
-            }
+        match stop.run_until_cancelled(echo(&target, &calling)).await {
+            None => break,
+            Some(Ok(true)) => announce(&name, &target, &health, HealthState::Up),
+            Some(Ok(false)) => {}
             // It is there and says so: whether it takes instances is for the next attempt to learn.
-            Err(ConnectError::Rejected(_)) => announce(&name, &target, &health, HealthState::Up),
-            Err(error) => debug!(destination = %name, %error, "still down"),
+            Some(Err(ConnectError::Rejected(_))) => announce(&name, &target, &health, HealthState::Up),
+            Some(Err(error)) => debug!(destination = %name, %error, "still down"),
         }
     }
     Ok(())
+}
+
+/// Whether it answers a C-ECHO.
+async fn echo(target: &DicomTarget, calling: &AeTitle) -> Result<bool, ConnectError> {
+    let verification = (dimse::verification(), dimse::implicit_little_endian());
+    let mut association = dial(target, calling.clone(), vec![verification], Duration::MAX).await?;
+    let answered = association.echo().await.is_ok();
+    association.release().await;
+    Ok(answered)
 }

@@ -1,6 +1,9 @@
 //! The table of a watched folder.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use base::AeTitle;
 use serde::{Deserialize, Serialize};
@@ -71,7 +74,7 @@ pub struct Watched {
 
 /// Every folder is there, is nobody else's, and its AE title has a route.
 pub(crate) fn check(loaded: &Loaded<Config>) -> Result<Vec<Watched>, ConfigError> {
-    let config = &loaded.config;
+    let (config, ours) = (&loaded.config, Ours::of(loaded));
     let mut all: Vec<Watched> = Vec::new();
     for (number, table) in config.watch.iter().enumerate() {
         let error = |key: &str, message: String| loaded.error(&format!("watch[{number}].{key}"), message);
@@ -87,12 +90,8 @@ pub(crate) fn check(loaded: &Loaded<Config>) -> Result<Vec<Watched>, ConfigError
             let message = format!("it overlaps with {}: each file would be taken twice", other.dir.display());
             return Err(error("dir", message));
         }
-        if let Some(ours) = ours(loaded).into_iter().find(|ours| ours.starts_with(&dir)) {
-            let message = format!("{} lies in it, and would be moved away as no DICOM file", ours.display());
+        if let Some(message) = ours.clash(&dir) {
             return Err(error("dir", message));
-        }
-        if dir.starts_with(canonical(loaded.resolve(&config.outbox.dir))) {
-            return Err(error("dir", "it lies in the outbox".to_owned()));
         }
         if config.dicom.listen.is_none() {
             let message = "what is found goes through the plain DICOM port of this gateway: give [dicom] a `listen`, on 127.0.0.1 if nobody else may use it";
@@ -118,17 +117,41 @@ pub(crate) fn check(loaded: &Loaded<Config>) -> Result<Vec<Watched>, ConfigError
     Ok(all)
 }
 
-/// Outbox, configuration and keys: what must not be taken for something that was dropped.
-fn ours(loaded: &Loaded<Config>) -> Vec<PathBuf> {
-    let config = &loaded.config;
-    let keys = config.identity.files().into_iter().chain([&config.outbox.key, &config.outbox.index_key]);
-    let cards =
-        config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
-    let named = keys.chain(cards).chain([&config.outbox.dir]).map(|path| loaded.resolve(path));
-    named.chain([loaded.path().to_owned()]).map(canonical).collect()
+/// Outbox, configuration and keys: what must not be taken for something that was dropped. A process has its own as long as it runs,
+/// whatever the files say meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ours {
+    outbox: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+impl Ours {
+    /// As this configuration names them.
+    pub fn of(loaded: &Loaded<Config>) -> Self {
+        let config = &loaded.config;
+        let keys = config.identity.files().into_iter().chain([&config.outbox.key, &config.outbox.index_key]);
+        let cards =
+            config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
+        let files = keys.chain(cards).map(|path| loaded.resolve(path)).chain([loaded.path().to_owned()]);
+        Self { outbox: loaded.resolve(&config.outbox.dir), files: files.collect() }
+    }
+
+    /// Why this folder, without links in its path, may not be watched.
+    pub fn clash(&self, dir: &Path) -> Option<String> {
+        // Only now: the outbox is made after the configuration was read for the first time.
+        let outbox = canonical(&self.outbox);
+        let mut all = self.files.iter().map(|file| canonical(file)).chain([outbox.clone()]);
+        if let Some(within) = all.find(|ours| ours.starts_with(dir)) {
+            return Some(format!(
+                "{} lies in it, and would be moved away as no DICOM file",
+                within.display()
+            ));
+        }
+        dir.starts_with(&outbox).then(|| format!("it lies in the outbox {}", outbox.display()))
+    }
 }
 
 /// Without links; as it stands where it is not there yet.
-fn canonical(path: PathBuf) -> PathBuf {
-    path.canonicalize().unwrap_or(path)
+fn canonical(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }

@@ -46,12 +46,12 @@ fn row(who: String, status: Option<Status>, state: &str, count: u64) -> Vec<Cell
     vec![Cell::Text(who), said, Cell::Text(state.to_owned()), Cell::count(count)]
 }
 
-/// Watched folders, where there are any.
+/// Watched folders, where there are any, by the numbers that `status` has beside their paths.
 pub(super) fn folders(shared: &Shared) -> Option<Table> {
     let folders = shared.folders.now();
     let rows = folders.iter().map(|folder| {
         let [waiting, taken, failed] = folder.counts();
-        let place = Cell::Text(format!("{} → {}", folder.watched().dir.display(), folder.watched().ae));
+        let place = Cell::Text(format!("{}, for {}", folder.number(), folder.watched().ae));
         let state = Cell::Text(
             folder.hindrance().map_or_else(|| "goes on".to_owned(), |why| format!("waits: {why}")),
         );
@@ -59,7 +59,9 @@ pub(super) fn folders(shared: &Shared) -> Option<Table> {
     });
     let table = Table {
         title: "Watched folders",
-        caption: "Files since the start, or since the folder is watched as it is now; what failed lies in its `failed`.".to_owned(),
+        caption:
+            "Files since the folder is watched; what failed lies in its `failed`, and `status` has its path."
+                .to_owned(),
         columns: vec!["Folder", "State", "Waiting", "Taken", "Failed"],
         rows: rows.collect(),
         empty: "",

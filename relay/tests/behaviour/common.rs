@@ -123,6 +123,7 @@ impl Bed {
             policy: Policy { limits: self.limits.clone(), tenants },
             log_dir: None,
             directory: Vec::new(),
+            fixed: Default::default(),
             source: None,
         };
         let shutdown = CancellationToken::new();

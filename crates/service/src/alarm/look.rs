@@ -147,7 +147,8 @@ pub fn disk(folder: &Path, table: &AlarmTable) -> Option<Condition> {
         return Some(Condition::new("disk", "the disk of the daemon's folder cannot be looked at", remedy));
     };
     let is_short = |left: u64, of: u64| {
-        left.saturating_mul(100).checked_div(of).is_some_and(|percent| percent < u64::from(table.disk))
+        let percent = (u128::from(left) * 100).checked_div(u128::from(of));
+        percent.is_some_and(|percent| percent < u128::from(table.disk))
     };
     if is_short(found.f_bavail, found.f_blocks) {
         let free = found.f_bavail.saturating_mul(found.f_frsize) as f64 / (1_u64 << 30) as f64;
