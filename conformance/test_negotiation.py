@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,12 @@ def test_a_user_identity_is_answered_as_configured(make_stack, prove, setting):
                 confirmed = answer.items.get(negotiate.IDENTITY_ANSWER)
                 expected = [struct.pack(">H", 0)] if wants_answer and row["value"].startswith("accepted") else None
                 assert confirmed == expected, case
+    if setting == "accepted":
+        taken = lambda name: answer_to(stack.listen, request(stack.ae, [(1, CT, [EXPLICIT])], user_items=negotiate.identity_item(NAME, name, b"", False))).kind == 2  # noqa: E731
+        assert not taken(b"mr1")
+        (stack.directory / "users").write_text("mr1\n")
+        assert "count from the next start" not in stack.command("gateway-out", "reload").stdout
+        assert taken(b"mr1") and not taken(b"ct1")
     # Who offers none is admitted by titles and addresses.
     assert answer_to(stack.listen, request(stack.ae, [(1, CT, [EXPLICIT])])).accepted == {1: EXPLICIT}
     if setting == "refused":
@@ -117,7 +124,7 @@ def test_what_is_configured_is_proposed_to_a_destination(make_stack, few, passco
         with stack.edit("gateway-in") as receiving:
             table = stack.destination(receiving)
             table["async_operations"] = 4
-            table["user"] = {"name": "sluis"}
+            table["user"], table["linger"] = {"name": "sluis"}, "200ms"
             if passcode:
                 file = stack.directory / "passcode"
                 file.write_bytes(passcode + b"\n")
@@ -133,6 +140,27 @@ def test_what_is_configured_is_proposed_to_a_destination(make_stack, few, passco
             for proposal in proposals:
                 assert proposal.items[negotiate.IDENTITY] == [identity]
                 assert proposal.items[negotiate.ASYNC] == [struct.pack(">HH", 4, 1)]
+            if passcode:
+                before = len(destination.requests)
+                file.write_bytes(b"changed\n")
+                assert "count from the next start" not in stack.command("gateway-in", "reload").stdout
+                time.sleep(1)
+                assert set(senders.pynetdicom_send(stack.listen, stack.ae, few).values()) == {0}
+                stack.wait_settled()
+                renewed = bytes([kind, 0]) + sized(b"sluis") + sized(b"changed")
+                later = [negotiate.parse(1, body).items[negotiate.IDENTITY] for body in destination.requests[before:]]
+                assert later and all(one == [renewed] for one in later), later
+                # For a table that is another one by then it is not taken over: it may be meant for TLS, or for another node.
+                file.write_bytes(b"next time\n")
+                with stack.edit("gateway-in") as receiving:
+                    stack.destination(receiving)["linger"] = "300ms"
+                assert "count from the next start: destination" in stack.command("gateway-in", "reload").stdout
+                before = len(destination.requests)
+                time.sleep(1)
+                assert set(senders.pynetdicom_send(stack.listen, stack.ae, few).values()) == {0}
+                stack.wait_settled()
+                later = [negotiate.parse(1, body).items[negotiate.IDENTITY] for body in destination.requests[before:]]
+                assert later and all(one == [renewed] for one in later), later
             assert "over there" not in stack.log_text("gateway-in")
         if passcode:
             file.chmod(0o644)

@@ -163,7 +163,7 @@ def test_folders_come_change_and_go_with_a_reload(make_stack, tmp_path):
             drop(study[4], elsewhere / "4.dcm")
             waits = wait_until("a word", lambda: said()[0]["hindered_by"], 10, stack.logs)
             assert "the next start lets it in" in waits, waits
-            assert [one for one in stack.status("gateway-out")["alarms"] if one.startswith(f"watched folder for {stack.ae} waits: ")]
+            assert [one for one in stack.status("gateway-out")["alarms"] if " waits: " in one and one.startswith("watched folder #")]
             stack.restart("gateway-out")
             wait_for_arrivals(destination, [*study[:2], *study[3:5]], 30, stack.logs)
             wait_until("nothing waits", lambda: said()[0]["hindered_by"] is None and said()[0]["waiting"] == 0, 10, stack.logs)
@@ -199,7 +199,7 @@ def test_a_folder_whose_files_wait_for_answers_holds_up_no_other(make_stack, tmp
         both = [{"dir": str(folder), "ae": stack.ae, "settle": "500ms", "every": "200ms"} for folder in (first, second)]
         with stack.edit("gateway-out") as sending:
             sending["watch"] = both
-            sending.setdefault("retry", {})["delivered_timeout"] = "6s"
+            sending.setdefault("retry", {})["delivered_timeout"] = "12s"
         with stack:
             said = lambda: {Path(one["dir"]).name: one for one in stack.status("gateway-out")["watched"]}  # noqa: E731
             with stack.edit("gateway-out") as sending:
@@ -215,7 +215,7 @@ def test_a_folder_whose_files_wait_for_answers_holds_up_no_other(make_stack, tmp
             with stack.edit("gateway-out") as sending:
                 sending["watch"] = both[1:]
             stack.command("gateway-out", "reload")
-            wait_until("the other folder's batch", lambda: associations() == 2 and said()["second"]["waiting"] == 1, 8, stack.logs)
+            wait_until("the other folder's batch", lambda: associations() == 2 and said()["second"]["waiting"] == 1, 10, stack.logs)
             # Its successor waits for its answers, and says so.
             with stack.edit("gateway-out") as sending:
                 sending["watch"] = [{**both[0], "delivered": "remove"}, both[1]]
@@ -229,6 +229,79 @@ def test_a_folder_whose_files_wait_for_answers_holds_up_no_other(make_stack, tmp
             wait_until("nothing waits", lambda: all(one["waiting"] == 0 and not one["hindered_by"] for one in said().values()), 60, stack.logs)
             assert said()["first"]["folder"] != said()["second"]["folder"]
     assert {one.sop_instance for one in part10.find(destination.out)} == {one.sop_instance for one in study}
+
+
+def test_an_answered_file_that_cannot_be_moved_is_sent_once_whatever_the_table_says(make_stack, tmp_path):
+    """No other table, no time without one, and no folder above it makes it a new file."""
+    study = generate.study(tmp_path / "study", 1, seed=6, side=64)
+    inbox = tmp_path / "inbox"
+    (inbox / "ward").mkdir(parents=True)
+    with Storescp(tmp_path) as destination:
+        stack = make_stack(to=destination.address)
+        watching(stack, inbox)
+
+        def change(folder: Path | None, **table: object) -> None:
+            with stack.edit("gateway-out") as sending:
+                sending.pop("watch", None)
+            if folder:
+                watching(stack, folder, **table)
+            said = stack.command("gateway-out", "reload").stdout
+            assert "count from the next start" not in said, said
+
+        def stuck() -> dict | None:
+            [one] = stack.status("gateway-out")["watched"]
+            return one if "an answered file cannot be moved away" in str(one["hindered_by"]) else None
+
+        with stack:
+            change(inbox / "ward")
+            (inbox / "ward" / "done").symlink_to(tmp_path)
+            shutil.copy(study[0].path, inbox / "ward" / "one.dcm")
+            wait_for_arrivals(destination, study, 30, stack.logs)
+            first = wait_until("it cannot be moved", stuck, 30, stack.logs)
+            change(inbox / "ward", settle="2s")
+            wait_until("it cannot be moved", stuck, 30, stack.logs)
+            change(None)
+            (inbox / "done").symlink_to(tmp_path)
+            change(inbox, settle="1s")
+            wait_until("it cannot be moved", stuck, 30, stack.logs)
+            change(inbox / "ward", delivered="remove")
+            wait_until("it is removed", lambda: not (inbox / "ward" / "one.dcm").exists(), 30, stack.logs)
+            assert stack.status("gateway-out")["since_start"]["instances_accepted"] == 1
+            [again] = stack.status("gateway-out")["watched"]
+            assert again["folder"] == first["folder"] and again["taken"] == 1, (first, again)
+
+
+def test_nothing_of_ours_is_watched_wherever_links_lead(make_stack, tmp_path):
+    """An outbox that is not there yet, files that other tables name, pieces of the configuration."""
+    stack = make_stack()
+    real, secrets, pieces = tmp_path / "real", tmp_path / "secrets", stack.directory / "conf.d" / "gateway-out"
+    keys, told = tmp_path / "keys", tmp_path / "told"
+    for folder in (real, secrets, pieces, keys, told, stack.directory / "cards"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "link").symlink_to(real)
+    (secrets / "users").write_text("ct1\n")
+    (secrets / "users").chmod(0o600)
+    with stack.edit("gateway-out") as sending:
+        (keys / "key").symlink_to(stack.directory / str(sending["outbox"]["key"]))
+        sending["outbox"]["dir"] = str(tmp_path / "link" / "below" / "outbox")
+        sending["dicom"].update({"user_identity": "accepted", "users": str(secrets / "users")})
+        sending["outbox"]["key"] = str(keys / "key")
+        sending["alarm"] = {"state": str(told / "alarm.json")}
+    cases = (
+        (real, "real/below/outbox lies in it"),
+        (secrets, "users lies in it"),
+        (pieces.parent, "conf.d/gateway-out lies in it"),
+        (pieces, "lies in it"),
+        (pieces / "inbox", "itself writes"),
+        (stack.directory / "cards", "lies in it"),
+        (keys, "keys/key lies in it"),
+        (told, "told/alarm.json lies in it"),
+    )
+    for folder, words in cases:
+        watching(stack, folder)
+        for verb in ("check", "run"):
+            said = stack.command("gateway-out", verb, check=False, seconds=20)
+            assert said.returncode == 64 and words in said.stderr and "`watch[0].dir`" in said.stderr, (verb, said)
 
 
 def many(path: Path, folder: Path, count: int) -> set[str]:

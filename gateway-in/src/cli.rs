@@ -15,7 +15,7 @@ use sandbox::Plan;
 use serde_json::Map;
 use service::{
     Supervisor, admin,
-    alarm::AlarmCommand,
+    alarm::{self, AlarmCommand},
     config::{self, Span},
     exit,
     files::{self, Readable},
@@ -348,6 +348,7 @@ fn daemon(args: &RunArgs) -> Result<()> {
     let loaded = config::load::<Config>(&args.config.config, config::ENVIRONMENT_PREFIX)?;
     telemetry::init(&loaded.config.log);
     let settings = Config::check(&loaded)?;
+    alarm::check_files(loaded.config.alarm.as_ref(), &loaded)?;
     let admin = ports::listen(settings.admin)
         .with_context(|| format!("cannot listen on {} ([admin] listen)", settings.admin))?;
     let reports = report_ports(settings.commitment.as_ref())?;
@@ -460,6 +461,7 @@ async fn check(args: &CheckArgs) -> Result<()> {
     let arg = &args.config;
     let loaded = config::load::<Config>(&arg.config, config::ENVIRONMENT_PREFIX)?;
     let settings = Config::check(&loaded)?;
+    alarm::check_files(loaded.config.alarm.as_ref(), &loaded)?;
     for value in loaded.effective()? {
         println!("{value}");
     }

@@ -131,6 +131,9 @@ impl Live {
         if let Some(route) = settings.routes.values().find(|route| self.inbox.destination(route).is_none()) {
             return Err(format!("destination {} is new: restart to use it", route.destination));
         }
+        if let Some(why) = self.own.refuses(&settings.own) {
+            return Err(why);
+        }
         let mut waiting = self.fixed.waiting(&settings.fixed);
         self.exchange_certificates(&settings);
         let routes = settings.routes.len();
@@ -170,7 +173,10 @@ impl Live {
         for destination in self.inbox.all_destinations() {
             let now = settings.destinations.get(&destination.settings.name).map(|now| &now.target);
             match (&destination.settings.target, now) {
-                (Target::Dicom(running), Some(Target::Dicom(now))) => running.dialer.exchange(&now.dialer),
+                (Target::Dicom(running), Some(Target::Dicom(now))) => {
+                    let name = destination.settings.name.as_str();
+                    running.exchange(now, self.fixed.is_same(&settings.fixed, "destination", name));
+                }
                 (Target::Stow(running), Some(Target::Stow(now))) => running.exchange(now),
                 _ => {}
             }
@@ -203,7 +209,7 @@ fn read(source: &Path) -> Result<Settings, config::ConfigError> {
 
 /// What is the same for the whole life of the process. Paths of certificates and credentials are read anew, wherever they lead.
 pub(crate) fn fixed(config: &Config) -> Fixed {
-    const TAKEN_OVER: [&str; 12] = [
+    const TAKEN_OVER: [&str; 13] = [
         "identity",
         "peer",
         "relay",
@@ -213,6 +219,7 @@ pub(crate) fn fixed(config: &Config) -> Fixed {
         "destination.tls.cert",
         "destination.tls.key",
         "destination.bearer",
+        "destination.user",
         "commitment.tls.cert",
         "commitment.tls.key",
         "commitment.tls.clients",

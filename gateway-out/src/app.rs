@@ -106,6 +106,8 @@ pub struct Shared {
     pub files: Live<FilesRead>,
     /// When this run began.
     pub started_at: Timestamp,
+    /// The sequence of the newest delivery of the runs before.
+    pub newest_at_start: u64,
 }
 
 /// When somebody was heard of last.
@@ -220,6 +222,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let outbox = rotate::open(&settings.outbox, |key, index_key| {
         Outbox::open(outbox_config(&settings.outbox, retry), key, index_key, Timestamp::now())
     })?;
+    let newest_at_start = outbox.newest().await?;
     let (dispatch, orders) = Dispatch::new();
     let mut links = Vec::new();
     let (mut uplinks, mut witnesses) = (Vec::new(), Vec::new());
@@ -273,6 +276,7 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
         last_reload: Mutex::default(),
         files,
         started_at: Timestamp::now(),
+        newest_at_start,
     });
 
     // Groups, stopped one after the other: who accepts, who sends, who hears answers, who signs for them.
@@ -296,6 +300,8 @@ pub async fn run(settings: Settings, listeners: Listeners, stop: CancellationTok
     let mut admin_tasks = Tasks::new();
     let watched = Arc::clone(&shared);
     admin_tasks.spawn("expiry", expiry::watch(move |now| watched.alarms(now), admin_tasks.token()));
+    let (ours, stopped) = (Arc::clone(&shared), admin_tasks.token());
+    admin_tasks.spawn("clock", async move { ours.heard.clocks.watch(stopped).await });
     let (reloads, requests) = Reloads::new()?;
     let (watched, pinned) = (shared.own.clone(), shared.pinned_relays.clone());
     let moments = move || [watched.now().moments(), peers::moments(&pinned.now())].concat();

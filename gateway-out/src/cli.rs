@@ -44,11 +44,11 @@ use crate::{
     commands,
     commitment::show,
     config::Config,
-    conformance, hindered, init,
-    pseudonymize::PseudonymizeTable,
-    queue, receipts, rotate,
+    conformance,
+    folders::Ours,
+    hindered, init, queue, receipts, rotate,
     send::{self, Outcome, Target},
-    settings::{Settings, check_outbox_keys},
+    settings::{Settings, check_more_files},
     status, trial, windows,
 };
 use args::{
@@ -129,8 +129,13 @@ pub(crate) fn load(arg: &ConfigArg) -> Result<Loaded<Config>> {
 fn daemon(args: &RunArgs) -> Result<()> {
     let loaded = load(&args.config)?;
     telemetry::init(&loaded.config.log);
-    let settings = Config::check(&loaded)?;
-    check_outbox_keys(&loaded)?;
+    let mut settings = Config::check(&loaded)?;
+    check_more_files(&loaded)?;
+    let outbox = &settings.outbox.dir;
+    files::make_folder(outbox).with_context(|| format!("cannot make the folder {}", outbox.display()))?;
+    // Only now links in its path lead somewhere. What they lead to stays ours for as long as the process runs.
+    settings.ours = Ours::of(&loaded);
+    settings.ours.refuse(&loaded, &settings.watched, "")?;
     let (plain, admin) = (settings.dicom.listen, settings.admin);
     let tls = settings.dicom.tls.as_ref().map(|tls| tls.listen);
     let open = |address, key: &str| {
@@ -142,7 +147,7 @@ fn daemon(args: &RunArgs) -> Result<()> {
     let supervisor = Supervisor::from_environment();
     let workers = ports::workers();
     match args.no_sandbox {
-        false => sandbox::lock_down(&plan(&loaded, &settings)?)?,
+        false => sandbox::lock_down(&plan(&loaded, &settings))?,
         true => sandbox::unlocked(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
@@ -161,30 +166,16 @@ fn daemon(args: &RunArgs) -> Result<()> {
 }
 
 /// Configuration, cards and keys can be read again; the outbox can be written.
-fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Result<Plan> {
-    let outbox = settings.outbox.dir.clone();
-    files::make_folder(&outbox).with_context(|| format!("cannot make the folder {}", outbox.display()))?;
-    let config = &loaded.config;
-    let cards =
-        config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
-    let keys = config.identity.files().into_iter().chain([&config.outbox.key, &config.outbox.index_key]);
-    let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
-    let tables = config.routes.iter().map(|route| &route.pseudonymize);
-    let tables = tables.chain([&config.route_defaults.pseudonymize]).flatten();
-    let pseudonyms = tables.flat_map(PseudonymizeTable::files);
-    let of_peers = config.commitments.iter().filter_map(|table| table.tls.as_ref());
-    let tls = tls.chain(of_peers.flat_map(|tls| tls.files()));
-    let tls = tls.chain(config.dicom.tls.iter().flat_map(|tls| tls.files())).chain(&config.dicom.users);
-    let files: Vec<_> =
-        cards.chain(keys).chain(tls).chain(pseudonyms).map(|file| loaded.resolve(file)).collect();
+fn plan(loaded: &Loaded<Config>, settings: &Settings) -> Plan {
+    let files: Vec<PathBuf> = loaded.config.files().into_iter().map(|file| loaded.resolve(file)).collect();
     let watched = settings.watched.iter().map(|folder| folder.dir.clone());
-    let writable = std::iter::once(outbox).chain(watched).collect();
+    let writable = std::iter::once(settings.outbox.dir.clone()).chain(watched).collect();
     let plan =
         Plan::stateful(writable).reading(loaded.dir()).reading_beside(files.iter().map(PathBuf::as_path));
     // Time zones of windows that a reload brings. The host's own is known from now on.
     windows::host_zone();
     let zones = Path::new(windows::ZONES_DIR);
-    Ok(if zones.is_dir() { plan.reading(zones) } else { plan })
+    if zones.is_dir() { plan.reading(zones) } else { plan }
 }
 
 fn initialise(args: &InitArgs) -> Result<()> {
@@ -226,7 +217,7 @@ async fn check(args: &CheckArgs) -> Result<()> {
     let arg = &args.config;
     let mut loaded = load(arg)?;
     let settings = Config::check(&loaded)?;
-    check_outbox_keys(&loaded)?;
+    check_more_files(&loaded)?;
     loaded.config.complete();
     for value in loaded.effective()? {
         println!("{value}");
@@ -415,7 +406,7 @@ async fn send_files(args: &SendArgs) -> Result<()> {
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {msg}") {
         bar.set_style(style);
     }
-    let sent = send::send(&target, &instances, |sent| {
+    let sent = send::send(&target, &instances, &CancellationToken::new(), |sent| {
         bar.inc(1);
         match &sent.outcome {
             Outcome::Answered(status) if status.0 == 0 => {}

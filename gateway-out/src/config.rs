@@ -2,10 +2,16 @@
 //! default and reason. [`Config::check`] turns it into [`Settings`](crate::settings::Settings), which
 //! cannot be wrong.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use base::{AeTitle, Name, RouteId};
-use dimse::ListenTls;
+use dimse::{ListenTls, PeerTls};
 use envelope::{Padding, Suite};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -73,6 +79,25 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+impl Config {
+    /// The files that the daemon reads, as they stand in it: keys, cards, certificates, secrets, rules.
+    pub fn files(&self) -> Vec<&Path> {
+        let mut files: Vec<&PathBuf> = self.identity.files().into();
+        files.extend([&self.outbox.key, &self.outbox.index_key]);
+        files.extend(self.peers.iter().map(|peer| &peer.card));
+        files.extend(self.relays.iter().map(|relay| &relay.card));
+        files.extend(self.dicom.tls.iter().flat_map(ListenTls::files));
+        files.extend(&self.dicom.users);
+        let pseudonymize = self.routes.iter().map(|route| &route.pseudonymize);
+        let pseudonymize = pseudonymize.chain([&self.route_defaults.pseudonymize]).flatten();
+        files.extend(pseudonymize.flat_map(PseudonymizeTable::files));
+        let commitment = self.commitments.iter().filter_map(|table| table.tls.as_ref());
+        files.extend(commitment.flat_map(PeerTls::files));
+        files.extend(self.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]));
+        files.into_iter().map(PathBuf::as_path).collect()
+    }
+}
+
 /// `[outbox]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,7 +156,7 @@ pub struct DicomTable {
     #[serde(default)]
     pub user_identity: OnIdentity,
     /// `user_identity = "accepted"`: a file that only the daemon may read, with a line `NAME` or `NAME:PASSCODE` for each user
-    /// that is accepted. Default: any name is.
+    /// that is accepted. It is read again on a reload. Default: any name is.
     pub users: Option<PathBuf>,
 }
 

@@ -164,10 +164,10 @@ impl Way {
         };
         match self.shared.outbox.begin_unspooled(new, Timestamp::now()).await {
             Ok(UnspooledDecision::New { .. }) => Ok(()),
-            Ok(UnspooledDecision::AnswerFrom { outcome, status, delivery }) => {
+            Ok(UnspooledDecision::AnswerFrom { outcome, status, delivery, first }) => {
                 info!(ae = %route.ae, delivery = %delivery.short(), %status, ?outcome, "answered from a receipt that came late");
-                // The attempt that the receipt is for waited in vain, and nothing was noted of it.
-                if outcome == Outcome::Stored {
+                // The attempt that the receipt is for waited in vain, and nothing was noted of it yet.
+                if first && outcome == Outcome::Stored {
                     arrived.note(&self.shared);
                 }
                 Err(Answer { status, comment: None })

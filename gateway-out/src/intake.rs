@@ -212,7 +212,7 @@ impl Admission for Door<'_> {
             }
         };
         let identity = proposal.user_identity.as_ref();
-        let Ok(identity_response) = self.shared.settings.identities.answer(identity) else {
+        let Ok(identity_response) = self.shared.settings.identities.now().answer(identity) else {
             warn!(%calling, %called, "association rejected: its user identity is not accepted");
             let why = "its user identity is not accepted".to_owned();
             return self.reject(proposal, TurnedAway::Identity, None, why);

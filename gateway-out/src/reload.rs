@@ -11,7 +11,7 @@ use service::{
 use tracing::info;
 use transport::UplinkConfig;
 
-use crate::{app::Shared, config::Config, folders::Watched, settings::Settings};
+use crate::{app::Shared, config::Config, folders, settings::Settings};
 
 /// Takes over whatever the files say, each time somebody asks. Never ends by itself.
 pub async fn run(shared: &Shared, mut requests: ReloadRequests) {
@@ -28,20 +28,17 @@ pub async fn run(shared: &Shared, mut requests: ReloadRequests) {
 fn read(shared: &Shared) -> Result<Settings, config::ConfigError> {
     let loaded = config::load::<Config>(&shared.settings.source, config::ENVIRONMENT_PREFIX)?;
     let settings = Config::check(&loaded)?;
-    // Another outbox counts from the next start: until then, what lies in this one must not be taken for something that was dropped.
-    let clash = |watched: &Watched| shared.settings.ours.clash(&watched.dir);
-    let clashes = settings.watched.iter().enumerate().find_map(|(i, watched)| Some((i, clash(watched)?)));
-    match clashes {
-        Some((i, why)) => {
-            Err(loaded.error(&format!("watch[{i}].dir"), format!("of the running process: {why}")))
-        }
-        None => Ok(settings),
+    if let Some(why) = shared.own.refuses(&settings.own) {
+        return Err(loaded.error("identity", why));
     }
+    // Another outbox counts from the next start: until then, what lies in this one must not be taken for something that was dropped.
+    shared.settings.ours.refuse(&loaded, &settings.watched, "of the running process: ")?;
+    Ok(settings)
 }
 
 /// What is the same for the whole life of the process. Paths of certificates are read anew, wherever they lead.
 pub(crate) fn fixed(config: &Config) -> Fixed {
-    const TAKEN_OVER: [&str; 11] = [
+    const TAKEN_OVER: [&str; 13] = [
         "identity",
         "peer",
         "relay",
@@ -53,6 +50,8 @@ pub(crate) fn fixed(config: &Config) -> Fixed {
         "dicom.tls.cert",
         "dicom.tls.key",
         "dicom.tls.clients",
+        "dicom.user_identity",
+        "dicom.users",
     ];
     Fixed::new(config, &TAKEN_OVER)
 }
@@ -63,10 +62,14 @@ fn reload(shared: &Shared, looked: &mut Timestamp) -> Reloaded {
     if let (Some(running), Some(now)) = (&shared.settings.dicom_tls, &settings.dicom_tls) {
         running.exchange(now);
     }
+    shared.settings.identities.exchange(settings.identities.now());
     shared.settings.commitment.exchange(&settings.commitment);
     let over = shared.settings.routes.exchange(&settings.routes);
     over.iter().for_each(|route: &RouteId| shared.sessions.forget(*route));
     let folders = shared.folders.exchange(&settings.watched);
+    if folders::wait_for_the_next_start(shared) {
+        waiting.push("watch".to_owned());
+    }
     let rotated = shared.own.exchange(settings.own);
     if rotated {
         let own = shared.own.now();

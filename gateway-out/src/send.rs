@@ -13,6 +13,7 @@ use base::{AeTitle, InstanceMeta, Priority, Status, Uid};
 use bytes::Bytes;
 use dataset::part10;
 use dimse::{Requestor, RequestorConfig};
+use tokio_util::sync::CancellationToken;
 
 /// Bytes read from a file at one time.
 const READ_BYTES: usize = 256 * 1024;
@@ -130,11 +131,19 @@ fn read(path: &Path, file: &File, target: &Target) -> Result<Instance> {
 }
 
 /// Sends all of them over one association (or as many as 128 contexts each need), telling each outcome
-/// as it comes.
-pub async fn send(target: &Target, instances: &[Instance], mut tell: impl FnMut(&Sent)) -> Result<Vec<Sent>> {
+/// as it comes. Once `stop` is cancelled none is begun.
+pub async fn send(
+    target: &Target,
+    instances: &[Instance],
+    stop: &CancellationToken,
+    mut tell: impl FnMut(&Sent),
+) -> Result<Vec<Sent>> {
     let mut results = Vec::new();
     let mut open: Option<Requestor> = None;
     for (i, instance) in instances.iter().enumerate() {
+        if stop.is_cancelled() {
+            break;
+        }
         let fits = |open: &Requestor| open.accepts(&instance.meta.sop_class, &instance.meta.transfer_syntax);
         if !open.as_ref().is_some_and(fits) {
             if let Some(association) = open.take() {

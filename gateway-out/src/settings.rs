@@ -3,12 +3,13 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use dimse::Doorkeeper;
 use envelope::Padding;
 use service::{
-    AdminTls, Fixed, TransparencyTable,
+    AdminTls, Fixed, Live, TransparencyTable, alarm,
     config::{ConfigError, FilesRead, Loaded},
     own::Own,
     peers::{Relay, load_peers, load_relays},
@@ -39,8 +40,8 @@ pub struct Settings {
     pub dicom: DicomTable,
     /// The certificates of the one with TLS, where there is one.
     pub dicom_tls: Option<Doorkeeper>,
-    /// What becomes of user identities.
-    pub identities: IdentityRule,
+    /// What becomes of user identities, as it was read last.
+    pub identities: Live<IdentityRule>,
     /// Pace and limits of deliveries.
     pub retry: RetryTable,
     /// Relays, the preferred one first.
@@ -108,7 +109,7 @@ impl Config {
             outbox: check_outbox(loaded)?,
             dicom: config.dicom.clone(),
             dicom_tls: check_dicom_tls(loaded)?,
-            identities: check_identities(loaded)?,
+            identities: Live::new(Arc::new(check_identities(loaded)?)),
             retry: config.retry.clone(),
             relays: load_relays(loaded, &config.relays)?,
             transparency: config.transparency,
@@ -126,8 +127,9 @@ impl Config {
     }
 }
 
-/// Reads both keys of the outbox, which only the outbox can say more of: whether they are its own.
-pub fn check_outbox_keys(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+/// Reads what only a start, and `check`, look at: both keys of the outbox, which only the outbox can say more of (whether they are its
+/// own), and what `[alarm]` names.
+pub fn check_more_files(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
     let OutboxTable { key, index_key, .. } = &loaded.config.outbox;
     let refuse = |name: &str, error: &KeyFileError| {
         let remedy = match error {
@@ -138,7 +140,7 @@ pub fn check_outbox_keys(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
     };
     OutboxKey::load(&loaded.resolve(key)).map_err(|error| refuse("outbox.key", &error))?;
     IndexKey::load(&loaded.resolve(index_key)).map_err(|error| refuse("outbox.index_key", &error))?;
-    Ok(())
+    alarm::check_files(loaded.config.alarm.as_ref(), loaded)
 }
 
 fn check_identities(loaded: &Loaded<Config>) -> Result<IdentityRule, ConfigError> {

@@ -326,8 +326,11 @@ impl Answer<'_> {
         let said = self.verified(file)?;
         let manifest = self.countersigned(said.attempt, said.digest()).await?;
         let now = Timestamp::now();
-        // The destination answers after the last chunk, which left after it was in our custody.
-        self.shared.heard.clocks.said(&said.receiver.name, said.answered_at, (self.row.received_at, now));
+        // The destination answers after the last chunk, which left after it was in our custody. What was taken by an earlier run has
+        // the time of a clock that may have been another; a row of this one that was not read from the outbox has no place yet.
+        if self.row.sequence == 0 || self.row.sequence > self.shared.newest_at_start {
+            self.shared.heard.clocks.said(&said.receiver.name, said.answered_at, (self.row.received_at, now));
+        }
         let new = NewReceipt {
             delivery: said.delivery,
             attempt: said.attempt,

@@ -17,17 +17,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use transport::{
-    ConnectionId, ListenError, RelayConfig, RelayEvent, RelayLink, RelayListener, Timing, TlsError,
-    TlsIdentity,
+    ConnectionId, ListenError, RelayConfig, RelayEvent, RelayLink, RelayListener, Timing, TlsIdentity,
 };
 use wire::{CloseCode, RecipientFrame, Role, SenderFrame, ToRecipient, ToSender};
 
 use crate::admission::LiveKeys;
+use crate::config::RevokedTable;
 use crate::http;
 use crate::log::{Found, LogDir, LogDirError, LogView, Telling};
 use crate::logbook::{Logbook, Tell, Writer};
 use crate::proofs::LedgerCheck;
-use crate::reload::{self, Read, Unusable};
+use crate::reload::{self, Read};
 use crate::settings::{Directory, Keys, Settings};
 use crate::vault::{Command, Input, Policy, Vault};
 
@@ -228,18 +228,16 @@ impl Relay {
     /// All of another configuration's tenants, or nothing of it. From here on no handshake knows the earlier keys, and
     /// the connections of whoever is not admitted any more are closed within this turn.
     fn take_over(&mut self, read: Read) {
-        let Read { settings, request } = read;
+        let Read { settings, revoked, request } = read;
         let settings = match settings {
             Ok(settings) => *settings,
-            Err(unusable) => return self.take_over_revocations(unusable, request),
+            Err(reason) => return self.take_over_revocations((reason, revoked), request),
         };
         let Settings { own, mut policy, keys, directory, fixed, .. } = settings;
-        let waiting = self.admitted.fixed.waiting(&fixed);
-        if let Err(error) = self.use_keys(own) {
-            let refused = Err(error.to_string());
-            self.admitted.reload = Some(LastReload::now(&refused));
-            return request.answer(refused);
+        if let Err(reason) = self.use_keys(own) {
+            return self.take_over_revocations((reason, revoked), request);
         }
+        let waiting = self.admitted.fixed.waiting(&fixed);
         // Limits hold for the life of the process: peers were told of them.
         policy.limits = self.vault.limits().clone();
         let mut changed = self.exchange(policy, keys, directory);
@@ -252,8 +250,11 @@ impl Relay {
     }
 
     /// A configuration that cannot be used changes nothing, but that nobody stays in whom it revokes.
-    fn take_over_revocations(&mut self, unusable: Unusable, request: ReloadRequest) {
-        let Unusable { reason, revoked } = unusable;
+    fn take_over_revocations(
+        &mut self,
+        (reason, revoked): (String, Vec<RevokedTable>),
+        request: ReloadRequest,
+    ) {
         let refused = Err(reason.clone());
         self.admitted.reload = Some(LastReload::now(&refused));
         let mut policy = self.vault.policy().clone();
@@ -283,8 +284,11 @@ impl Relay {
     }
 
     /// Takes over our own keys: those that are meant for this time.
-    fn use_keys(&mut self, own: Own) -> Result<(), TlsError> {
-        self.listener.show(&TlsIdentity::of(&own.identity))?;
+    fn use_keys(&mut self, own: Own) -> Result<(), String> {
+        if let Some(why) = self.admitted.own.refuses(&own) {
+            return Err(why);
+        }
+        self.listener.show(&TlsIdentity::of(&own.identity)).map_err(|error| error.to_string())?;
         self.log.sign_with(own.log_key.clone(), earlier_log_key(&own));
         if self.admitted.own.exchange(own) {
             let own = self.admitted.own.now();

@@ -239,6 +239,7 @@ fn run_command(path: &Path, no_sandbox: bool) -> Result<()> {
     let loaded = loaded(path)?;
     telemetry::init(&loaded.config.log);
     let settings = Settings::check(&loaded)?;
+    alarm::check_files(loaded.config.alarm.as_ref(), &loaded)?;
     let quic = std::net::UdpSocket::bind(settings.quic)
         .with_context(|| format!("cannot listen on UDP {}", settings.quic))?;
     let admin =
@@ -327,6 +328,7 @@ fn init_command(
 fn check_command(path: &Path) -> Result<()> {
     let loaded = loaded(path)?;
     let settings = Settings::check(&loaded)?;
+    alarm::check_files(loaded.config.alarm.as_ref(), &loaded)?;
     for value in loaded.effective()? {
         println!("{value}");
     }

@@ -12,14 +12,10 @@ use crate::settings::Settings;
 
 /// A configuration that was read, or why it cannot be, with whoever asked for it.
 pub(crate) struct Read {
-    pub(crate) settings: Result<Box<Settings>, Unusable>,
-    pub(crate) request: ReloadRequest,
-}
-
-/// A configuration that cannot be used. Its revocations hold all the same.
-pub(crate) struct Unusable {
-    pub(crate) reason: String,
+    pub(crate) settings: Result<Box<Settings>, String>,
+    /// They hold also where all else cannot be used.
     pub(crate) revoked: Vec<RevokedTable>,
+    pub(crate) request: ReloadRequest,
 }
 
 /// Reads the files whenever somebody asks, and hands what they say to the relay's loop, which takes it over.
@@ -33,13 +29,10 @@ pub(crate) async fn run(
             () = loop_.closed() => return Ok(()),
             request = requests.next() => request,
         };
-        let settings = tokio::task::block_in_place(|| {
-            read(&source).map_err(|error| Unusable {
-                reason: error.to_string(),
-                revoked: emergency::revocations(&source),
-            })
-        });
-        if loop_.send(Read { settings, request }).await.is_err() {
+        let (settings, revoked) =
+            tokio::task::block_in_place(|| (read(&source), emergency::revocations(&source)));
+        let settings = settings.map_err(|error| error.to_string());
+        if loop_.send(Read { settings, revoked, request }).await.is_err() {
             return Ok(());
         }
     }

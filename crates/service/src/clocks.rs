@@ -3,10 +3,13 @@
 //! Nothing is asked for it: whoever signs that something happened at a time has seen it after we sent it, and before we hear of it.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base::{Name, Timestamp};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::overview::words;
 
@@ -14,7 +17,10 @@ use crate::overview::words;
 const ALARM_FROM: Duration = Duration::from_secs(60);
 
 /// Our clock has been put right if its time has gone by so much faster or slower than the time that nobody puts right.
-const STEP: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_secs(1);
+
+/// A step forth and back in less than this is not noticed.
+const EVERY: Duration = Duration::from_secs(5);
 
 /// The last difference of each. Names are those of the configuration. The lock is never held across an await.
 #[derive(Debug)]
@@ -71,6 +77,14 @@ impl Clocks {
         let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         let ahead_ms = millis(said.since(latest)) - millis(earliest.since(said));
         seen.ahead_ms.insert(name.clone(), ahead_ms);
+    }
+
+    /// Notices that our own clock is put right, until `stop` is cancelled.
+    pub async fn watch(&self, stop: CancellationToken) -> Result<(), Infallible> {
+        while stop.run_until_cancelled(sleep(EVERY)).await.is_some() {
+            drop(self.look());
+        }
+        Ok(())
     }
 
     /// What still holds.
@@ -139,10 +153,10 @@ mod tests {
         // (by our clock after an hour, milliseconds; from when on it is trusted then, where it was put right)
         let cases = [
             (3_600_000, None),
-            (3_609_999, None),
-            (3_590_001, None),
-            (3_610_000, Some(3_610_000)),
-            (3_590_000, Some(3_600_000)),
+            (3_600_999, None),
+            (3_599_001, None),
+            (3_601_000, Some(3_601_000)),
+            (3_599_000, Some(3_600_000)),
             (0, Some(3_600_000)),
         ];
         for (wall, trusted) in cases {

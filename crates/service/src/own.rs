@@ -98,6 +98,13 @@ impl LiveOwn {
         self.identity.clone()
     }
 
+    /// Why what was read again cannot be taken over: to its peers, and in all that it has recorded, a daemon is its name.
+    pub fn refuses(&self, own: &Own) -> Option<String> {
+        let (name, now) = (own.identity.name().clone(), self.now());
+        let before = now.identity.name();
+        (name != *before).then(|| format!("the keys are of {name}, and the running process is {before}: another name counts from a start only"))
+    }
+
     /// Takes over what was read again. True: from now on other keys are used.
     pub fn exchange(&self, own: Own) -> bool {
         let changed = *self.identity().public() != *own.identity.public();

@@ -25,14 +25,23 @@ pub type Reloaded = Result<Value, String>;
 pub struct Fixed(Map<String, Value>);
 
 impl Fixed {
-    /// All of it but these keys, which a reload takes over: `table`, or `table.key` (in each table of an array).
+    /// All of it but these keys, which a reload takes over: `table`, or `table.key` (in each table of an array). Tables that have a
+    /// `name` are known by it, wherever they stand. `[alarm]` is no daemon's: `alarm send` reads it each time.
     pub fn new(config: &impl Serialize, taken_over: &[&str]) -> Self {
         let mut all = serde_json::to_value(config).unwrap_or_default();
-        taken_over.iter().for_each(|key| remove(&mut all, key));
+        taken_over.iter().chain(&["alarm"]).for_each(|key| remove(&mut all, key));
         match all {
-            Value::Object(tables) => Self(tables),
+            Value::Object(tables) => {
+                Self(tables.into_iter().map(|(key, table)| (key, by_name(table))).collect())
+            }
             _ => Self(Map::new()),
         }
+    }
+
+    /// Whether a table that has this name, of an array, is the same in another reading.
+    pub fn is_same(&self, later: &Self, array: &str, name: &str) -> bool {
+        let of = |fixed: &Self| fixed.0.get(array).and_then(|tables| tables.get(name).cloned());
+        of(self) == of(later)
     }
 
     /// The tables in which another reading differs: they count from the next start, which is warned of.
@@ -44,6 +53,17 @@ impl Fixed {
             warn!(tables = waiting.join(", "), "changed, and taken over at the next start only");
         }
         waiting
+    }
+}
+
+/// An array of tables with names, as a table of them.
+fn by_name(value: Value) -> Value {
+    let Value::Array(all) = &value else { return value };
+    let name = |one: &Value| Some(one.get("name")?.as_str()?.to_owned());
+    let named: Option<Map<String, Value>> = all.iter().map(|one| Some((name(one)?, one.clone()))).collect();
+    match named {
+        Some(named) if named.len() == all.len() => Value::Object(named),
+        _ => value,
     }
 }
 
@@ -227,6 +247,15 @@ mod tests {
         }
         let gone = Fixed::new(&json!({ "log": 2 }), &["dicom", "to"]);
         assert_eq!(before.waiting(&gone), ["dicom", "to"]);
+        let named = |names: [&str; 2], ae: u8, alarm: u8| {
+            let to = names.map(|name| json!({ "name": name, "ae": if name == "a" { ae } else { 7 } }));
+            of(json!({ "to": to, "alarm": alarm }))
+        };
+        assert_eq!(named(["a", "b"], 1, 1).waiting(&named(["b", "a"], 1, 2)), Vec::<String>::new());
+        assert_eq!(named(["a", "b"], 1, 1).waiting(&named(["b", "a"], 2, 1)), ["to"]);
+        assert_eq!(named(["a", "b"], 1, 1).waiting(&named(["c", "a"], 1, 1)), ["to"]);
+        let (one, other) = (named(["a", "b"], 1, 1), named(["b", "a"], 2, 1));
+        assert_eq!(["a", "b"].map(|name| one.is_same(&other, "to", name)), [false, true]);
     }
 
     #[test]

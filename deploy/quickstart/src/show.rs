@@ -20,6 +20,7 @@ use gateway_out::{
 use service::{config, receipt::CardFiles};
 use spool::{Delivery, Filter, Outbox, Queue, State};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::layout::Layout;
 
@@ -36,11 +37,11 @@ pub(crate) async fn all(layout: &Layout) -> Result<()> {
         Target { address: layout.listen, calling: AeTitle::parse("QUICKSTART")?, called: layout.ae.clone() };
     let instances = send::gather(&paths, &target)?;
     let queue = open_queue(layout)?;
-    let before = newest(&queue).await?;
+    let before = queue.newest().await?;
 
     println!("\nC-STORE of {} instances to {} at {}", instances.len(), target.called, target.address);
     let started = Instant::now();
-    let sent = send::send(&target, &instances, |_| {}).await?;
+    let sent = send::send(&target, &instances, &CancellationToken::new(), |_| {}).await?;
     for one in &sent {
         match &one.outcome {
             Outcome::Answered(status) if status.0 == 0 => {}
@@ -66,23 +67,12 @@ fn open_queue(layout: &Layout) -> Result<Queue> {
 }
 
 /// The last delivery of earlier starts.
-async fn newest(queue: &Queue) -> Result<Option<u64>> {
-    let mut last = None;
-    loop {
-        let page = queue.list(Filter { open: false, after: last, ..Filter::default() }).await?;
-        match page.last() {
-            Some(row) => last = Some(row.sequence),
-            None => return Ok(last),
-        }
-    }
-}
-
 /// Prints each change of state until all have a receipt.
-async fn follow(queue: &Queue, before: Option<u64>, count: usize) -> Result<Vec<Delivery>> {
+async fn follow(queue: &Queue, before: u64, count: usize) -> Result<Vec<Delivery>> {
     let until = Instant::now() + DEADLINE;
     let mut seen: HashMap<u64, State> = HashMap::new();
     loop {
-        let filter = Filter { open: false, after: before, limit: 10_000, ..Filter::default() };
+        let filter = Filter { open: false, after: Some(before), limit: 10_000, ..Filter::default() };
         let rows = queue.list(filter).await?;
         for row in &rows {
             if seen.insert(row.sequence, row.state) != Some(row.state) {

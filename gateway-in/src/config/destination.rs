@@ -87,7 +87,8 @@ pub struct DestinationTable {
     pub private_vr: PrivateVrRule,
     /// `dicom`: `{ name = "…", passcode = "FILE" }`: the user identity that each association proposes, for a destination that
     /// asks for one. The file has the passcode in its first line, and only the daemon may read it. Default: none is proposed.
-    /// `stow`: the same as HTTP Basic credentials; the file is read again on a reload.
+    /// `stow`: the same as HTTP Basic credentials. Read again on a reload (`dicom`: where the rest of the
+    /// table is as it was).
     pub user: Option<UserTable>,
     /// `dicom`: the asynchronous operations that are proposed as outstanding, for a destination that wants to be asked; 0 is
     /// any number. Each answer is waited for in any case. Default: nothing is proposed.
@@ -225,10 +226,21 @@ pub struct DicomTarget {
     /// What becomes of private elements then.
     pub private_vr: PrivateVr,
     /// What is proposed with each association.
-    pub proposes: Arc<Proposes>,
+    pub proposes: Proposes,
 }
 
 impl DicomTarget {
+    /// Takes over certificates of the same node, for associations from now on, and the user identity where all else is as it was: it may
+    /// be for TLS that comes with the next start only.
+    pub fn exchange(&self, now: &Self, is_same: bool) {
+        if (&self.ae, self.address) == (&now.ae, now.address) {
+            self.dialer.exchange(&now.dialer);
+        }
+        if is_same {
+            self.proposes.user_identity.exchange(now.proposes.user_identity.now());
+        }
+    }
+
     /// As whom it is asked what it accepts: the AE title of the real sends.
     pub fn probe_calling(&self) -> Option<&AeTitle> {
         self.calling.as_ref().or(self.probe.calling.as_ref())
@@ -325,6 +337,6 @@ fn check_dicom(
             PrivateVrRule::Keep => PrivateVr::Keep,
             PrivateVrRule::Lose => PrivateVr::Lose,
         },
-        proposes: Arc::new(proposes::check(loaded, i, table)?),
+        proposes: proposes::check(loaded, i, table)?,
     })
 }

@@ -1,11 +1,12 @@
 //! What an association proposes to a destination beside its presentation contexts: `user` and `async_operations`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use base::Secret;
 use dimse::{AsyncWindow, UserIdentity, UserIdentityKind};
 use serde::{Deserialize, Serialize};
 use service::{
+    Live,
     config::{ConfigError, Loaded},
     files,
 };
@@ -23,10 +24,10 @@ pub struct UserTable {
 }
 
 /// User information of the A-ASSOCIATE-RQ.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Proposes {
-    /// User identity. No positive response is asked for: a destination that does not accept it rejects.
-    pub user_identity: Option<UserIdentity>,
+    /// User identity, as it was read last. No positive response is asked for: a destination that does not accept it rejects.
+    pub user_identity: Live<Option<UserIdentity>>,
     /// Asynchronous operations.
     pub async_window: Option<AsyncWindow>,
 }
@@ -37,9 +38,18 @@ pub(super) fn check(
     i: usize,
     table: &DestinationTable,
 ) -> Result<Proposes, ConfigError> {
-    let refuse = |key: &str, message: String| loaded.error(&format!("destination[{i}].{key}"), message);
     let async_window = table.async_operations.map(|invoked| AsyncWindow { invoked, performed: 1 });
-    let Some(user) = &table.user else { return Ok(Proposes { user_identity: None, async_window }) };
+    let user_identity = Live::new(Arc::new(user_identity(loaded, i, table)?));
+    Ok(Proposes { user_identity, async_window })
+}
+
+fn user_identity(
+    loaded: &Loaded<Config>,
+    i: usize,
+    table: &DestinationTable,
+) -> Result<Option<UserIdentity>, ConfigError> {
+    let refuse = |key: &str, message: String| loaded.error(&format!("destination[{i}].{key}"), message);
+    let Some(user) = &table.user else { return Ok(None) };
     if user.name.is_empty() {
         return Err(refuse(
             "user.name",
@@ -57,5 +67,5 @@ pub(super) fn check(
             passcode.map_or_else(Vec::new, |passcode| passcode.expose().clone().into_bytes()),
         ),
     };
-    Ok(Proposes { user_identity: Some(identity), async_window })
+    Ok(Some(identity))
 }

@@ -28,7 +28,7 @@ pub(crate) async fn dial(
         connect_timeout: target.connect_timeout.min(within),
         response_timeout: target.response_timeout.min(within),
         max_pdu_sent: target.max_pdu,
-        user_identity: target.proposes.user_identity.clone(),
+        user_identity: target.proposes.user_identity.now().as_ref().clone(),
         async_window: target.proposes.async_window,
         onlooker: Watching(Some(TRACER.onlooker(target.address))),
         ..RequestorConfig::new(calling, target.ae.clone(), contexts)

@@ -12,6 +12,7 @@ use std::path::Path;
 use base::{Name, Secret};
 use gateway_in::{config::Config, init};
 use identity::{CardFields, IdentityKey};
+use service::alarm;
 use service::config::{Origin, load_with};
 use testkit::{ALARM_MISTAKES, compare_snapshot, errors_of_mistakes, keys_documented, keys_known};
 
@@ -43,7 +44,12 @@ fn error_of(dir: &Path, text: &str, check: bool) -> Option<String> {
     let path = dir.join(FILE);
     fs::write(&path, text).unwrap();
     let loaded = load_with::<Config>(&path, "SLUIS_", Vec::new());
-    let outcome = loaded.and_then(|loaded| if check { Config::check(&loaded).map(drop) } else { Ok(()) });
+    let outcome = loaded.and_then(|loaded| match check {
+        true => {
+            Config::check(&loaded).and_then(|_| alarm::check_files(loaded.config.alarm.as_ref(), &loaded))
+        }
+        false => Ok(()),
+    });
     let error = outcome.err()?.to_string();
     Some(error.replace(&format!("{}/", dir.display()), ""))
 }

@@ -30,6 +30,11 @@ const ENDING: Duration = Duration::from_secs(18);
 const AFTER_ANOTHER: &str =
     "files that are under way from it by the earlier configuration get their answers first";
 
+/// Whether some folder counts from the next start only, whatever the configuration says by now.
+pub(crate) fn wait_for_the_next_start(shared: &Shared) -> bool {
+    shared.folders.now().iter().any(|folder| work::unreachable(shared, folder).is_some())
+}
+
 /// A folder that somebody looks after.
 struct Running {
     folder: Arc<Folder>,
@@ -57,6 +62,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) -> anyhow::Result
                 Some(one) if Arc::ptr_eq(&one.folder, &folder) => continue,
                 Some(_) => folder.hindered(Some(AFTER_ANOTHER.to_owned())),
                 None => {
+                    folder.hindered(None);
                     started += 1;
                     let name = format!("watched folder {started} {}", folder.watched().dir.display());
                     let stop = tasks.token().child_token();

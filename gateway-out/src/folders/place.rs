@@ -1,12 +1,18 @@
 //! Where a file goes that has had its answer.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs, io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 use service::files::{self, Readable};
+use tracing::warn;
 
 use super::{AfterDelivery, Watched, seen::Which};
 
@@ -14,6 +20,10 @@ const DONE: &str = "done";
 const FAILED: &str = "failed";
 /// Behind the name of a file that failed.
 const REASON: &str = ".reason.txt";
+/// Before the name of a file that is being moved.
+const TAKEN: &str = ".sluis-taken.";
+/// Of a file system (`NAME_MAX`).
+const NAME_BYTES_MAX: usize = 255;
 /// Files of one name that are kept apart by a number.
 const NUMBERS_MAX: u32 = 100_000;
 
@@ -33,48 +43,167 @@ pub(super) fn is_beneath(watched: &Watched, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Its instance is in custody. `NotFound`: another file stands there.
-pub(super) fn done(watched: &Watched, file: &Path, which: Which) -> io::Result<()> {
-    still(watched, file, which)?;
+/// Why a file was not put away.
+#[derive(Debug)]
+pub(super) enum NotPut {
+    /// Another one stands in its place, or none.
+    Another,
+    /// It is where it was, and this is what it is known by from now on.
+    Stuck { error: io::Error, which: Which },
+}
+
+/// Its instance is in custody.
+pub(super) fn done(watched: &Watched, file: &Path, which: Which) -> Result<(), NotPut> {
     match watched.delivered {
-        AfterDelivery::Remove => files::remove(file),
-        AfterDelivery::Keep => moved(watched, file, DONE).map(drop),
+        AfterDelivery::Remove => {
+            still(watched, file, which)?;
+            let taken = Taken::take(file, which)?;
+            files::remove(&taken.path).map_err(|error| taken.stuck(error))
+        }
+        AfterDelivery::Keep => put(watched, file, which, DONE).map(drop),
     }
 }
 
-/// Nothing of it went on; `why` stands beside it. `NotFound`: another file stands there.
-pub(super) fn failed(watched: &Watched, file: &Path, which: Which, why: &str) -> io::Result<()> {
-    still(watched, file, which)?;
-    let to = moved(watched, file, FAILED)?;
+/// Nothing of it went on; `why` stands beside it.
+pub(super) fn failed(watched: &Watched, file: &Path, which: Which, why: &str) -> Result<(), NotPut> {
+    let to = put(watched, file, which, FAILED)?;
     let mut name = to.into_os_string();
     name.push(REASON);
-    files::replace(Path::new(&name), format!("{why}\n").as_bytes(), Readable::Everybody)
+    let written = files::replace(Path::new(&name), format!("{why}\n").as_bytes(), Readable::Everybody);
+    if let Err(error) = written {
+        // Neither does the name of the file belong into a log.
+        warn!(dir = %watched.dir.display(), error = %error.kind(), "a file was put into `failed`, and its reason could not be written: {why}");
+    }
+    Ok(())
 }
 
 /// It is the file that had the answer.
-fn still(watched: &Watched, file: &Path, which: Which) -> io::Result<()> {
-    let is_it = is_beneath(watched, file)? && Which::of(&fs::symlink_metadata(file)?) == which;
-    is_it.then_some(()).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+fn still(watched: &Watched, file: &Path, which: Which) -> Result<(), NotPut> {
+    let is_it = || Ok(is_beneath(watched, file)? && Which::of(&fs::symlink_metadata(file)?) == which);
+    match is_it() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(NotPut::Another),
+        Err(error) => Err(not_put(error, which)),
+    }
+}
+
+fn not_put(error: io::Error, which: Which) -> NotPut {
+    match error.kind() {
+        io::ErrorKind::NotFound => NotPut::Another,
+        _ => NotPut::Stuck { error, which },
+    }
 }
 
 /// Moves it into a folder of ours, below the same folders as before; one of the same name that is there stays.
-fn moved(watched: &Watched, file: &Path, folder: &str) -> io::Result<PathBuf> {
+fn put(watched: &Watched, file: &Path, which: Which, folder: &str) -> Result<PathBuf, NotPut> {
+    still(watched, file, which)?;
+    let to = target(watched, file, folder).map_err(|error| NotPut::Stuck { error, which })?;
+    // Once more: to make folders takes time.
+    still(watched, file, which)?;
+    let taken = Taken::take(file, which)?;
+    for number in 0..NUMBERS_MAX {
+        let to = numbered(&to, number);
+        match files::move_new(&taken.path, &to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(taken.stuck(error)),
+            Ok(()) => return Ok(to),
+        }
+    }
+    Err(taken.stuck(io::Error::other("too many files of that name")))
+}
+
+/// Its place there, in a folder that is there.
+fn target(watched: &Watched, file: &Path, folder: &str) -> io::Result<PathBuf> {
     let below = file.strip_prefix(&watched.dir).unwrap_or(file);
     let to = watched.dir.join(folder).join(below);
     if let Some(parent) = to.parent() {
         files::create_folder(parent)?;
     }
-    if !is_beneath(watched, &to)? {
-        return Err(io::Error::other("a link stands where `done` and `failed` should be"));
+    match is_beneath(watched, &to)? {
+        true => Ok(to),
+        false => Err(io::Error::other("a link stands where `done` and `failed` should be")),
     }
-    for number in 0..NUMBERS_MAX {
-        let to = numbered(&to, number);
-        match files::move_new(file, &to) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            moved => return moved.map(|()| to),
+}
+
+/// A file that is ours for the moment, under a name that nobody else writes to: whoever drops another one under the name that it had
+/// meanwhile finds that one untouched.
+struct Taken<'a> {
+    path: PathBuf,
+    before: &'a Path,
+    which: Which,
+}
+
+impl<'a> Taken<'a> {
+    /// Takes it, and only then looks whether it is the one that was meant.
+    fn take(file: &'a Path, which: Which) -> Result<Self, NotPut> {
+        let path = private(file);
+        rename_new(file, &path).map_err(|error| not_put(error, which))?;
+        let found = fs::symlink_metadata(&path).map(|metadata| Which::of(&metadata));
+        let taken = Self { path, before: file, which };
+        match found {
+            Ok(found) if found.is_alike(which) => Ok(taken),
+            Ok(_) => {
+                taken.put_back();
+                Err(NotPut::Another)
+            }
+            Err(error) => Err(taken.stuck(error)),
         }
     }
-    Err(io::Error::other("too many files of that name"))
+
+    fn stuck(self, error: io::Error) -> NotPut {
+        self.put_back();
+        let now = fs::symlink_metadata(self.before).map(|metadata| Which::of(&metadata));
+        // A move alone changes its inode, and not what is in it.
+        let which = now.ok().filter(|now| now.is_alike(self.which)).unwrap_or(self.which);
+        NotPut::Stuck { error, which }
+    }
+
+    fn put_back(&self) {
+        put_back(&self.path, self.before);
+    }
+}
+
+/// Where that does not work the next look tries again.
+fn put_back(path: &Path, before: &Path) {
+    let free = |number| match rename_new(path, &numbered(before, number)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+        tried => Some(tried),
+    };
+    let tried = (0..NUMBERS_MAX).find_map(free);
+    if let Some(Err(error)) = tried {
+        // In a folder whose names may name patients.
+        warn!(error = %error.kind(), "a file that was taken to be moved cannot be put back, and is tried again: its name begins with {TAKEN}");
+    }
+}
+
+/// What was left behind by a process that was killed may be a file that nobody has sent. Gives whether this is such a name.
+pub(super) fn put_back_left_behind(path: &Path) -> bool {
+    let name = path.file_name().map(OsStr::as_bytes).unwrap_or_default();
+    let Some(before) = name.strip_prefix(TAKEN.as_bytes()) else { return false };
+    put_back(path, &path.with_file_name(OsStr::from_bytes(before)));
+    true
+}
+
+/// The end of its name, where all of it is too long.
+fn private(file: &Path) -> PathBuf {
+    let name = file.file_name().map(OsStr::as_bytes).unwrap_or_default();
+    let end = name.get(name.len().saturating_sub(NAME_BYTES_MAX - TAKEN.len())..).unwrap_or(name);
+    let mut private = OsString::from(TAKEN);
+    private.push(OsStr::from_bytes(end));
+    file.with_file_name(private)
+}
+
+/// Another name, unless one stands there.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that cannot promise it, a network one for instance.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::symlink_metadata(to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+            Err(error) => Err(error),
+        },
+        renamed => Ok(renamed?),
+    }
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {
@@ -131,11 +260,59 @@ mod tests {
         write("before");
         let before = which();
         write("after it was sent");
-        assert_eq!(done(&watched, &file, before).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(matches!(done(&watched, &file, before), Err(NotPut::Another)));
         assert_eq!(read("a/one.dcm"), "after it was sent");
         watched.delivered = AfterDelivery::Remove;
         write("fourth");
         done(&watched, &file, which()).unwrap();
         assert!(!file.exists() && !dir.path().join("done/a/one.dcm.3").exists());
+    }
+
+    #[test]
+    fn what_is_taken_is_looked_at_and_put_back_where_it_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, other] = ["one.dcm", "two.dcm"].map(|name| dir.path().join(name));
+        let which = |path: &Path| Which::of(&fs::symlink_metadata(path).unwrap());
+        let names = || {
+            let mut names: Vec<_> =
+                fs::read_dir(dir.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        fs::write(&file, "sent").unwrap();
+        fs::write(&other, "not sent").unwrap();
+        let meant = which(&file);
+        // Exchanged after the last look, before it is taken.
+        fs::rename(&other, &file).unwrap();
+        assert!(matches!(Taken::take(&file, meant), Err(NotPut::Another)));
+        assert_eq!(
+            (fs::read_to_string(&file).unwrap().as_str(), names()),
+            ("not sent", vec!["one.dcm".into()])
+        );
+        // One that comes while it is taken stays; the other gets a name beside it, and is known by what it is then.
+        let taken = Taken::take(&file, which(&file)).map_err(|_| "taken").unwrap();
+        fs::write(&file, "came meanwhile").unwrap();
+        let NotPut::Stuck { which: known, .. } = taken.stuck(io::Error::other("full")) else {
+            panic!("stuck")
+        };
+        assert_eq!(names(), ["one.dcm", "one.dcm.1"]);
+        assert_ne!(known, which(&file));
+        // Killed in between.
+        let taken = Taken::take(&file, which(&file)).map_err(|_| "taken").unwrap();
+        let (left, nothing) = (taken.path.clone(), dir.path().join("one.dcm.1"));
+        assert!(put_back_left_behind(&left) && !put_back_left_behind(&nothing));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "came meanwhile");
+        // Stuck, and known by what the moves have made of it.
+        let taken = Taken::take(&file, which(&file)).map_err(|_| "taken").unwrap();
+        let NotPut::Stuck { which: known, .. } = taken.stuck(io::Error::other("full")) else {
+            panic!("stuck")
+        };
+        assert_eq!(known, which(&file));
+        // A name that is as long as it may be.
+        let long = dir.path().join("l".repeat(255));
+        fs::write(&long, "long").unwrap();
+        let taken = Taken::take(&long, which(&long)).map_err(|_| "taken").unwrap();
+        taken.put_back();
+        assert_eq!(fs::read_to_string(&long).unwrap(), "long");
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Which {
     inode: u64,
     bytes: u64,
     modified: (i64, i64),
+    /// Of the inode: nobody sets it as they like, and whoever copies over a file with its times (`cp -p`) has changed it.
+    changed: (i64, i64),
 }
 
 impl Which {
@@ -35,7 +37,15 @@ impl Which {
             inode: metadata.ino(),
             bytes: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+}
+
+impl Which {
+    /// Whether only its inode differs, as after a change of its name, mode or owner.
+    pub(super) fn is_alike(self, other: Self) -> bool {
+        Self { changed: other.changed, ..self } == other
     }
 }
 
@@ -108,7 +118,11 @@ impl Seen {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let path = entry.path();
-            if is_unfinished(&entry.file_name()) || place::is_ours(watched, &path) {
+            // Found by the next look, under the name that it had.
+            if place::put_back_left_behind(&path)
+                || is_unfinished(&entry.file_name())
+                || place::is_ours(watched, &path)
+            {
                 continue;
             }
             // A link may lead anywhere, also to what this gateway can read and its senders cannot. What has gone meanwhile is gone.
@@ -126,7 +140,8 @@ impl Seen {
     fn look_at(&self, path: &Path, metadata: &Metadata) -> Look {
         let now = Look { which: Which::of(metadata), since: Instant::now() };
         match self.0.get(path) {
-            Some(before) if before.which == now.which => *before,
+            // Who changes the mode of all files again and again does not write to them.
+            Some(before) if before.which.is_alike(now.which) => Look { since: before.since, ..now },
             _ => now,
         }
     }

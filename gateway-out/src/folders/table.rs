@@ -1,15 +1,16 @@
 //! The table of a watched folder.
 
 use std::{
-    path::{Path, PathBuf},
+    fs,
+    path::{Component, Path, PathBuf},
     time::Duration,
 };
 
 use base::AeTitle;
 use serde::{Deserialize, Serialize};
-use service::config::{ConfigError, Loaded, Span, unknown_name};
+use service::config::{ConfigError, Loaded, Span, fragments_dir, unknown_name};
 
-use crate::config::Config;
+use crate::{config::Config, init};
 
 /// `[[watch]]`: DICOM files that appear below a folder are sent to one of our AE titles.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,7 +75,7 @@ pub struct Watched {
 
 /// Every folder is there, is nobody else's, and its AE title has a route.
 pub(crate) fn check(loaded: &Loaded<Config>) -> Result<Vec<Watched>, ConfigError> {
-    let (config, ours) = (&loaded.config, Ours::of(loaded));
+    let (config, ours) = (&loaded.config, Ours::of(loaded).with_alarm(loaded));
     let mut all: Vec<Watched> = Vec::new();
     for (number, table) in config.watch.iter().enumerate() {
         let error = |key: &str, message: String| loaded.error(&format!("watch[{number}].{key}"), message);
@@ -121,37 +122,135 @@ pub(crate) fn check(loaded: &Loaded<Config>) -> Result<Vec<Watched>, ConfigError
 /// whatever the files say meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ours {
-    outbox: PathBuf,
+    /// Into which we write.
+    folders: Vec<PathBuf>,
     files: Vec<PathBuf>,
 }
 
 impl Ours {
-    /// As this configuration names them.
+    /// As this configuration names them, and as links lead now.
     pub fn of(loaded: &Loaded<Config>) -> Self {
-        let config = &loaded.config;
-        let keys = config.identity.files().into_iter().chain([&config.outbox.key, &config.outbox.index_key]);
-        let cards =
-            config.peers.iter().map(|peer| &peer.card).chain(config.relays.iter().map(|relay| &relay.card));
-        let files = keys.chain(cards).map(|path| loaded.resolve(path)).chain([loaded.path().to_owned()]);
-        Self { outbox: loaded.resolve(&config.outbox.dir), files: files.collect() }
+        let named = loaded.config.files().into_iter().map(Path::to_owned);
+        let read =
+            loaded.files_read().files.into_iter().filter_map(|(file, _)| std::path::absolute(file).ok());
+        // `trust` writes into these, and makes them.
+        let pieces = fragments_dir(&loaded.dir().join(loaded.path().file_name().unwrap_or_default()));
+        let folders = [loaded.resolve(&loaded.config.outbox.dir), pieces, loaded.dir().join("cards")];
+        Self {
+            folders: folders.iter().map(|folder| canonical(folder)).collect(),
+            files: named.chain(read).flat_map(|file| both(&loaded.resolve(&file))).collect(),
+        }
+    }
+
+    /// With what `alarm send` reads and writes, beside any daemon.
+    fn with_alarm(mut self, loaded: &Loaded<Config>) -> Self {
+        if let Some(alarm) = &loaded.config.alarm {
+            let state = alarm.state_file(loaded.path(), init::ROLE);
+            self.files.extend(alarm.files().chain([&state]).flat_map(|file| both(&loaded.resolve(file))));
+        }
+        self
+    }
+
+    /// Refuses folders that may not be watched; `whose` it is stands before the reason.
+    pub fn refuse(
+        &self,
+        loaded: &Loaded<Config>,
+        watched: &[Watched],
+        whose: &str,
+    ) -> Result<(), ConfigError> {
+        let clashes =
+            watched.iter().enumerate().find_map(|(i, watched)| Some((i, self.clash(&watched.dir)?)));
+        match clashes {
+            Some((i, why)) => Err(loaded.error(&format!("watch[{i}].dir"), format!("{whose}{why}"))),
+            None => Ok(()),
+        }
     }
 
     /// Why this folder, without links in its path, may not be watched.
-    pub fn clash(&self, dir: &Path) -> Option<String> {
-        // Only now: the outbox is made after the configuration was read for the first time.
-        let outbox = canonical(&self.outbox);
-        let mut all = self.files.iter().map(|file| canonical(file)).chain([outbox.clone()]);
-        if let Some(within) = all.find(|ours| ours.starts_with(dir)) {
+    fn clash(&self, dir: &Path) -> Option<String> {
+        if let Some(within) = self.files.iter().chain(&self.folders).find(|ours| ours.starts_with(dir)) {
             return Some(format!(
                 "{} lies in it, and would be moved away as no DICOM file",
                 within.display()
             ));
         }
-        dir.starts_with(&outbox).then(|| format!("it lies in the outbox {}", outbox.display()))
+        let around = self.folders.iter().find(|folder| dir.starts_with(folder))?;
+        Some(format!("it lies in {}, into which gateway-out itself writes", around.display()))
     }
 }
 
-/// Without links; as it stands where it is not there yet.
+/// Where a file is, and where the link stands that leads to it, if one does: that one may be replaced by a file.
+fn both(file: &Path) -> [PathBuf; 2] {
+    let name = file.file_name().map(Path::new).unwrap_or(file);
+    [canonical(file), canonical(file.parent().unwrap_or(file)).join(name)]
+}
+
+/// Links on a way that leads nowhere yet, at most.
+const LINKS_MAX: usize = 40;
+
+/// Without links, and without `..`. What is not there yet lies where it will be made.
 fn canonical(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let nearest = path
+            .ancestors()
+            .find_map(|above| Some((above.canonicalize().ok()?, path.strip_prefix(above).ok()?.to_owned())));
+        let Some((there, rest)) = nearest else { break };
+        let mut missing = rest.components();
+        let first = missing.next().map(|first| there.join(first));
+        let next = match first.and_then(|first| fs::read_link(first).ok()) {
+            Some(target) => there.join(target).join(missing.as_path()),
+            None => rest.components().fold(there, beneath),
+        };
+        if next == path {
+            break;
+        }
+        path = next;
+    }
+    path
+}
+
+fn beneath(mut folder: PathBuf, part: Component<'_>) -> PathBuf {
+    match part {
+        Component::ParentDir => drop(folder.pop()),
+        part => folder.push(part),
+    }
+    folder
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_path_leads_where_links_do_also_before_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap().join("real");
+        fs::create_dir(&real).unwrap();
+        symlink(&real, dir.path().join("link")).unwrap();
+        for rest in ["", "a", "a/b"] {
+            let found = canonical(&dir.path().join("link").join(rest));
+            assert_eq!(found.as_os_str(), format!("{}/{rest}", real.display()).trim_end_matches('/'));
+        }
+        fs::create_dir(real.join("a")).unwrap();
+        let cases = [
+            // A link that leads nowhere yet, and one that leads to that one.
+            ("dangling", "real/later"),
+            ("dangling/below", "real/later/below"),
+            ("second/below", "real/later/below"),
+            ("missing/../real/a", "real/a"),
+            ("real/missing/../../link/a/b", "real/a/b"),
+        ];
+        symlink(real.join("later"), dir.path().join("dangling")).unwrap();
+        symlink("dangling", dir.path().join("second")).unwrap();
+        let want = |rest| real.parent().unwrap().join(rest);
+        for (path, rest) in cases {
+            assert_eq!(canonical(&dir.path().join(path)), want(rest), "{path}");
+        }
+        symlink("around", dir.path().join("around")).unwrap();
+        canonical(&dir.path().join("around"));
+        assert_eq!(both(&dir.path().join("link")), [want("real"), want("link")]);
+    }
 }

@@ -1,13 +1,6 @@
 //! The work on one folder: look, send, put away.
 
-use std::{
-    collections::{HashMap, HashSet},
-    convert::Infallible,
-    io,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
 
 use base::Status;
 use dimse::Retry;
@@ -15,7 +8,7 @@ use tokio::{task::block_in_place, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    place,
+    place::{self, NotPut},
     seen::{self, Opened, Seen, Settled, Which},
     state::{Answer, Folder},
 };
@@ -26,6 +19,8 @@ use crate::{
 
 /// Files that are open at one time, and go over one association.
 const BATCH: usize = 100;
+/// How long a file that has been answered may be out of sight, below a share that is not mounted for instance, and is the same after all.
+const FORGET_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a folder is left alone after something that a repeat may mend: no room, no port, no association.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(30);
 
@@ -59,7 +54,7 @@ pub(super) async fn look_after(
 }
 
 /// Why a folder that came with a reload can only be served after the next start.
-fn unreachable(shared: &Shared, folder: &Folder) -> Option<String> {
+pub(super) fn unreachable(shared: &Shared, folder: &Folder) -> Option<String> {
     if shared.settings.dicom.listen.is_none() {
         return Some("[dicom] `listen` came after the start: the next start opens that port".to_owned());
     }
@@ -88,8 +83,7 @@ impl Work<'_> {
             calling: watched.calling.clone(),
             called: watched.ae.clone(),
         };
-        let there: HashSet<_> = settled.iter().map(|one| &one.path).collect();
-        self.folder.answered().retain(|path, _| there.contains(path));
+        block_in_place(|| self.folder.answers().forget_gone(&watched.dir, FORGET_AFTER));
         for batch in settled.chunks(BATCH) {
             if stop.is_cancelled() {
                 return;
@@ -101,7 +95,7 @@ impl Work<'_> {
             let which: HashMap<PathBuf, Which> =
                 batch.iter().map(|one| (one.path.clone(), one.which)).collect();
             let told = |sent: &Sent| block_in_place(|| self.told(sent, &which));
-            if let Err(error) = send::send(&target, &instances, told).await {
+            if let Err(error) = send::send(&target, &instances, stop, told).await {
                 // No association: the next batch would get none either.
                 self.trouble = Some(format!("{error:#}"));
                 return;
@@ -113,9 +107,7 @@ impl Work<'_> {
     fn open(&mut self, batch: &[Settled], target: &Target) -> Vec<Instance> {
         let mut instances = Vec::new();
         for one in batch {
-            let known =
-                self.folder.answered().get(&one.path).filter(|(which, _)| *which == one.which).cloned();
-            if let Some((_, answer)) = known {
+            if let Some(answer) = self.folder.answers().of(&one.path, one.which) {
                 self.end(one.path.clone(), one.which, answer);
                 continue;
             }
@@ -154,13 +146,13 @@ impl Work<'_> {
         match placed {
             Ok(()) => {
                 self.folder.put_away(&answer);
-                self.folder.answered().remove(&path);
+                self.folder.answers().forget(&path);
             }
             // It was replaced meanwhile: what stands there now is another one, and is met at the next look.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
+            Err(NotPut::Another) => {}
+            Err(NotPut::Stuck { error, which }) => {
                 self.trouble = Some(format!("an answered file cannot be moved away: {error}"));
-                self.folder.answered().insert(path, (which, answer));
+                self.folder.answers().remember(path, which, answer);
             }
         }
     }

@@ -11,6 +11,7 @@ use std::path::Path;
 use base::{Name, Secret};
 use identity::{CardFields, IdentityKey};
 use relay::{Config, Settings, init};
+use service::alarm;
 use service::config::{Origin, load_with};
 use testkit::{ALARM_MISTAKES, compare_snapshot, errors_of_mistakes, keys_documented, keys_known};
 
@@ -40,7 +41,12 @@ fn error_of(dir: &Path, text: &str, check: bool) -> Option<String> {
     let path = dir.join(FILE);
     fs::write(&path, text).unwrap();
     let loaded = load_with::<Config>(&path, "SLUIS_", Vec::new());
-    let outcome = loaded.and_then(|loaded| if check { Settings::check(&loaded).map(drop) } else { Ok(()) });
+    let outcome = loaded.and_then(|loaded| match check {
+        true => {
+            Settings::check(&loaded).and_then(|_| alarm::check_files(loaded.config.alarm.as_ref(), &loaded))
+        }
+        false => Ok(()),
+    });
     let error = outcome.err()?.to_string();
     Some(error.replace(&format!("{}/", dir.display()), ""))
 }

@@ -12,7 +12,6 @@ use super::memory::Memory;
 use super::message::Message;
 use super::{AlarmTable, Condition, look, program};
 use crate::admin;
-use crate::files;
 use crate::peers::admin_access;
 
 /// What can be asked.
@@ -74,8 +73,7 @@ impl Role<'_> {
 
     /// Where it is kept what was told.
     fn state(&self, table: &AlarmTable) -> Result<PathBuf> {
-        let usual = || files::state_dir(self.config, self.role, "alarm.json");
-        Ok(self.dir()?.join(table.state.clone().unwrap_or_else(usual)))
+        Ok(self.dir()?.join(table.state_file(self.config, self.role)))
     }
 
     /// Whom to tell, if there is anybody.

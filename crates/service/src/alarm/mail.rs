@@ -92,6 +92,10 @@ impl MailTable {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    pub(super) fn check_files<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
         if let Some(password) = &self.password {
             files::read_secret(&loaded.resolve(password))
                 .map_err(|reason| loaded.error("alarm.mail.password", reason.to_string()))?;

@@ -15,12 +15,13 @@ mod message;
 mod program;
 mod webhook;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, Loaded, Span};
+use crate::files;
 
 pub use command::{AlarmCommand, Role};
 pub use look::{Condition, destinations, disk, queue, tenants};
@@ -72,7 +73,31 @@ impl Default for AlarmTable {
     }
 }
 
+/// Refuses files that cannot be used. Not for a reload: a daemon that has locked itself down reads none of them, and needs none.
+pub fn check_files<T>(table: Option<&AlarmTable>, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+    let Some(table) = table else { return Ok(()) };
+    if let Some(mail) = &table.mail {
+        mail.check_files(loaded)?;
+    }
+    if let Some(webhook) = &table.webhook {
+        webhook.check_files(loaded)?;
+    }
+    Ok(())
+}
+
 impl AlarmTable {
+    /// The file that says what was told already; a relative path starts at the configuration's folder.
+    pub fn state_file(&self, config: &Path, role: &str) -> PathBuf {
+        self.state.clone().unwrap_or_else(|| files::state_dir(config, role, "alarm.json"))
+    }
+
+    /// The files of secrets and authorities that it names.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let mail = self.mail.iter().flat_map(|mail| [&mail.password, &mail.ca]);
+        let webhook = self.webhook.iter().flat_map(|webhook| [&webhook.token, &webhook.ca]);
+        mail.chain(webhook).flatten()
+    }
+
     /// Refuses what could not be told, or would be told all the time.
     pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
         let minute = Duration::from_secs(60);

@@ -45,12 +45,14 @@ impl WebhookTable {
                 "a user or password does not stand in a URL: give a token by its file",
             ));
         }
+        if self.token.is_some() && scheme == Some("http") {
+            return Err(loaded.error("alarm.webhook.url", "a token is not sent without TLS: give https://"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_files<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
         if let Some(token) = &self.token {
-            if scheme == Some("http") {
-                return Err(
-                    loaded.error("alarm.webhook.url", "a token is not sent without TLS: give https://")
-                );
-            }
             files::read_secret(&loaded.resolve(token))
                 .map_err(|error| loaded.error("alarm.webhook.token", error.to_string()))?;
         }

@@ -328,6 +328,7 @@ pub(crate) fn place_unspooled(
     if let Some(answer) =
         late_answer(connection, new.hashes.content, delivery.route, config.delivered_repeat, now)?
     {
+        answered_from(connection, &answer)?;
         return Ok(answer);
     }
     if let Some(open) = latest_open(connection, new, delivery)? {
@@ -354,7 +355,7 @@ pub(crate) fn late_answer(
     now: Timestamp,
 ) -> rusqlite::Result<Option<UnspooledDecision>> {
     let since = now.0.saturating_sub(u64::try_from(window.as_millis()).unwrap_or(u64::MAX));
-    let sql = "SELECT d.delivery, r.outcome, r.status
+    let sql = "SELECT d.delivery, r.outcome, r.status, r.late
         FROM object o JOIN delivery d ON d.object_id = o.id JOIN way w ON w.id = d.way_id
             JOIN receipt r ON r.delivery_id = d.id
         WHERE o.content_hash = ?1 AND w.route = ?2 AND NOT o.spooled AND r.late AND r.stored_at > ?3
@@ -365,7 +366,20 @@ pub(crate) fn late_answer(
             delivery: DeliveryId(row.get(0)?),
             outcome: column::coded(row, 1, Outcome::from_code)?,
             status: Status(row.get(2)?),
+            first: row.get::<_, u8>(3)? == LATE,
         })
     };
     connection.prepare_cached(sql)?.query_row(parameters, read).optional()
+}
+
+/// `receipt.late` of one that came too late, and of one that has answered since.
+const LATE: u8 = 1;
+const LATE_AND_ANSWERED: u8 = 2;
+
+fn answered_from(connection: &Connection, answer: &UnspooledDecision) -> rusqlite::Result<()> {
+    if let UnspooledDecision::AnswerFrom { delivery, first: true, .. } = answer {
+        let sql = "UPDATE receipt SET late = ?2 WHERE delivery_id = (SELECT id FROM delivery WHERE delivery = ?1) AND late";
+        connection.prepare_cached(sql)?.execute((delivery.0, LATE_AND_ANSWERED))?;
+    }
+    Ok(())
 }

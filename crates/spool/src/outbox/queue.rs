@@ -11,7 +11,7 @@ use crate::{
     InstanceRecord, Oldest, Operator, Receipt, ReceiptId, State, StoreError,
     db::{
         JobError,
-        column::{length, millis},
+        column::{length, millis, number},
     },
     faults::Kind,
     outbox::{
@@ -96,6 +96,12 @@ impl Queue {
     /// Deliveries, oldest first.
     pub async fn list(&self, filter: Filter) -> Result<Vec<Delivery>, StoreError> {
         self.read(move |connection| look::list(connection, &filter)).await
+    }
+
+    /// [`Delivery::sequence`] of the newest one; 0 where there was none yet.
+    pub async fn newest(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT coalesce(max(id), 0) FROM delivery";
+        self.read(move |connection| connection.query_row(sql, [], |row| number(row, 0))).await
     }
 
     /// One delivery.

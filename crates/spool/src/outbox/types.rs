@@ -191,6 +191,8 @@ pub enum UnspooledDecision {
         outcome: Outcome,
         /// Its status.
         status: Status,
+        /// Whether nobody was answered from it before.
+        first: bool,
     },
     /// Another version, or the same content, is on its way: answer A700, the PACS will come again.
     Earlier {

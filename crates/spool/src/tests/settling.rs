@@ -510,12 +510,16 @@ async fn a_receipt_that_comes_too_late_answers_the_same_content_for_an_hour() {
         };
         let want = if outcome == Outcome::Stored { State::Receipted } else { State::Returned };
         assert_eq!(settled.unwrap().state, want);
-        let answer =
-            UnspooledDecision::AnswerFrom { delivery: sample.delivery(), outcome, status: Status(status) };
-        for now in [at(41), at(40 + 3599)] {
-            assert_eq!(outbox.begin_unspooled(again.new_unspooled(now), now).await, Ok(answer.clone()));
+        let answer = |first| UnspooledDecision::AnswerFrom {
+            delivery: sample.delivery(),
+            outcome,
+            status: Status(status),
+            first,
+        };
+        for (first, now) in [(true, at(41)), (false, at(42)), (false, at(40 + 3599))] {
             let found = outbox.recent_delivered(&again.record(), route_id(1), now).await;
-            assert_eq!(found, Ok(Some(answer.clone())));
+            assert_eq!(found, Ok(Some(answer(first))), "looking counts for nothing");
+            assert_eq!(outbox.begin_unspooled(again.new_unspooled(now), now).await, Ok(answer(first)));
         }
         assert_eq!(outbox.delivery(again.delivery()).await, Ok(None));
         let other = Sample::new(number + 20, number, 2);
@@ -548,6 +552,7 @@ async fn a_receipt_that_crosses_the_answer_to_the_pacs_counts_as_late() {
         delivery: sample.delivery(),
         outcome: Outcome::Stored,
         status: Status::SUCCESS,
+        first: true,
     };
     assert_eq!(outbox.begin_unspooled(again.new_unspooled(at(60)), at(60)).await, Ok(answer));
 }
