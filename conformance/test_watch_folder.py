@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -302,6 +303,39 @@ def test_nothing_of_ours_is_watched_wherever_links_lead(make_stack, tmp_path):
         for verb in ("check", "run"):
             said = stack.command("gateway-out", verb, check=False, seconds=20)
             assert said.returncode == 64 and words in said.stderr and "`watch[0].dir`" in said.stderr, (verb, said)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts a daemon as another user")
+@pytest.mark.skipif(Path("/proc/sys/fs/protected_hardlinks").read_text().strip() != "1", reason="fs.protected_hardlinks is not 1")
+@pytest.mark.parametrize("delivered", ["keep", "remove"])
+def test_files_of_somebody_else_are_put_away_though_they_may_not_be_linked(tmp_path, delivered):
+    """As installed: gateway-out is a user of its own, and the kernel refuses it hard links to what others have dropped."""
+    study = generate.study(tmp_path / "study", 3, seed=7, side=64)
+    nobody = 65534
+    # Nobody has a way into pytest's own folders, nor into a home where the programs may lie.
+    with tempfile.TemporaryDirectory(prefix="sluis-") as folder, Storescp(tmp_path) as destination:
+        top = Path(folder)
+        top.chmod(0o755)
+        inbox = top / "inbox"
+        stack = Stack(top / "sluis", to=destination.address)
+        watching(stack, inbox, delivered=delivered)
+        inbox.chmod(0o777)
+        daemon = stack["gateway-out"]
+        own = shutil.copy(daemon.command[0], top / "gateway-out")
+        daemon.command = ["setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups", own, *daemon.command[1:]]
+        for path in [stack.directory, *stack.directory.rglob("*")]:
+            os.chown(path, nobody, nobody)
+        with stack:
+            for one in study:
+                shutil.copy(one.path, inbox / f"{one.path.name}.part")
+                (inbox / f"{one.path.name}.part").rename(inbox / one.path.name)
+            (inbox / "notes.dcm").write_text("no DICOM")
+            wait_for_arrivals(destination, study, 30, stack.logs)
+            kept = {f"done/{one.path.name}" for one in study} if delivered == "keep" else set()
+            put_away = {"failed/notes.dcm", "failed/notes.dcm.reason.txt"} | kept
+            wait_until("all are put away", lambda: files(inbox) == put_away, 30, stack.logs)
+            assert f"Uid:\t{nobody}\t" in Path(f"/proc/{daemon.pid}/status").read_text()
+            assert not stack.status("gateway-out")["watched"][0]["hindered_by"]
 
 
 def many(path: Path, folder: Path, count: int) -> set[str]:

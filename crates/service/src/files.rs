@@ -164,34 +164,6 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
-/// Moves a file within a file system, durably: at every moment it is in one place at least. A name that is taken is refused, with
-/// [`io::ErrorKind::AlreadyExists`]; one that is there because an earlier move was interrupted is finished.
-pub fn move_new(from: &Path, to: &Path) -> io::Result<()> {
-    let is_same = || Some(identity(from)? == identity(to)?);
-    match fs::hard_link(from, to) {
-        Ok(()) => {
-            sync_folder(to)?;
-            remove(from)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_same() == Some(true) => {
-            sync_folder(to)?;
-            remove(from)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // A file system without hard links. Whoever takes the name in between is overwritten: only we write there.
-        Err(_) if !to.exists() => {
-            rename(from, to)?;
-            sync_folder(from)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Device and inode.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
 /// Makes a folder with those around it, durably.
 pub fn create_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
@@ -275,7 +247,8 @@ fn write_beside(path: &Path, bytes: &[u8], readable: Readable) -> io::Result<Pat
     }
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// Makes the names in the folder around a path durable.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     File::open(folder)?.sync_all()
 }

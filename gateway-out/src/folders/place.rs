@@ -2,7 +2,8 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs, io,
+    fs::{self, Metadata},
+    io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
@@ -57,8 +58,7 @@ pub(super) fn done(watched: &Watched, file: &Path, which: Which) -> Result<(), N
     match watched.delivered {
         AfterDelivery::Remove => {
             still(watched, file, which)?;
-            let taken = Taken::take(file, which)?;
-            files::remove(&taken.path).map_err(|error| taken.stuck(error))
+            Taken::take(file, which)?.remove()
         }
         AfterDelivery::Keep => put(watched, file, which, DONE).map(drop),
     }
@@ -79,37 +79,86 @@ pub(super) fn failed(watched: &Watched, file: &Path, which: Which, why: &str) ->
 
 /// It is the file that had the answer.
 fn still(watched: &Watched, file: &Path, which: Which) -> Result<(), NotPut> {
-    let is_it = || Ok(is_beneath(watched, file)? && Which::of(&fs::symlink_metadata(file)?) == which);
+    let is_it =
+        || io::Result::Ok(is_beneath(watched, file)? && Which::of(&fs::symlink_metadata(file)?) == which);
     match is_it() {
         Ok(true) => Ok(()),
         Ok(false) => Err(NotPut::Another),
-        Err(error) => Err(not_put(error, which)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(NotPut::Another),
+        Err(error) => Err(NotPut::Stuck { error, which }),
     }
 }
 
-fn not_put(error: io::Error, which: Which) -> NotPut {
-    match error.kind() {
-        io::ErrorKind::NotFound => NotPut::Another,
-        _ => NotPut::Stuck { error, which },
-    }
-}
-
-/// Moves it into a folder of ours, below the same folders as before; one of the same name that is there stays.
+/// Moves it into a folder of ours, below the same folders as before; one of the same name that is there stays. At every moment it is in
+/// one place at least.
 fn put(watched: &Watched, file: &Path, which: Which, folder: &str) -> Result<PathBuf, NotPut> {
     still(watched, file, which)?;
-    let to = target(watched, file, folder).map_err(|error| NotPut::Stuck { error, which })?;
+    let stuck = |error| NotPut::Stuck { error, which: as_it_is(file, which) };
+    let to = target(watched, file, folder).map_err(stuck)?;
     // Once more: to make folders takes time.
     still(watched, file, which)?;
-    let taken = Taken::take(file, which)?;
-    for number in 0..NUMBERS_MAX {
-        let to = numbered(&to, number);
-        match files::move_new(&taken.path, &to) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(taken.stuck(error)),
-            Ok(()) => return Ok(to),
+    for to in (0..NUMBERS_MAX).map(|number| numbered(&to, number)) {
+        match fs::hard_link(file, &to) {
+            Ok(()) => {}
+            // An earlier move was interrupted here.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_same(file, &to) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                still(watched, file, which)?;
+                return Err(stuck(error));
+            }
+            // No links there, or none to what others have dropped (`fs.protected_hardlinks`).
+            Err(_) => return renamed(file, &to, which).map(|()| to),
         }
+        let linked = fs::symlink_metadata(&to).map(|metadata| Which::of(&metadata)).map_err(stuck)?;
+        if !linked.is_alike(which) {
+            // Another file, which keeps the name that it has; or links have identities of their own there.
+            fs::remove_file(&to).map_err(stuck)?;
+            return renamed(file, &to, which).map(|()| to);
+        }
+        // In custody it is already: a file system that cannot promise that its names last is no reason to send it again.
+        let _ = files::sync_folder(&to);
+        return match Taken::take(file, which).and_then(Taken::remove) {
+            Ok(()) | Err(NotPut::Another) => Ok(to),
+            Err(stuck) => Err(stuck),
+        };
     }
-    Err(taken.stuck(io::Error::other("too many files of that name")))
+    Err(stuck(io::Error::other("too many files of that name")))
+}
+
+/// Moves it without a link.
+fn renamed(file: &Path, to: &Path, which: Which) -> Result<(), NotPut> {
+    let taken = Taken::take(file, which)?;
+    match rename_to_ours(&taken.path, to) {
+        Ok(()) => {
+            let _ = files::sync_folder(to).and_then(|()| files::sync_folder(file));
+            Ok(())
+        }
+        Err(error) => Err(taken.stuck(error)),
+    }
+}
+
+fn is_same(file: &Path, other: &Path) -> bool {
+    let which = |path| fs::symlink_metadata(path).ok().map(|metadata| Which::of(&metadata));
+    which(file).is_some_and(|file| which(other) == Some(file))
+}
+
+/// What it is known by now: a link or another name alone changes its inode, and not what is in it.
+fn as_it_is(file: &Path, which: Which) -> Which {
+    let now = fs::symlink_metadata(file).map(|metadata| Which::of(&metadata));
+    now.ok().filter(|now| now.is_alike(which)).unwrap_or(which)
+}
+
+/// It had another identity under another name: because it is another one, or because names make identities there.
+fn other(file: &Path, which: Which) -> NotPut {
+    let now = fs::symlink_metadata(file).map(|metadata| Which::of(&metadata));
+    match now {
+        Ok(now) if now.is_alike(which) => NotPut::Stuck {
+            error: io::Error::other("this file system gives a file another identity with another name"),
+            which: now,
+        },
+        _ => NotPut::Another,
+    }
 }
 
 /// Its place there, in a folder that is there.
@@ -137,72 +186,106 @@ impl<'a> Taken<'a> {
     /// Takes it, and only then looks whether it is the one that was meant.
     fn take(file: &'a Path, which: Which) -> Result<Self, NotPut> {
         let path = private(file);
-        rename_new(file, &path).map_err(|error| not_put(error, which))?;
-        let found = fs::symlink_metadata(&path).map(|metadata| Which::of(&metadata));
+        match rename_to_ours(file, &path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(NotPut::Another),
+            Err(error) => return Err(NotPut::Stuck { error, which: as_it_is(file, which) }),
+        }
         let taken = Self { path, before: file, which };
-        match found {
+        match fs::symlink_metadata(&taken.path).map(|metadata| Which::of(&metadata)) {
             Ok(found) if found.is_alike(which) => Ok(taken),
-            Ok(_) => {
-                taken.put_back();
-                Err(NotPut::Another)
-            }
+            Ok(_) => match put_back(&taken.path, file) {
+                Ok(()) => Err(other(file, which)),
+                // The next look tries again.
+                Err(error) => Err(NotPut::Stuck { error, which }),
+            },
             Err(error) => Err(taken.stuck(error)),
         }
     }
 
+    fn remove(self) -> Result<(), NotPut> {
+        match fs::remove_file(&self.path) {
+            Ok(()) => {
+                let _ = files::sync_folder(&self.path);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(self.stuck(error)),
+        }
+    }
+
     fn stuck(self, error: io::Error) -> NotPut {
-        self.put_back();
-        let now = fs::symlink_metadata(self.before).map(|metadata| Which::of(&metadata));
-        // A move alone changes its inode, and not what is in it.
-        let which = now.ok().filter(|now| now.is_alike(self.which)).unwrap_or(self.which);
-        NotPut::Stuck { error, which }
-    }
-
-    fn put_back(&self) {
-        put_back(&self.path, self.before);
+        let error = put_back(&self.path, self.before).err().unwrap_or(error);
+        NotPut::Stuck { error, which: as_it_is(self.before, self.which) }
     }
 }
 
-/// Where that does not work the next look tries again.
-fn put_back(path: &Path, before: &Path) {
-    let free = |number| match rename_new(path, &numbered(before, number)) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
-        tried => Some(tried),
-    };
-    let tried = (0..NUMBERS_MAX).find_map(free);
-    if let Some(Err(error)) = tried {
-        // In a folder whose names may name patients.
-        warn!(error = %error.kind(), "a file that was taken to be moved cannot be put back, and is tried again: its name begins with {TAKEN}");
+/// Under the name that it had, or one beside it.
+fn put_back(path: &Path, before: &Path) -> io::Result<()> {
+    for number in 0..NUMBERS_MAX {
+        match rename_to_theirs(path, &numbered(before, number)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            tried => return tried,
+        }
     }
+    Err(io::Error::other("too many files of that name"))
 }
 
-/// What was left behind by a process that was killed may be a file that nobody has sent. Gives whether this is such a name.
-pub(super) fn put_back_left_behind(path: &Path) -> bool {
+/// What was left behind by a process that was killed may be a file that nobody has sent. `None`: this is no such name.
+pub(super) fn put_back_left_behind(path: &Path, metadata: &Metadata) -> Option<io::Result<()>> {
     let name = path.file_name().map(OsStr::as_bytes).unwrap_or_default();
-    let Some(before) = name.strip_prefix(TAKEN.as_bytes()) else { return false };
-    put_back(path, &path.with_file_name(OsStr::from_bytes(before)));
-    true
+    let before =
+        name.strip_prefix(TAKEN.as_bytes()).filter(|before| !matches!(*before, b"" | b"." | b".."))?;
+    // A folder may have been taken for a file that stood there before.
+    (metadata.is_file() || metadata.is_dir())
+        .then(|| put_back(path, &path.with_file_name(OsStr::from_bytes(before))))
 }
 
-/// The end of its name, where all of it is too long.
+/// As much of its name as fits: only after a crash that is all that is known of it.
 fn private(file: &Path) -> PathBuf {
     let name = file.file_name().map(OsStr::as_bytes).unwrap_or_default();
-    let end = name.get(name.len().saturating_sub(NAME_BYTES_MAX - TAKEN.len())..).unwrap_or(name);
-    let mut private = OsString::from(TAKEN);
-    private.push(OsStr::from_bytes(end));
-    file.with_file_name(private)
+    let mut end = name.len().min(NAME_BYTES_MAX - TAKEN.len());
+    // Not within a character of UTF-8.
+    while name.len() > end && name.get(end).is_some_and(|byte| byte & 0xC0 == 0x80) {
+        end -= 1;
+    }
+    let name = name.get(..end).unwrap_or(name);
+    file.with_file_name([TAKEN.as_bytes(), name].map(OsStr::from_bytes).into_iter().collect::<OsString>())
 }
 
-/// Another name, unless one stands there.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+/// Another name, which nobody but us gives to a file, unless one stands there.
+fn rename_to_ours(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // A file system that cannot promise it, a network one for instance.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::symlink_metadata(to) {
-            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
-            Err(error) => Err(error),
+        Err(error) if cannot(error) => rename_free(from, to),
+        renamed => Ok(renamed?),
+    }
+}
+
+/// Another name, which others may give to a file at this moment, unless one stands there. `from` is known to nobody but us.
+fn rename_to_theirs(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(error) if cannot(error) => match fs::hard_link(from, to) {
+            Ok(()) => fs::remove_file(from),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_same(from, to) => {
+                fs::remove_file(from)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+            Err(_) => rename_free(from, to),
         },
         renamed => Ok(renamed?),
+    }
+}
+
+/// A file system that cannot promise to replace nothing, a network one for instance.
+fn cannot(error: Errno) -> bool {
+    matches!(error, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+}
+
+fn rename_free(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(to) {
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+        Err(error) => Err(error),
     }
 }
 
@@ -300,7 +383,8 @@ mod tests {
         // Killed in between.
         let taken = Taken::take(&file, which(&file)).map_err(|_| "taken").unwrap();
         let (left, nothing) = (taken.path.clone(), dir.path().join("one.dcm.1"));
-        assert!(put_back_left_behind(&left) && !put_back_left_behind(&nothing));
+        let put_back = |path: &Path| put_back_left_behind(path, &fs::symlink_metadata(path).unwrap());
+        assert!(put_back(&left).unwrap().is_ok() && put_back(&nothing).is_none());
         assert_eq!(fs::read_to_string(&file).unwrap(), "came meanwhile");
         // Stuck, and known by what the moves have made of it.
         let taken = Taken::take(&file, which(&file)).map_err(|_| "taken").unwrap();
@@ -308,11 +392,31 @@ mod tests {
             panic!("stuck")
         };
         assert_eq!(known, which(&file));
-        // A name that is as long as it may be.
-        let long = dir.path().join("l".repeat(255));
+        // A name that is as long as it may be, and would be cut within a character.
+        let long = dir.path().join(format!("{}é{}", "l".repeat(241), "l".repeat(12)));
         fs::write(&long, "long").unwrap();
         let taken = Taken::take(&long, which(&long)).map_err(|_| "taken").unwrap();
-        taken.put_back();
+        assert_eq!(taken.path.file_name().unwrap().to_str().unwrap(), format!("{TAKEN}{}", "l".repeat(241)));
+        let NotPut::Stuck { .. } = taken.stuck(io::Error::other("full")) else { panic!("stuck") };
         assert_eq!(fs::read_to_string(&long).unwrap(), "long");
+    }
+
+    /// What a kernel or file system that knows neither `RENAME_NOREPLACE` nor links would do.
+    #[test]
+    fn no_name_is_taken_from_another_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let [from, to, free] = ["from", "to", "free"].map(|name| dir.path().join(name));
+        for move_one in [rename_to_ours, rename_to_theirs, rename_free] {
+            fs::write(&from, "from").unwrap();
+            fs::write(&to, "to").unwrap();
+            assert_eq!(move_one(&from, &to).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(
+                (fs::read_to_string(&from).unwrap(), fs::read_to_string(&to).unwrap()),
+                ("from".into(), "to".into())
+            );
+            move_one(&from, &free).unwrap();
+            assert!(!from.exists());
+            fs::remove_file(&free).unwrap();
+        }
     }
 }

@@ -90,48 +90,55 @@ struct Look {
 
 /// Files of one folder.
 #[derive(Debug, Default)]
-pub(super) struct Seen(BTreeMap<PathBuf, Look>);
+pub(super) struct Seen {
+    files: BTreeMap<PathBuf, Look>,
+    /// Those that could not be given back the name that they had before a process was killed, and why not.
+    hidden: Vec<io::Error>,
+}
 
 impl Seen {
     /// How many there are.
     pub(super) fn len(&self) -> u64 {
-        self.0.len() as u64
+        (self.files.len() + self.hidden.len()) as u64
+    }
+
+    /// Why some are left behind under names that nobody looks at.
+    pub(super) fn hidden(&self) -> Option<String> {
+        let (count, why) = (self.hidden.len(), self.hidden.first()?);
+        Some(format!(
+            "files that were taken to be moved cannot be given back their names ({count} of them): {why}"
+        ))
     }
 
     /// Looks through the folder; gives the files that have settled, in the order of their names.
     pub(super) fn look(&mut self, watched: &Watched) -> io::Result<Vec<Settled>> {
-        let mut found = BTreeMap::new();
+        let mut found = Self::default();
         self.gather(watched, &watched.dir, 0, &mut found)?;
-        self.0 = found;
+        *self = found;
         let is_settled = |look: &Look| look.since.elapsed() >= watched.settle;
-        let settled = self.0.iter().filter(|(_, look)| is_settled(look));
+        let settled = self.files.iter().filter(|(_, look)| is_settled(look));
         Ok(settled.map(|(path, look)| Settled { path: path.clone(), which: look.which }).collect())
     }
 
-    fn gather(
-        &self,
-        watched: &Watched,
-        folder: &Path,
-        depth: usize,
-        found: &mut BTreeMap<PathBuf, Look>,
-    ) -> io::Result<()> {
+    fn gather(&self, watched: &Watched, folder: &Path, depth: usize, found: &mut Self) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let path = entry.path();
-            // Found by the next look, under the name that it had.
-            if place::put_back_left_behind(&path)
-                || is_unfinished(&entry.file_name())
-                || place::is_ours(watched, &path)
-            {
-                continue;
-            }
             // A link may lead anywhere, also to what this gateway can read and its senders cannot. What has gone meanwhile is gone.
             let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            if let Some(put_back) = place::put_back_left_behind(&path, &metadata) {
+                // Found by the next look, under the name that it had.
+                found.hidden.extend(put_back.err());
+                continue;
+            }
+            if is_unfinished(&entry.file_name()) || place::is_ours(watched, &path) {
+                continue;
+            }
             if metadata.is_dir() && depth < DEPTH_MAX {
                 // One that has gone, or that is not ours to read, is no reason to leave the others.
                 let _ = self.gather(watched, &path, depth + 1, found);
             } else if metadata.is_file() {
-                found.insert(path.clone(), self.look_at(&path, &metadata));
+                found.files.insert(path.clone(), self.look_at(&path, &metadata));
             }
         }
         Ok(())
@@ -139,7 +146,7 @@ impl Seen {
 
     fn look_at(&self, path: &Path, metadata: &Metadata) -> Look {
         let now = Look { which: Which::of(metadata), since: Instant::now() };
-        match self.0.get(path) {
+        match self.files.get(path) {
             // Who changes the mode of all files again and again does not write to them.
             Some(before) if before.which.is_alike(now.which) => Look { since: before.since, ..now },
             _ => now,
@@ -219,5 +226,20 @@ mod tests {
         fs::remove_dir_all(dir.path().join("a")).unwrap();
         std::thread::sleep(Duration::from_millis(60));
         assert_eq!(names(&seen.look(&watched).unwrap()), ["one.dcm", "two.dcm"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_had_taken_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut seen, watched) = (Seen::default(), watched(dir.path(), Duration::ZERO));
+        fs::create_dir(dir.path().join("below")).unwrap();
+        for name in ["below/.sluis-taken.one.dcm", ".sluis-taken.two.dcm", "two.dcm", ".sluis-taken."] {
+            fs::write(dir.path().join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join(".sluis-taken.link.dcm")).unwrap();
+        seen.look(&watched).unwrap();
+        assert_eq!(names(&seen.look(&watched).unwrap()), ["one.dcm", "two.dcm", "two.dcm.1"]);
+        assert_eq!((seen.len(), seen.hidden()), (3, None));
+        assert_eq!(fs::read_to_string(dir.path().join("two.dcm")).unwrap(), "two.dcm");
     }
 }

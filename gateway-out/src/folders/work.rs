@@ -42,6 +42,7 @@ pub(super) async fn look_after(
             Ok(settled) => {
                 folder.found(work.seen.len());
                 work.take(&shared, settled, &stop).await;
+                work.trouble = work.trouble.take().or_else(|| work.seen.hidden());
             }
             Err(why) => work.trouble = Some(why),
         }
