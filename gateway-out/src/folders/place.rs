@@ -67,14 +67,19 @@ pub(super) fn done(watched: &Watched, file: &Path, which: Which) -> Result<(), N
 /// Nothing of it went on; `why` stands beside it.
 pub(super) fn failed(watched: &Watched, file: &Path, which: Which, why: &str) -> Result<(), NotPut> {
     let to = put(watched, file, which, FAILED)?;
-    let mut name = to.into_os_string();
-    name.push(REASON);
-    let written = files::replace(Path::new(&name), format!("{why}\n").as_bytes(), Readable::Everybody);
+    let written = files::replace(&reason(&to), format!("{why}\n").as_bytes(), Readable::Everybody);
     if let Err(error) = written {
         // Neither does the name of the file belong into a log.
         warn!(dir = %watched.dir.display(), error = %error.kind(), "a file was put into `failed`, and its reason could not be written: {why}");
     }
     Ok(())
+}
+
+/// Stands beside a file that failed.
+fn reason(failed: &Path) -> PathBuf {
+    let mut name = failed.to_owned().into_os_string();
+    name.push(REASON);
+    name.into()
 }
 
 /// It is the file that had the answer.
@@ -97,7 +102,10 @@ fn put(watched: &Watched, file: &Path, which: Which, folder: &str) -> Result<Pat
     let to = target(watched, file, folder).map_err(stuck)?;
     // Once more: to make folders takes time.
     still(watched, file, which)?;
-    for to in (0..NUMBERS_MAX).map(|number| numbered(&to, number)) {
+    // What stands where its reason would be was dropped by somebody, too.
+    let is_free = |to: &PathBuf| folder != FAILED || fs::symlink_metadata(reason(to)).is_err();
+    let names = || (0..NUMBERS_MAX).map(|number| numbered(&to, number)).filter(is_free);
+    for to in names() {
         match fs::hard_link(file, &to) {
             Ok(()) => {}
             // An earlier move was interrupted here.
@@ -107,14 +115,23 @@ fn put(watched: &Watched, file: &Path, which: Which, folder: &str) -> Result<Pat
                 still(watched, file, which)?;
                 return Err(stuck(error));
             }
+            // To rename it would end no better.
+            Err(error)
+                if matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::ACCESS | Errno::NOSPC | Errno::DQUOT | Errno::ROFS)
+                ) =>
+            {
+                return Err(stuck(error));
+            }
             // No links there, or none to what others have dropped (`fs.protected_hardlinks`).
-            Err(_) => return renamed(file, &to, which).map(|()| to),
+            Err(_) => return renamed(file, names(), which),
         }
         let linked = fs::symlink_metadata(&to).map(|metadata| Which::of(&metadata)).map_err(stuck)?;
         if !linked.is_alike(which) {
             // Another file, which keeps the name that it has; or links have identities of their own there.
             fs::remove_file(&to).map_err(stuck)?;
-            return renamed(file, &to, which).map(|()| to);
+            return renamed(file, names(), which);
         }
         // In custody it is already: a file system that cannot promise that its names last is no reason to send it again.
         let _ = files::sync_folder(&to);
@@ -126,16 +143,20 @@ fn put(watched: &Watched, file: &Path, which: Which, folder: &str) -> Result<Pat
     Err(stuck(io::Error::other("too many files of that name")))
 }
 
-/// Moves it without a link.
-fn renamed(file: &Path, to: &Path, which: Which) -> Result<(), NotPut> {
+/// Moves it without a link, to the first of these names that is free.
+fn renamed(file: &Path, names: impl Iterator<Item = PathBuf>, which: Which) -> Result<PathBuf, NotPut> {
     let taken = Taken::take(file, which)?;
-    match rename_to_ours(&taken.path, to) {
-        Ok(()) => {
-            let _ = files::sync_folder(to).and_then(|()| files::sync_folder(file));
-            Ok(())
+    for to in names {
+        match rename_to_ours(&taken.path, &to) {
+            Ok(()) => {
+                let _ = files::sync_folder(&to).and_then(|()| files::sync_folder(file));
+                return Ok(to);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(taken.stuck(error)),
         }
-        Err(error) => Err(taken.stuck(error)),
     }
+    Err(taken.stuck(io::Error::other("too many files of that name")))
 }
 
 fn is_same(file: &Path, other: &Path) -> bool {
@@ -339,6 +360,19 @@ mod tests {
             (read("failed/a/one.dcm"), read("failed/a/one.dcm.reason.txt")),
             ("third".into(), "no DICM\n".into())
         );
+        // What somebody has dropped under the name of a reason stays.
+        fs::write(dir.path().join("failed/a/one.dcm.1.reason.txt"), "dropped").unwrap();
+        write("fourth");
+        failed(&watched, &file, which(), "no DICM").unwrap();
+        assert_eq!(
+            (read("failed/a/one.dcm.1.reason.txt"), read("failed/a/one.dcm.2")),
+            ("dropped".into(), "fourth".into())
+        );
+        // Without links: a free name all the same.
+        write("fifth");
+        let [taken, free] = ["failed/a/one.dcm", "failed/a/free.dcm"].map(|name| dir.path().join(name));
+        assert_eq!(renamed(&file, [taken, free.clone()].into_iter(), which()).map_err(|_| ()), Ok(free));
+        assert_eq!(read("failed/a/free.dcm"), "fifth");
         // Another one under the same name stays where it is.
         write("before");
         let before = which();
