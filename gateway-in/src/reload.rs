@@ -209,8 +209,7 @@ fn read(source: &Path) -> Result<Settings, config::ConfigError> {
 
 /// What is the same for the whole life of the process. Paths of certificates and credentials are read anew, wherever they lead.
 pub(crate) fn fixed(config: &Config) -> Fixed {
-    const TAKEN_OVER: [&str; 13] = [
-        "identity",
+    const TAKEN_OVER: [&str; 12] = [
         "peer",
         "relay",
         "route",

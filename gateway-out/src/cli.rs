@@ -48,7 +48,7 @@ use crate::{
     folders::Ours,
     hindered, init, queue, receipts, rotate,
     send::{self, Outcome, Target},
-    settings::{Settings, check_more_files},
+    settings::{Settings, check_at_start},
     status, trial, windows,
 };
 use args::{
@@ -130,7 +130,7 @@ fn daemon(args: &RunArgs) -> Result<()> {
     let loaded = load(&args.config)?;
     telemetry::init(&loaded.config.log);
     let mut settings = Config::check(&loaded)?;
-    check_more_files(&loaded)?;
+    check_at_start(&loaded)?;
     let outbox = &settings.outbox.dir;
     files::make_folder(outbox).with_context(|| format!("cannot make the folder {}", outbox.display()))?;
     // Only now links in its path lead somewhere. What they lead to stays ours for as long as the process runs.
@@ -217,7 +217,7 @@ async fn check(args: &CheckArgs) -> Result<()> {
     let arg = &args.config;
     let mut loaded = load(arg)?;
     let settings = Config::check(&loaded)?;
-    check_more_files(&loaded)?;
+    check_at_start(&loaded)?;
     loaded.config.complete();
     for value in loaded.effective()? {
         println!("{value}");

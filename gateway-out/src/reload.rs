@@ -38,8 +38,7 @@ fn read(shared: &Shared) -> Result<Settings, config::ConfigError> {
 
 /// What is the same for the whole life of the process. Paths of certificates are read anew, wherever they lead.
 pub(crate) fn fixed(config: &Config) -> Fixed {
-    const TAKEN_OVER: [&str; 13] = [
-        "identity",
+    const TAKEN_OVER: [&str; 12] = [
         "peer",
         "relay",
         "route",

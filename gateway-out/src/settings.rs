@@ -129,7 +129,7 @@ impl Config {
 
 /// Reads what only a start, and `check`, look at: both keys of the outbox, which only the outbox can say more of (whether they are its
 /// own), and what `[alarm]` names.
-pub fn check_more_files(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+pub fn check_at_start(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
     let OutboxTable { key, index_key, .. } = &loaded.config.outbox;
     let refuse = |name: &str, error: &KeyFileError| {
         let remedy = match error {

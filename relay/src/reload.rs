@@ -44,5 +44,5 @@ fn read(source: &Path) -> Result<Box<Settings>, ConfigError> {
 
 /// What is the same for the whole life of the process.
 pub(crate) fn fixed(config: &Config) -> Fixed {
-    Fixed::new(config, &["identity", "tenant", "revoked"])
+    Fixed::new(config, &["tenant", "revoked"])
 }

@@ -26,10 +26,11 @@ pub struct Fixed(Map<String, Value>);
 
 impl Fixed {
     /// All of it but these keys, which a reload takes over: `table`, or `table.key` (in each table of an array). Tables that have a
-    /// `name` are known by it, wherever they stand. `[alarm]` is no daemon's: `alarm send` reads it each time.
+    /// `name` are known by it, wherever they stand. `[identity]` is taken over, or refused, by every role; `[alarm]` is no daemon's:
+    /// `alarm send` reads it each time.
     pub fn new(config: &impl Serialize, taken_over: &[&str]) -> Self {
         let mut all = serde_json::to_value(config).unwrap_or_default();
-        taken_over.iter().chain(&["alarm"]).for_each(|key| remove(&mut all, key));
+        taken_over.iter().chain(&["identity", "alarm"]).for_each(|key| remove(&mut all, key));
         match all {
             Value::Object(tables) => {
                 Self(tables.into_iter().map(|(key, table)| (key, by_name(table))).collect())

@@ -10,6 +10,7 @@ mod place;
 mod seen;
 mod state;
 mod table;
+mod taken;
 mod work;
 
 use std::{sync::Arc, time::Duration};

@@ -12,7 +12,7 @@ use std::{
 
 use rustix::fs::OFlags;
 
-use super::{Watched, place};
+use super::{Watched, place, taken};
 
 /// Folders within folders.
 const DEPTH_MAX: usize = 32;
@@ -40,12 +40,25 @@ impl Which {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
-}
 
-impl Which {
-    /// Whether only its inode differs, as after a change of its name, mode or owner.
+    /// Of what stands there; links are not followed.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self::of(&fs::symlink_metadata(path)?))
+    }
+
+    /// Whether two paths name one file. Not by its number alone: some file systems that are made of several give one number twice.
+    pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+        matches!((Self::at(one), Self::at(other)), (Ok(one), Ok(other)) if one == other)
+    }
+
+    /// Whether only `ctime` differs, as after a change of its name, mode or owner.
     pub(super) fn is_alike(self, other: Self) -> bool {
         Self { changed: other.changed, ..self } == other
+    }
+
+    /// What it is known by now: a link or another name changes `ctime`, and nothing else.
+    pub(super) fn as_it_is(self, path: &Path) -> Self {
+        Self::at(path).ok().filter(|now| now.is_alike(self)).unwrap_or(self)
     }
 }
 
@@ -126,7 +139,7 @@ impl Seen {
             let path = entry.path();
             // A link may lead anywhere, also to what this gateway can read and its senders cannot. What has gone meanwhile is gone.
             let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-            if let Some(put_back) = place::put_back_left_behind(&path, &metadata) {
+            if let Some(put_back) = taken::put_back_left_behind(&path, &metadata) {
                 // Found by the next look, under the name that it had.
                 found.hidden.extend(put_back.err());
                 continue;

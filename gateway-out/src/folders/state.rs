@@ -146,11 +146,7 @@ impl Answers {
             let is_there = fs::symlink_metadata(&path).is_ok();
             let mut all = self.all();
             let Some(answered) = all.get_mut(&path) else { continue };
-            match (is_there, answered.gone_since) {
-                (true, _) => answered.gone_since = None,
-                (false, None) => answered.gone_since = Some(Instant::now()),
-                (false, Some(_)) => {}
-            }
+            answered.gone_since = (!is_there).then(|| answered.gone_since.unwrap_or_else(Instant::now));
             if answered.gone_since.is_some_and(|since| since.elapsed() >= patience) {
                 all.remove(&path);
             }
@@ -274,7 +270,7 @@ mod tests {
     fn an_answer_is_forgotten_with_its_file_only() {
         let dir = tempfile::tempdir().unwrap();
         let [path, gone] = ["one.dcm", "two.dcm"].map(|name| dir.path().join(name));
-        let which = |path: &Path| Which::of(&fs::symlink_metadata(path).unwrap());
+        let which = |path: &Path| Which::at(path).unwrap();
         for path in [&path, &gone] {
             fs::write(path, b"1").unwrap();
         }

@@ -8,9 +8,10 @@ use tokio::{task::block_in_place, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    place::{self, NotPut},
+    place,
     seen::{self, Opened, Seen, Settled, Which},
     state::{Answer, Folder},
+    taken::NotPut,
 };
 use crate::{
     app::Shared,

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use base::{Name, Secret};
-use gateway_out::{config::Config, init, pseudonymize::KeyRing, settings::check_more_files};
+use gateway_out::{config::Config, init, pseudonymize::KeyRing, settings::check_at_start};
 use identity::{CardFields, IdentityKey};
 use service::config::{Origin, load_with};
 use testkit::{ALARM_MISTAKES, compare_snapshot, errors_of_mistakes, keys_documented, keys_known};
@@ -43,7 +43,7 @@ fn error_of(dir: &Path, text: &str, check: bool) -> Option<String> {
     fs::write(&path, text).unwrap();
     let loaded = load_with::<Config>(&path, "SLUIS_", Vec::new());
     let outcome = loaded.and_then(|loaded| match check {
-        true => Config::check(&loaded).and_then(|_| check_more_files(&loaded)),
+        true => Config::check(&loaded).and_then(|_| check_at_start(&loaded)),
         false => Ok(()),
     });
     let error = outcome.err()?.to_string();
