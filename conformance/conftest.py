@@ -15,21 +15,11 @@ from harness.part10 import Instance
 from harness.peers import UnknownPeer, chosen
 from harness.report import Report
 from harness.stack import Stack
-from harness.turns import Turns
+from harness.turns import ALONE, Shares, Turns, order
 
 pytest_plugins = ["harness.proofs"]
 
 SLOW = os.environ.get("CONFORMANCE_SLOW") == "1"
-# They measure memory, rates or how long something takes: nothing else runs beside them.
-ALONE = {
-    "test_admission.py",
-    "test_hostile.py",
-    "test_large.py",
-    "test_pressure.py",
-    "test_relay_memory_only.py",
-    "test_respond_delivered.py",
-    "test_two_destinations.py",
-}
 _turns = pytest.StashKey[Turns]()
 _stacks_of = pytest.StashKey[list[Stack]]()
 
@@ -54,7 +44,12 @@ def pytest_runtest_protocol(item: pytest.Item):
         return (yield)
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Shares:
+    return Shares(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=order)
     for item in items:
         if title := item.get_closest_marker("check"):
             item.user_properties += [("check", title.args[0]), ("peer", item.callspec.params["one"].name)]

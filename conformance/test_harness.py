@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pydicom
 import pytest
 
-from harness import binaries, compare, generate, part10
+from harness import binaries, compare, generate, part10, turns
 from harness.destinations import Absent
 from harness.peers import PEERS, UnknownPeer, chosen, dcm4che
 from harness.peers.dcmtk import rejection
@@ -108,3 +109,8 @@ def test_binaries_older_than_a_source_are_noticed(tmp_path, monkeypatch):
     assert binaries.outdated() == "gateway-out is older than crates/a file.rs"
     source.unlink()
     assert binaries.outdated() == f"gateway-out was built from {source}, which is gone"
+
+
+def test_files_whose_tests_share_a_fixture_are_not_divided():
+    sharing = {path.name for path in Path(__file__).parent.glob("test_*.py") if re.search(r'scope="module"\)', path.read_text())}
+    assert sharing <= turns.TOGETHER | turns.ALONE

@@ -21,7 +21,7 @@ import verify_receipt
 from harness import generate, senders
 from harness.binaries import binary
 from harness.committing import Committer, ask_destination
-from harness.destinations import Storescp, program
+from harness.destinations import Storescp, program, wait_for_arrivals
 from harness.processes import run, wait_until
 from harness.rawul import Acceptor
 from harness.stack import ROLES, delivery_id
@@ -148,8 +148,8 @@ def test_all_keys_are_rotated_under_way_and_everything_stays_proven(make_stack, 
             send(stack, batches[6])
             stack.wait_settled(120)
             everything = [one for batch in batches for one in batch]
-            arrived = destination.arrived()
-            assert sorted(arrived) == sorted(one.sop_instance for one in everything)
+            wait_for_arrivals(destination, everything, 20, stack.logs)
+            assert len(destination.arrived()) == len(everything)
             receipts = stack.receipts()
             assert len(receipts) == len(everything)
             assert {len(stack.why(one.sop_instance)) for one in everything} == {1}, "none is doubled"
@@ -178,6 +178,7 @@ def test_all_keys_are_rotated_under_way_and_everything_stays_proven(make_stack, 
             more = generate.study(tmp_path / "more", 5, seed=250, side=64)
             send(stack, more)
             stack.wait_settled(60)
+            wait_for_arrivals(destination, [*everything, *more], 20, stack.logs)
             assert len(destination.arrived()) == len(everything) + len(more)
             assert not any("rotated" in alarm for role in ROLES for alarm in stack.status(role)["alarms"])
 
