@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -27,23 +27,47 @@ pub(super) struct Slots {
     free: Arc<Semaphore>,
     max: usize,
     waiting: AtomicUsize,
-    standing: Arc<AtomicUsize>,
+    standing: Arc<Standing>,
     // Owned by `take` and `narrow`; never held across an await.
     out: Mutex<Vec<Instant>>,
+}
+
+/// The associations that stand. The lock is never held across an await.
+#[derive(Debug, Default)]
+struct Standing(Mutex<Stood>);
+
+#[derive(Debug, Default)]
+struct Stood {
+    count: usize,
+    /// When the last one ended.
+    until: Option<Instant>,
+}
+
+impl Standing {
+    fn now(&self) -> MutexGuard<'_, Stood> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one stands, or stood at any time since. Its turn is over about when those time out that waited beside it.
+    fn since(&self, moment: Instant) -> bool {
+        let stood = self.now();
+        stood.count > 0 || stood.until.is_some_and(|until| until > moment)
+    }
 }
 
 /// A worker's, as long as it dials or its association stands.
 #[derive(Debug)]
 pub(super) struct Slot {
     permit: OwnedSemaphorePermit,
-    standing: Arc<AtomicUsize>,
+    taken: Instant,
+    standing: Arc<Standing>,
     stands: bool,
 }
 
 impl Slot {
     /// The association stands.
     pub(super) fn stands(mut self) -> Self {
-        self.standing.fetch_add(1, Ordering::Relaxed);
+        self.standing.now().count += 1;
         self.stands = true;
         self
     }
@@ -52,7 +76,9 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if self.stands {
-            self.standing.fetch_sub(1, Ordering::Relaxed);
+            let mut stood = self.standing.now();
+            stood.count -= 1;
+            stood.until = Some(Instant::now());
         }
     }
 }
@@ -73,7 +99,7 @@ impl Slots {
         self.widen();
         let _waiting = Waiting::new(&self.waiting);
         let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
-        Some(Slot { permit, standing: Arc::clone(&self.standing), stands: false })
+        Some(Slot { permit, taken: Instant::now(), standing: Arc::clone(&self.standing), stands: false })
     }
 
     /// Slots that were out for long enough are tried again.
@@ -89,17 +115,16 @@ impl Slots {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// The destination did not take an association in time. Where a sibling's stands, this slot stays out; gives how many are left.
-    /// Else the destination is not there, and the slot is free again.
+    /// The destination did not take an association in time. Where a sibling's stood meanwhile, this slot stays out; gives how many are
+    /// left. Else the destination is not there, and the slot is free again.
     pub(super) fn narrow(&self, mut slot: Slot) -> Option<usize> {
-        if self.standing.load(Ordering::Relaxed) == 0 {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        // That of the sibling is not this one; the last one is never taken all the same.
+        if !self.standing.since(slot.taken) || out.len() + 1 >= self.max {
             // What was out was out beside siblings that are gone, too.
-            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
             self.free.add_permits(out.drain(..).count());
             return None;
         }
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        // That of the sibling is not this one: at least one is left.
         if let Some(permit) = slot.permit.split(1) {
             permit.forget();
         }
@@ -144,6 +169,15 @@ mod tests {
         let next = waiting.await.unwrap();
         assert!(!slots.is_wanted());
         assert_eq!(slots.narrow(next), None, "nobody's stands: it is not there");
+        // The sibling's turn is over in the moment in which the others have waited for too long.
+        let [first, second, third] = [(); 3].map(|()| slots.take().now_or_never().flatten().unwrap());
+        let first = first.stands();
+        tokio::time::advance(TURN).await;
+        drop(first);
+        assert_eq!((slots.narrow(second), slots.narrow(third)), (Some(2), Some(1)), "it stood meanwhile");
+        let last = slots.take().await.unwrap();
+        tokio::time::advance(TURN).await;
+        assert_eq!(slots.narrow(last), None, "none has stood since");
         // Narrowed again, and tried again after a while.
         let first = slots.take().await.unwrap().stands();
         let second = slots.take().await.unwrap();
