@@ -217,11 +217,7 @@ def test_who_is_turned_away(make_stack, prove):
     rejected("crowded", request(ae, contexts, "CT1"))
     for link in held:
         link.close()
-
-    def free() -> bool:
-        return answer_to(stack.listen, request(ae, contexts, "CT1")).kind == 2
-
-    wait_until("room for another association", free, 5, stack.logs)
+    wait_until("room for another association", admitted, 5, stack.logs).close()
 
 
 def test_the_limit_of_all_associations(make_stack):

@@ -128,14 +128,14 @@ fn leave(
     to: PathBuf,
     folder: &str,
 ) -> Result<PathBuf, NotPut> {
+    let stuck = |error| NotPut::Stuck { error, which: linked };
     let left = still(watched, file, linked)
-        .and_then(|()| lasts(&to, folder).map_err(|error| NotPut::Stuck { error, which: linked }))
+        .and_then(|()| lasts(&to, folder).map_err(stuck))
         .and_then(|()| Taken::take(file, linked)?.remove());
     match left {
         Ok(()) => Ok(to),
         // It was written into since it was sent, and is to be sent again.
         Err(NotPut::Another) if Which::is_same(file, &to) => {
-            let stuck = |error| NotPut::Stuck { error, which: linked };
             fs::remove_file(&to).map_err(stuck)?;
             Err(NotPut::Another)
         }
